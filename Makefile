@@ -1,0 +1,54 @@
+# What CI runs, and nothing CI-only. Everything happens in .venv: `make help` says what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help run test test-browser lint format types check openapi lock clean
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(READY) ## Migrate, seed and serve on http://127.0.0.1:8000, and print a call to paste
+	@exec $(BIN)/flask dev
+
+test: $(READY) ## Run all tests but those that need a browser
+	$(BIN)/pytest
+
+test-browser: $(READY) ## Run the tests of the pages in Chromium, which must be installed
+	$(BIN)/pytest tests/browser --no-cov
+
+lint: $(READY) ## Look for mistakes and for what is out of style
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(READY) ## Mend what is out of style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(READY) ## Check the types
+	$(BIN)/mypy
+
+check: lint types test ## Lint, types and tests: what a change has to pass
+
+openapi: $(READY) ## Write openapi.json from the code
+	$(BIN)/flask openapi write openapi.json
+
+lock: $(READY) ## Pin the newest versions of everything in requirements*.in
+	$(BIN)/pip-compile $(LOCK) requirements.in
+	$(BIN)/pip-compile $(LOCK) requirements-dev.in
+
+LOCK := --quiet --upgrade --strip-extras --annotation-style=line --no-header \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+clean: ## Remove .venv and the development database
+	rm -rf .venv instance
+
+$(READY): requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13")'
+	@echo "Installing what is needed into .venv (once) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,54 @@
+"""How gunicorn serves the application: `gunicorn -c gunicorn.conf.py wsgi:app`.
+
+What depends on the machine comes from the settings: HOST, PORT, WEB_CONCURRENCY, WEB_THREADS, LOG_LEVEL.
+"""
+
+import sys
+from pathlib import Path
+
+# gunicorn reads this file before it puts the folder on the path.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from config import Config
+from todo.extensions import db
+
+settings = Config.from_environment()
+
+bind = f"{settings.host}:{settings.port}"
+loglevel = settings.log_level.lower()
+
+# Requests mostly wait for PostgreSQL, and a thread is the cheapest way to wait. Beyond eight threads a process
+# is held up by Python itself, so more load wants more processes.
+worker_class = "gthread"
+workers = settings.web_concurrency
+threads = settings.web_threads
+
+# The application is loaded once and then forked: workers start at once and share its memory.
+preload_app = True
+
+# Browsers and proxies reuse a connection for a while; opening one costs more than keeping it.
+keepalive = 30
+
+# A worker that shows no sign of life is replaced after this; its event loop beats even while threads work.
+timeout = 30
+
+# On SIGTERM, requests under way get this long to be answered. Orchestrators usually kill after 30 s.
+graceful_timeout = 25
+
+# Heartbeat files on a disk can stall every worker at once; memory cannot.
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+# Nobody talks to the control socket, and two servers of one user would fight over it.
+control_socket_disable = True
+
+# A token may have 8 KiB, and the header that carries it a little more.
+limit_request_line = 4094
+limit_request_fields = 64
+limit_request_field_size = 9216
+
+
+def post_fork(server, worker):
+    """Give the worker a pool of its own: two processes on one connection would read each other's answers."""
+    app = server.app.wsgi()
+    with app.app_context():
+        db.engine.dispose(close=False)

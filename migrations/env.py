@@ -1,0 +1,51 @@
+"""How migrations run: one after another in one transaction, by one process at a time."""
+
+from alembic import context
+from flask import current_app
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from todo.cli import database_trouble
+from todo.embedded import EmbeddedUnavailable
+from todo.extensions import db
+
+# Replicas that start together queue here: the first one migrates, the others then find nothing to do.
+# The lock belongs to the transaction, so it also works through a pooler that shares sessions.
+MIGRATION_LOCK = text("SELECT pg_advisory_xact_lock(7239562310011904)")
+
+# A change that cannot get its lock soon gives up, instead of making every request queue behind it.
+LOCK_TIMEOUT = text("SET LOCAL lock_timeout = '5s'")
+
+
+def run_migrations_online() -> None:
+    """Migrate the database that the application uses."""
+    with (
+        db.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection,
+        connection.begin(),
+    ):
+        connection.execute(MIGRATION_LOCK)
+        connection.execute(LOCK_TIMEOUT)
+        context.configure(
+            connection=connection,
+            target_metadata=db.metadata,
+            **current_app.extensions["migrate"].configure_args,
+        )
+        context.run_migrations()
+
+
+def run_migrations_offline() -> None:
+    """Write the migrations as an SQL script, for those who apply it by hand."""
+    context.configure(
+        dialect_name="postgresql", target_metadata=db.metadata, literal_binds=True, dialect_opts={"paramstyle": "named"}
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if context.is_offline_mode():
+    run_migrations_offline()
+else:
+    try:
+        run_migrations_online()
+    except (DBAPIError, EmbeddedUnavailable) as error:
+        raise database_trouble(error) from error

@@ -1,0 +1,34 @@
+"""Create the table of tasks."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001_create_tasks"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Apply it."""
+    op.create_table(
+        "tasks",
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("completed", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
+        # The owner first: a user's rows lie together, and no other index is needed to list them or to find one.
+        sa.PrimaryKeyConstraint("user_id", "id", name="pk_tasks"),
+        sa.CheckConstraint("char_length(user_id) BETWEEN 1 AND 255", name="ck_tasks_user_id_length"),
+        sa.CheckConstraint("char_length(title) BETWEEN 1 AND 200", name="ck_tasks_title_length"),
+        sa.CheckConstraint("char_length(description) <= 1000", name="ck_tasks_description_length"),
+        sa.CheckConstraint("updated_at >= created_at", name="ck_tasks_updated_at_order"),
+    )
+
+
+def downgrade() -> None:
+    """Take it back, with all tasks."""
+    op.drop_table("tasks")

@@ -1,0 +1,44 @@
+"""The task backend: per-user tasks over HTTP, guarded by JWT, kept in PostgreSQL."""
+
+from flask import Flask
+
+from config import ROOT, Config
+from todo import auth, cli, database, docs, errors, health, logs, openapi, routing, tasks, validation
+from todo.extensions import ORJSONProvider, api, cors, db, migrate, vary_by_origin
+
+
+def create_app(config: Config | None = None) -> Flask:
+    """Build the application.
+
+    Args:
+        config: The settings; by default those of the environment.
+
+    Raises:
+        InvalidSettings: the settings are not fit to start with.
+
+    """
+    app = Flask(__name__, instance_path=str(ROOT / "instance"), static_folder=None)
+    app.json = ORJSONProvider(app)
+    routing.init_app(app)
+
+    config = auth.with_secret(config or Config.from_environment(), app.instance_path)
+    app.extensions["config"] = config
+    logs.init_app(app, config.log_level)
+
+    database.configure(app, config)
+    db.init_app(app)
+    database.init_app(app)
+    migrate.init_app(app, db, directory=str(ROOT / "migrations"))
+    cors.init_app(app, origins=list(config.cors_origins))
+    app.after_request(vary_by_origin)
+    auth.init_app(app, config)
+    validation.init_app(app)
+
+    openapi.init_app(app)
+    for blueprint in (tasks.bp, health.bp):
+        api.register_blueprint(blueprint)
+    app.register_blueprint(docs.bp)
+    app.register_blueprint(cli.bp)
+    # Last, because the documentation brings an error handler of its own.
+    errors.init_app(app)
+    return app

@@ -1,0 +1,56 @@
+"""The guard in front of every view that touches somebody's data."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from flask import current_app, request
+
+from todo.auth.tokens import Caller
+from todo.errors import InvalidToken, MissingToken, WrongUser
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Verifier = Callable[[str], Caller]
+
+
+def authenticate(authorization: str | None, verify: Verifier) -> Caller:
+    """Find out who sends a request, from its `Authorization` header (RFC 6750, section 2.1).
+
+    Raises:
+        MissingToken: there is no header, it has another scheme, or nothing follows the scheme.
+        Unauthorized: the token is no good; the subclass says how.
+
+    """
+    scheme, _, token = (authorization or "").strip().partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise MissingToken(reason="Authorization: no bearer token")
+    # Servers join two headers with a comma, which no token contains: nobody can say which of them counts.
+    if "," in token:
+        raise InvalidToken(reason="Authorization: more than one header")
+    return verify(token)
+
+
+def authorize(caller: Caller, path_user: str) -> str:
+    """Give the id of the user whose data the path names.
+
+    Raises:
+        WrongUser: the path names neither the caller nor `me`.
+
+    """
+    if path_user not in (caller.id, "me"):
+        raise WrongUser(reason="the path names another user")
+    return caller.id
+
+
+def require_jwt(view: Callable[P, R]) -> Callable[P, R]:
+    """Let a view run for the caller's own path alone, and hand it the caller's id as `user_id`."""
+
+    @wraps(view)
+    def guarded(*args: Any, user_id: str, **kwargs: Any) -> R:
+        caller = authenticate(request.headers.get("Authorization"), current_app.extensions["token_verifier"])
+        return view(*args, user_id=authorize(caller, user_id), **kwargs)  # type: ignore[arg-type]
+
+    return guarded  # type: ignore[return-value]

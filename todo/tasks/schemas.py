@@ -1,0 +1,138 @@
+"""Every rule on what goes in, and the shape of what comes out.
+
+A message says what is wrong with a field without naming it: whoever reports the fault puts the name in front.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
+
+from todo.tasks.models import DESCRIPTION_MAX, TITLE_MAX, USER_ID_MAX
+
+Input = Mapping[str, Any] | None
+
+
+class PlainText(fields.String):
+    """Text, of a bounded number of Unicode code points, that PostgreSQL can hold."""
+
+    default_error_messages = {
+        "required": "is required.",
+        "null": "must not be null.",
+        "invalid": "must be a string.",
+        "nul": "must not contain the NUL character (U+0000): the database cannot hold one.",
+    }
+
+    def _deserialize(self, value: Any, attr: str | None, data: Input, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        if "\0" in text:
+            raise self.make_error("nul")
+        return text
+
+
+class StrippedText(PlainText):
+    """Text whose surrounding white space does not count; white space is what `str.strip` takes for it."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Input, **kwargs: Any) -> str:
+        return super()._deserialize(value, attr, data, **kwargs).strip()
+
+
+class JsonBoolean(fields.Boolean):
+    """JSON `true` or `false` and nothing else: no 1, no "yes"."""
+
+    default_error_messages = {"null": "must be true or false, not null.", "invalid": "must be true or false."}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Input, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid")
+        return value
+
+
+class UtcDateTime(fields.Field[datetime]):
+    """A moment as the database gives it, in UTC without saying so; out as RFC 3339 with `Z`, microseconds kept."""
+
+    def _serialize(self, value: datetime, *_: Any, **__: Any) -> str:
+        return f"{value.isoformat()}Z"
+
+
+TITLE = {
+    "validate": validate.Length(
+        1, TITLE_MAX, error="must have 1 to {max} characters, not counting white space around them."
+    ),
+    "metadata": {
+        "description": "What is to be done. White space around it is removed.",
+        "example": "Buy oat milk",
+    },
+}
+DESCRIPTION = {
+    "allow_none": True,
+    "validate": validate.Length(max=DESCRIPTION_MAX, error="must have at most {max} characters."),
+    "metadata": {"description": "More about it, kept as sent.", "example": "Two litres, the barista kind."},
+}
+COMPLETED = {"metadata": {"description": "Whether it is done.", "example": False}}
+
+
+class TaskInput(Schema):
+    """What the bodies of all calls have in common: members that nobody knows are skipped."""
+
+    class Meta:
+        """A client may send back what it read."""
+
+        unknown = EXCLUDE
+
+
+class TaskIn(TaskInput):
+    """The body of a POST or a PUT."""
+
+    title = StrippedText(required=True, **TITLE)
+    description = PlainText(**DESCRIPTION)
+    completed = JsonBoolean(**COMPLETED)
+
+
+class TaskPatch(TaskInput):
+    """The body of a PATCH (RFC 7396): an absent member is untouched, null clears."""
+
+    title = StrippedText(**TITLE)
+    description = PlainText(**DESCRIPTION)
+    completed = JsonBoolean(**COMPLETED)
+
+    @validates_schema
+    def changes_something(self, data: dict[str, Any], **_: Any) -> None:
+        """Refuse what would look like a change and be none."""
+        if not data:
+            raise ValidationError(f"Nothing to change: send at least one of {', '.join(self.fields)}.")
+
+
+class TaskCompletion(TaskInput):
+    """The body of PATCH …/complete: nothing, to toggle, or what to set."""
+
+    completed = JsonBoolean(**COMPLETED)
+
+
+class TaskOut(Schema):
+    """A task as clients see it."""
+
+    id = fields.Integer(
+        required=True, metadata={"description": "Later tasks have greater numbers.", "example": 42, "format": "int64"}
+    )
+    user_id = fields.String(
+        required=True,
+        validate=validate.Length(1, USER_ID_MAX),
+        metadata={"description": "Whose task it is.", "example": "user-123"},
+    )
+    title = fields.String(required=True, **TITLE)
+    description = fields.String(required=True, **DESCRIPTION)
+    completed = fields.Boolean(required=True, **COMPLETED)
+    created_at = UtcDateTime(
+        required=True,
+        metadata={"description": "When it was made (RFC 3339, UTC).", "example": "2026-03-01T09:30:00.123456Z"},
+    )
+    updated_at = UtcDateTime(
+        required=True,
+        metadata={"description": "When it last changed; never goes back.", "example": "2026-03-01T09:30:00.123456Z"},
+    )
+
+
+# What the server alone writes. A client that sends these back is not wrong, even when it asks for strictness.
+READ_ONLY = frozenset(TaskOut().fields) - frozenset(TaskPatch().fields)

@@ -1,0 +1,204 @@
+"""From an HTTP request to validated input, or to a problem that names every fault."""
+
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from functools import wraps
+from typing import Any, ParamSpec
+from urllib.parse import quote
+
+from flask import Flask, current_app, make_response, request
+from flask.typing import ResponseReturnValue
+from marshmallow import Schema, ValidationError
+from werkzeug.exceptions import HTTPException
+from werkzeug.http import parse_list_header
+
+from todo.errors import BadRequest, Fault, UnprocessableContent, UnsupportedMediaType
+from flask_smorest import Blueprint
+
+BODY_MAX_BYTES = 64 * 1024
+NESTING_MAX = 100
+
+JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
+
+STRICT = {"Preference-Applied": "handling=strict"}
+
+P = ParamSpec("P")
+
+
+def init_app(app: Flask) -> None:
+    """Bound what a request may carry, with or without a Content-Length."""
+    app.config["MAX_CONTENT_LENGTH"] = BODY_MAX_BYTES
+
+
+def accepts(
+    body: Schema | None = None,
+    *,
+    read_only: Iterable[str] = (),
+    media_types: Sequence[str] = (JSON,),
+    required: bool = True,
+) -> Callable[[Callable[P, ResponseReturnValue]], Callable[P, ResponseReturnValue]]:
+    """Say what a view takes; it then gets the validated body as `body`, or is not called.
+
+    Args:
+        body: The schema of the body; without one a body is ignored.
+        read_only: Members that are no fault in a body and have no effect.
+        media_types: The media types that the body may have.
+        required: Whether there must be a body.
+
+    """
+    known = frozenset(read_only) | frozenset(body.fields if body else ())
+
+    def decorate(view: Callable[P, ResponseReturnValue]) -> Callable[P, ResponseReturnValue]:
+        @wraps(view)
+        def validated(*args: P.args, **kwargs: P.kwargs) -> ResponseReturnValue:
+            strict = prefers_strict()
+            faults = _unknown(request.args, (), _in_query) if strict else []
+            if body is not None:
+                kwargs["body"] = load(body, read_json(media_types, required=required), known, faults, strict=strict)
+            elif faults:
+                raise UnprocessableContent(faults, headers=STRICT)
+            answer = view(*args, **kwargs)
+            if strict:
+                answer = make_response(answer)
+                answer.headers.update(STRICT)
+            return answer
+
+        return Blueprint.doc(**_operation(body, media_types, required=required))(validated)
+
+    return decorate
+
+
+def prefers_strict() -> bool:
+    """Tell whether the client asks for `handling=strict` (RFC 7240, section 4.4); its first word on it counts."""
+    for preference in parse_list_header(request.headers.get("Prefer", "")):
+        name, _, value = preference.partition(";")[0].partition("=")
+        if name.strip().lower() == "handling":
+            return value.strip().strip('"').lower() == "strict"
+    return False
+
+
+def read_json(media_types: Sequence[str], *, required: bool) -> Any:
+    """Read the body of the request as JSON (RFC 8259).
+
+    Args:
+        media_types: Those that it may have. A body with none at all counts as JSON.
+        required: Whether there must be one. Without one the result is an empty object.
+
+    Raises:
+        BadRequest: it is not JSON.
+        ContentTooLarge: it is over the limit.
+        UnsupportedMediaType: it has another media type, or is compressed.
+        UnprocessableContent: there is none, and there must be one.
+
+    """
+    data = _read_body()
+    if not data:
+        if required:
+            raise UnprocessableContent([{"pointer": "#", "detail": "A JSON body is required."}])
+        return {}
+    if request.mimetype and request.mimetype not in media_types:
+        expected = " or ".join(media_types)
+        raise UnsupportedMediaType(
+            f"The request body must have the media type {expected}.", headers={"Accept": ", ".join(media_types)}
+        )
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMediaType(
+            "The request body must be sent without a content coding.", headers={"Accept-Encoding": "identity"}
+        )
+    try:
+        document = current_app.json.loads(data)
+    except ValueError as error:
+        # The parser says what it met and where, never anything about us.
+        raise BadRequest(f"The request body is not valid JSON: {error}.") from None
+    # Only a body with many brackets can nest deep: all others are spared the walk.
+    if data.count(b"[") + data.count(b"{") > NESTING_MAX and _nests_too_deep(document):
+        raise BadRequest(f"The request body is nested more than {NESTING_MAX} levels deep.")
+    return document
+
+
+def _read_body() -> bytes:
+    try:
+        return request.get_data(cache=False)
+    except HTTPException:
+        raise
+    except Exception as error:
+        # Every server has its own exceptions for a body that breaks off or is framed wrongly.
+        raise BadRequest("The request body could not be read to its end.", reason=type(error).__name__) from error
+
+
+def _nests_too_deep(document: Any) -> bool:
+    level = [document]
+    for _ in range(NESTING_MAX + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(level)
+
+
+def load(schema: Schema, document: Any, known: frozenset[str], faults: list[Fault], *, strict: bool) -> Any:
+    """Validate a document, and report all its faults together with those found before.
+
+    Raises:
+        UnprocessableContent: there is a fault; each one is an entry.
+
+    """
+    headers = STRICT if strict else None
+    if not isinstance(document, dict):
+        raise UnprocessableContent(
+            [*faults, {"pointer": "#", "detail": "The body must be a JSON object."}], headers=headers
+        )
+    if strict:
+        faults = faults + _unknown(document, known, _in_body)
+    try:
+        loaded = schema.load(document)
+    except ValidationError as error:
+        messages = error.normalized_messages()
+        # What is wrong with the whole is mostly explained by a member that was misspelt.
+        whole = [] if faults else messages.pop("_schema", [])
+        messages.pop("_schema", None)
+        faults = [
+            *faults,
+            *(Fault(pointer="#", detail=message) for message in whole),
+            *(Fault(**_in_body(n), detail=f"{n} {m}") for n, found in messages.items() for m in found),
+        ]
+        raise UnprocessableContent(faults, headers=headers) from None
+    if faults:
+        raise UnprocessableContent(faults, headers=headers)
+    return loaded
+
+
+def _in_body(name: str) -> Fault:
+    """Point at a member of the body (RFC 6901, section 6: a URI fragment)."""
+    return {"pointer": "#/" + quote(name.replace("~", "~0").replace("/", "~1"), safe="~!$&'()*+,;=:@?")}
+
+
+def _in_query(name: str) -> Fault:
+    return {"parameter": name}
+
+
+def _unknown(names: Iterable[str], known: Iterable[str], locate: Callable[[str], Fault]) -> list[Fault]:
+    faults: list[Fault] = []
+    for name in names:
+        if name not in known:
+            nearest = get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {nearest[0]}?" if nearest else "."
+            faults.append({**locate(name), "detail": f"{name} is not known here{hint}"})
+    return faults
+
+
+def _operation(body: Schema | None, media_types: Sequence[str], *, required: bool) -> dict[str, Any]:
+    if body is None:
+        return {"responses": {422: "UnprocessableContent"}}
+    return {
+        "requestBody": {"required": required, "content": {media_type: {"schema": body} for media_type in media_types}},
+        "responses": {
+            400: "BadRequest",
+            413: "ContentTooLarge",
+            415: "UnsupportedMediaType",
+            422: "UnprocessableContent",
+        },
+    }
