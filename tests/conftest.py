@@ -1,0 +1,104 @@
+"""One real PostgreSQL for all tests, with the schema that the migrations make; each test has users of its own."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import flask_migrate
+import psycopg2
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from support import SECRET, PostgresProxy, new_user
+
+from config import Config
+from todo import create_app, embedded
+from todo.extensions import db
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Give a running server."""
+    server = embedded.start(tmp_path_factory.mktemp("server") / "postgres")
+    yield server
+    server.cleanup()
+
+
+def new_database(server: Any, name: str) -> str:
+    """Make an empty database, and give its URL."""
+    with contextlib.closing(psycopg2.connect(server.get_uri())) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(f'CREATE DATABASE "{name}"')
+    return server.get_uri(database=name)
+
+
+@pytest.fixture(scope="session")
+def socket_path(postgres: Any) -> str:
+    """Give the path of the server's socket."""
+    return str(postgres.get_postmaster_info().socket_path)
+
+
+@pytest.fixture(scope="session")
+def database_url(postgres: Any) -> str:
+    """Give the URL of a database that the migrations have been run on."""
+    url = new_database(postgres, "todo_test")
+    app = create_app(config_for(url))
+    with app.app_context():
+        flask_migrate.upgrade()
+        db.engine.dispose()
+    return url
+
+
+def config_for(url: str | None, **changes: Any) -> Config:
+    """Give settings as they would come from an environment with these variables."""
+    variables = {
+        "DATABASE_URL": url or "",
+        "BETTER_AUTH_SECRET": SECRET,
+        "CORS_ORIGINS": "http://localhost:3000,https://app.example.com",
+    }
+    return Config.from_environment(variables | changes)
+
+
+@pytest.fixture(scope="session")
+def app(database_url: str) -> Iterator[Flask]:
+    """Give the application on a migrated database."""
+    app = create_app(config_for(database_url))
+    yield app
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """Give a client of the application."""
+    return app.test_client()
+
+
+@pytest.fixture
+def user() -> str:
+    """Give the id of a user that nobody else is."""
+    return new_user()
+
+
+@pytest.fixture
+def proxy(socket_path: str) -> Iterator[PostgresProxy]:
+    """Give a proxy in front of the server."""
+    proxy = PostgresProxy(socket_path)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def proxied(proxy: PostgresProxy, database_url: str) -> Iterator[Flask]:
+    """Give the application on the migrated database, behind the proxy."""
+    app = create_app(config_for(proxy.url("todo_test")))
+    yield app
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Give the folder of the project."""
+    return Path(__file__).resolve().parent.parent

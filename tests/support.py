@@ -1,0 +1,153 @@
+"""What tests share: callers, one assertion for every error, and a proxy that sees each round trip to PostgreSQL."""
+
+import socket
+import struct
+import threading
+import time
+import uuid
+from typing import Any
+
+import jwt
+
+SECRET = "test-secret-that-is-long-enough-for-HS256-and-guards-nothing"
+
+
+def new_user() -> str:
+    """Give an id that no other test has."""
+    return f"user-{uuid.uuid4().hex}"
+
+
+def claims(user: str, **changes: Any) -> dict[str, Any]:
+    """Give the claims of a good token, changed; a member set to None is left out."""
+    now = int(time.time())
+    made = {"sub": user, "iat": now, "exp": now + 3600} | changes
+    return {name: value for name, value in made.items() if value is not None}
+
+
+def sign(payload: dict[str, Any], *, secret: str = SECRET, algorithm: str = "HS256", **headers: Any) -> str:
+    """Sign claims as an issuer would; a header set to None is left out."""
+    return jwt.encode(payload, secret, algorithm=algorithm, headers=headers)
+
+
+def bearer(user: str, **changes: Any) -> dict[str, str]:
+    """Give the headers of a call by this user, as front-ends send them: JSON is always announced."""
+    return {"Authorization": f"Bearer {sign(claims(user, **changes))}", "Content-Type": "application/json"}
+
+
+def assert_problem(response: Any, status: int, detail: str | None = None) -> dict[str, Any]:
+    """Assert that a response is an error in the one shape that errors have, and give its body."""
+    assert response.status_code == status, response.get_data(as_text=True)
+    assert response.content_type == "application/problem+json"
+    problem: dict[str, Any] = response.get_json()
+    assert problem["type"] == "about:blank"
+    assert problem["status"] == status
+    assert isinstance(problem["title"], str)
+    assert isinstance(problem["detail"], str)
+    assert problem["detail"]
+    assert problem["instance"].startswith("/")
+    assert problem["request_id"] == response.headers["X-Request-ID"]
+    assert ("errors" in problem) == (status == 422)
+    for error in problem.get("errors", ()):
+        assert error["detail"]
+        assert error.get("pointer", "#").startswith("#")
+    if detail is not None:
+        assert problem["detail"] == detail
+    if status == 401:
+        challenge = response.headers["WWW-Authenticate"]
+        assert challenge in ("Bearer", 'Bearer error="invalid_token"')
+    if status == 503:
+        assert int(response.headers["Retry-After"]) > 0
+    return problem
+
+
+class PostgresProxy:
+    """A way to PostgreSQL that notes each query and fails on demand.
+
+    Args:
+        upstream: The path of the server's socket.
+
+    Attributes:
+        queries: The SQL of each simple query, in order. Each is one round trip.
+        refuse: Hang up on new connections.
+        lose_answers: Pass the next query on, wait until it took effect, and hang up without the answer.
+
+    """
+
+    def __init__(self, upstream: str) -> None:
+        self.upstream = upstream
+        self.queries: list[str] = []
+        self.refuse = False
+        self.lose_answers = False
+        self._open: set[socket.socket] = set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def url(self, database: str) -> str:
+        """Give the URL of a database behind this proxy."""
+        return (
+            f"postgresql+psycopg2://postgres@127.0.0.1:{self.port}/{database}?sslmode=disable&gssencmode=disable"
+        )
+
+    def cut(self) -> None:
+        """Hang up on everybody, as a server that goes away does."""
+        for end in list(self._open):
+            self._close(end)
+
+    def close(self) -> None:
+        """Stop listening and hang up."""
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if self.refuse:
+                client.close()
+                continue
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(self.upstream)
+            self._open |= {client, server}
+            threading.Thread(target=self._to_server, args=(client, server), daemon=True).start()
+            threading.Thread(target=self._to_client, args=(server, client), daemon=True).start()
+
+    def _to_server(self, client: socket.socket, server: socket.socket) -> None:
+        """Pass messages on one by one (PostgreSQL, 'Message Formats'); only the first one has no type byte."""
+        try:
+            stream = client.makefile("rb")
+            length = stream.read(4)
+            server.sendall(length + stream.read(struct.unpack("!I", length)[0] - 4))
+            while head := stream.read(5):
+                size = struct.unpack("!I", head[1:])[0] - 4
+                body = stream.read(size)
+                if head[:1] == b"Q":
+                    self.queries.append(body.rstrip(b"\0").decode())
+                    if self.lose_answers:
+                        self._close(client)
+                server.sendall(head + body)
+        except (OSError, struct.error):
+            pass
+        finally:
+            if not self.lose_answers:
+                self._close(client, server)
+
+    def _to_client(self, server: socket.socket, client: socket.socket) -> None:
+        try:
+            while data := server.recv(65536):
+                client.sendall(data)
+        except OSError:
+            pass
+        finally:
+            self._close(client, server)
+
+    def _close(self, *ends: socket.socket) -> None:
+        for end in ends:
+            self._open.discard(end)
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            end.close()
