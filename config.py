@@ -118,7 +118,7 @@ class Config:
         try:
             loaded: Config = ConfigSchema().load(environ)
         except ValidationError as error:
-            raise InvalidSettings(error.normalized_messages()) from None
+            raise InvalidSettings(error.messages_dict) from None
         return loaded
 
 

@@ -1,18 +1,15 @@
 """One real PostgreSQL for all tests, with the schema that the migrations make; each test has users of its own."""
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import flask_migrate
-import psycopg2
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from support import SECRET, PostgresProxy, new_user
+from support import PostgresProxy, config_for, new_database, new_user
 
-from config import Config
 from todo import create_app, embedded
 from todo.extensions import db
 
@@ -23,14 +20,6 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     server = embedded.start(tmp_path_factory.mktemp("server") / "postgres")
     yield server
     server.cleanup()
-
-
-def new_database(server: Any, name: str) -> str:
-    """Make an empty database, and give its URL."""
-    with contextlib.closing(psycopg2.connect(server.get_uri())) as connection:
-        connection.autocommit = True
-        connection.cursor().execute(f'CREATE DATABASE "{name}"')
-    return server.get_uri(database=name)
 
 
 @pytest.fixture(scope="session")
@@ -48,16 +37,6 @@ def database_url(postgres: Any) -> str:
         flask_migrate.upgrade()
         db.engine.dispose()
     return url
-
-
-def config_for(url: str | None, **changes: Any) -> Config:
-    """Give settings as they would come from an environment with these variables."""
-    variables = {
-        "DATABASE_URL": url or "",
-        "BETTER_AUTH_SECRET": SECRET,
-        "CORS_ORIGINS": "http://localhost:3000,https://app.example.com",
-    }
-    return Config.from_environment(variables | changes)
 
 
 @pytest.fixture(scope="session")

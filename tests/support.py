@@ -1,13 +1,20 @@
 """What tests share: callers, one assertion for every error, and a proxy that sees each round trip to PostgreSQL."""
 
+import base64
+import hmac
+import json
 import socket
 import struct
 import threading
 import time
 import uuid
+from contextlib import closing, suppress
 from typing import Any
 
 import jwt
+import psycopg2
+
+from config import Config
 
 SECRET = "test-secret-that-is-long-enough-for-HS256-and-guards-nothing"
 
@@ -17,7 +24,7 @@ def new_user() -> str:
     return f"user-{uuid.uuid4().hex}"
 
 
-def claims(user: str, **changes: Any) -> dict[str, Any]:
+def claims(user: str, /, **changes: Any) -> dict[str, Any]:
     """Give the claims of a good token, changed; a member set to None is left out."""
     now = int(time.time())
     made = {"sub": user, "iat": now, "exp": now + 3600} | changes
@@ -29,7 +36,18 @@ def sign(payload: dict[str, Any], *, secret: str = SECRET, algorithm: str = "HS2
     return jwt.encode(payload, secret, algorithm=algorithm, headers=headers)
 
 
-def bearer(user: str, **changes: Any) -> dict[str, str]:
+def sign_raw(header: Any, payload: Any) -> str:
+    """Sign what no library would agree to sign, with HS256 and the right secret."""
+
+    def encode(part: bytes) -> str:
+        return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
+
+    parts = [part if isinstance(part, bytes) else json.dumps(part).encode() for part in (header, payload)]
+    signed = ".".join(encode(part) for part in parts)
+    return f"{signed}.{encode(hmac.digest(SECRET.encode(), signed.encode(), 'sha256'))}"
+
+
+def bearer(user: str, /, **changes: Any) -> dict[str, str]:
     """Give the headers of a call by this user, as front-ends send them: JSON is always announced."""
     return {"Authorization": f"Bearer {sign(claims(user, **changes))}", "Content-Type": "application/json"}
 
@@ -60,6 +78,24 @@ def assert_problem(response: Any, status: int, detail: str | None = None) -> dic
     return problem
 
 
+def config_for(url: str | None, **changes: Any) -> Config:
+    """Give settings as they would come from an environment with these variables."""
+    variables = {
+        "DATABASE_URL": url or "",
+        "BETTER_AUTH_SECRET": SECRET,
+        "CORS_ORIGINS": "http://localhost:3000,https://app.example.com",
+    }
+    return Config.from_environment(variables | changes)
+
+
+def new_database(server: Any, name: str) -> str:
+    """Make an empty database, and give its URL."""
+    with closing(psycopg2.connect(server.get_uri())) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(f'CREATE DATABASE "{name}"')
+    return server.get_uri(database=name)
+
+
 class PostgresProxy:
     """A way to PostgreSQL that notes each query and fails on demand.
 
@@ -85,9 +121,7 @@ class PostgresProxy:
 
     def url(self, database: str) -> str:
         """Give the URL of a database behind this proxy."""
-        return (
-            f"postgresql+psycopg2://postgres@127.0.0.1:{self.port}/{database}?sslmode=disable&gssencmode=disable"
-        )
+        return f"postgresql+psycopg2://postgres@127.0.0.1:{self.port}/{database}?sslmode=disable&gssencmode=disable"
 
     def cut(self) -> None:
         """Hang up on everybody, as a server that goes away does."""
@@ -146,8 +180,6 @@ class PostgresProxy:
     def _close(self, *ends: socket.socket) -> None:
         for end in ends:
             self._open.discard(end)
-            try:
+            with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             end.close()

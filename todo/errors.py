@@ -55,6 +55,7 @@ class Problem(Exception):
     """
 
     status: ClassVar[HTTPStatus]
+    # Only where Python names the status differently from version to version.
     title: ClassVar[str | None] = None
     detail: str
     headers: Mapping[str, str] = {}
@@ -142,7 +143,7 @@ class MethodNotAllowed(Problem):
 
 
 class ContentTooLarge(Problem):
-    """413: the body is over the limit. Python's own name for the status differs from version to version."""
+    """413: the body is over the limit."""
 
     status = HTTPStatus(413)
     title = "Content Too Large"

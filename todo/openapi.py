@@ -3,7 +3,7 @@
 from typing import Any
 
 from flask import Flask
-from marshmallow import Schema, fields
+from marshmallow import EXCLUDE, Schema, fields
 
 from todo import errors
 from todo.extensions import api
@@ -31,7 +31,23 @@ PROBLEMS: dict[type[errors.Problem], dict[str, str]] = {
 }
 
 
-class FaultOut(Schema):
+PREFER = {
+    "description": "Ask for strictness: whatever is not known here is then an error (RFC 7240).",
+    "schema": {"type": "string"},
+    "example": "handling=strict",
+}
+
+
+class Output(Schema):
+    """What the bodies of all answers have in common: members may be added to them later."""
+
+    class Meta:
+        """So nobody is told that there will never be more."""
+
+        unknown = EXCLUDE
+
+
+class FaultOut(Output):
     """One thing that is wrong."""
 
     pointer = fields.String(metadata={"description": "Where in the body (RFC 6901).", "example": "#/title"})
@@ -39,7 +55,7 @@ class FaultOut(Schema):
     detail = fields.String(required=True, metadata={"example": "title is required."})
 
 
-class ProblemOut(Schema):
+class ProblemOut(Output):
     """An error (RFC 9457)."""
 
     type = fields.String(required=True, metadata={"format": "uri-reference", "example": "about:blank"})
@@ -65,7 +81,11 @@ def init_app(app: Flask) -> None:
     }
     # Each operation lists the errors it has; there is no other.
     api.DEFAULT_ERROR_RESPONSE_NAME = None
+    api.ERROR_SCHEMA = ProblemOut
     api.init_app(app)
+    # Pages come as links, so the schema of the library's own paging describes nothing here.
+    del api.spec.components.schemas["PaginationMetadata"]
+    api.spec.components.parameter("Prefer", "header", PREFER)
     api.spec.components.security_scheme(
         "bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "From Better Auth."}
     )
@@ -74,9 +94,10 @@ def init_app(app: Flask) -> None:
 
 
 def _response(problem: type[errors.Problem], headers: dict[str, str]) -> dict[str, Any]:
-    description, _, _ = (problem.__doc__ or "").partition("\n")
+    first_line, _, _ = (problem.__doc__ or "").partition("\n")
+    description = first_line.partition(": ")[2]
     return {
-        "description": description.partition(": ")[2],
+        "description": description[0].upper() + description[1:],
         "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()},
         "content": {errors.PROBLEM_JSON: {"schema": ProblemOut}},
     }

@@ -5,6 +5,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from flask import current_app, request
+from flask_smorest import Blueprint
 
 from todo.auth.tokens import Caller
 from todo.errors import InvalidToken, MissingToken, WrongUser
@@ -53,4 +54,7 @@ def require_jwt(view: Callable[P, R]) -> Callable[P, R]:
         caller = authenticate(request.headers.get("Authorization"), current_app.extensions["token_verifier"])
         return view(*args, user_id=authorize(caller, user_id), **kwargs)  # type: ignore[arg-type]
 
-    return guarded  # type: ignore[return-value]
+    # Where nobody can tell now whether a token is good, or where the data is, the answer is 503.
+    describe = Blueprint.doc(responses={401: "Unauthorized", 403: "WrongUser", 503: "Unavailable"})
+    described: Callable[P, R] = describe(guarded)
+    return described

@@ -3,6 +3,7 @@
 import os
 import secrets
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -18,9 +19,7 @@ def development_secret(path: Path) -> str:
         with tempfile.NamedTemporaryFile("w", dir=path.parent) as draft:
             draft.write(secrets.token_urlsafe(32))
             draft.flush()
-            try:
-                # A link appears whole or not at all, and the first one stays.
+            # A link appears whole or not at all, and the first one stays.
+            with suppress(FileExistsError):
                 os.link(draft.name, path)
-            except FileExistsError:
-                pass
     return path.read_text()

@@ -16,7 +16,7 @@ LEEWAY_S = 15
 # Headers by which a token tries to choose the key that it is checked with (RFC 7515, sections 4.1.2 to 4.1.6).
 KEY_SOURCES = ("jku", "jwk", "x5u", "x5c")
 
-# The secret signs other things too: an e-mail verification token carries one of the first two, a session cookie the last.
+# The secret signs other things too: an e-mail verification carries one of the first two, a session cookie the last.
 NOT_A_LOGIN = ("updateTo", "requestType", "session")
 
 # 1 to 255 characters, none of them a control character or half of a surrogate pair: PostgreSQL must be able to hold it.
@@ -34,9 +34,7 @@ class Caller:
 class SharedSecretVerifier:
     """Verifies HS256 tokens (RFC 7518, section 3.2) that the issuer signs with a secret it shares with us."""
 
-    def __init__(
-        self, secrets: Sequence[str], *, issuers: Sequence[str] = (), audiences: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, secrets: Sequence[str], *, issuers: Sequence[str] = (), audiences: Sequence[str] = ()) -> None:
         """Take the settings.
 
         Args:
@@ -49,7 +47,7 @@ class SharedSecretVerifier:
         self._issuers = list(issuers) or None
         self._audiences = list(audiences) or None
         self._options = jwt.types.Options(
-            # PyJWT demands `iss` and `aud` by itself where it is told what to expect. What names the caller is ours to judge.
+            # PyJWT demands `iss` and `aud` where it is told what to expect. What names the caller is ours to judge.
             require=["exp"],
             verify_iss=bool(issuers),
             verify_aud=bool(audiences),
@@ -102,7 +100,7 @@ class SharedSecretVerifier:
         named = {name: claims[name] for name in ("sub", "userId") if claims.get(name) not in (None, "")}
         if not named:
             raise AnonymousToken(reason="sub, userId: both absent or empty")
-        if len(named) == 2 and named["sub"] != named["userId"]:
+        if any(value != next(iter(named.values())) for value in named.values()):
             raise InvalidToken(reason="sub, userId: name different users")
         if "sub" not in named and "typ" not in header and not (self._issuers or self._audiences):
             raise InvalidToken(reason="userId: stands alone in a token with no typ, and neither iss nor aud is checked")

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, Identity, PrimaryKeyConstraint, Text, func, false
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, Identity, PrimaryKeyConstraint, Text, false, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from todo.extensions import db
@@ -12,7 +12,7 @@ TITLE_MAX = 200
 DESCRIPTION_MAX = 1000
 
 
-class Task(db.Model):  # type: ignore[name-defined]
+class Task(db.Model):  # type: ignore[name-defined,misc]
     """One task. Lengths are in Unicode code points.
 
     The key begins with the owner: a user's rows lie together, so a list is one short walk through the key,

@@ -9,6 +9,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
 
+from todo.openapi import Output
 from todo.tasks.models import DESCRIPTION_MAX, TITLE_MAX, USER_ID_MAX
 
 Input = Mapping[str, Any] | None
@@ -17,7 +18,7 @@ Input = Mapping[str, Any] | None
 class PlainText(fields.String):
     """Text, of a bounded number of Unicode code points, that PostgreSQL can hold."""
 
-    default_error_messages = {
+    default_error_messages = {  # noqa: RUF012 (marshmallow has it so)
         "required": "is required.",
         "null": "must not be null.",
         "invalid": "must be a string.",
@@ -41,9 +42,12 @@ class StrippedText(PlainText):
 class JsonBoolean(fields.Boolean):
     """JSON `true` or `false` and nothing else: no 1, no "yes"."""
 
-    default_error_messages = {"null": "must be true or false, not null.", "invalid": "must be true or false."}
+    default_error_messages = {  # noqa: RUF012 (marshmallow has it so)
+        "null": "must be true or false, not null.",
+        "invalid": "must be true or false.",
+    }
 
-    def _deserialize(self, value: Any, attr: str | None, data: Input, **kwargs: Any) -> bool:
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
         if not isinstance(value, bool):
             raise self.make_error("invalid")
         return value
@@ -52,25 +56,32 @@ class JsonBoolean(fields.Boolean):
 class UtcDateTime(fields.Field[datetime]):
     """A moment as the database gives it, in UTC without saying so; out as RFC 3339 with `Z`, microseconds kept."""
 
-    def _serialize(self, value: datetime, *_: Any, **__: Any) -> str:
-        return f"{value.isoformat()}Z"
+    def _serialize(self, value: datetime | None, *_: Any, **__: Any) -> str | None:
+        return None if value is None else f"{value.isoformat()}Z"
 
 
-TITLE = {
+TITLE: dict[str, Any] = {
     "validate": validate.Length(
         1, TITLE_MAX, error="must have 1 to {max} characters, not counting white space around them."
     ),
     "metadata": {
         "description": "What is to be done. White space around it is removed.",
+        "pattern": r"^[^\x00]*[^\x00\s][^\x00]*$",
         "example": "Buy oat milk",
     },
 }
-DESCRIPTION = {
+DESCRIPTION: dict[str, Any] = {
     "allow_none": True,
     "validate": validate.Length(max=DESCRIPTION_MAX, error="must have at most {max} characters."),
-    "metadata": {"description": "More about it, kept as sent.", "example": "Two litres, the barista kind."},
+    "metadata": {
+        "description": "More about it, kept as sent.",
+        "pattern": r"^[^\x00]*$",
+        "example": "Two litres, the barista kind.",
+    },
 }
-COMPLETED = {"metadata": {"description": "Whether it is done.", "example": False}}
+COMPLETED: dict[str, Any] = {"metadata": {"description": "Whether it is done.", "example": False}}
+
+MOMENT = {"type": "string", "format": "date-time", "example": "2026-03-01T09:30:00.123456Z"}
 
 
 class TaskInput(Schema):
@@ -110,7 +121,7 @@ class TaskCompletion(TaskInput):
     completed = JsonBoolean(**COMPLETED)
 
 
-class TaskOut(Schema):
+class TaskOut(Output):
     """A task as clients see it."""
 
     id = fields.Integer(
@@ -126,11 +137,11 @@ class TaskOut(Schema):
     completed = fields.Boolean(required=True, **COMPLETED)
     created_at = UtcDateTime(
         required=True,
-        metadata={"description": "When it was made (RFC 3339, UTC).", "example": "2026-03-01T09:30:00.123456Z"},
+        metadata=MOMENT | {"description": "When it was made."},
     )
     updated_at = UtcDateTime(
         required=True,
-        metadata={"description": "When it last changed; never goes back.", "example": "2026-03-01T09:30:00.123456Z"},
+        metadata=MOMENT | {"description": "When it last changed; it never goes back."},
     )
 
 

@@ -13,6 +13,7 @@ from todo.validation import JSON, MERGE_PATCH, accepts
 
 bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks", description="What a user has to do.")
 
+
 @bp.route("")
 @require_jwt
 @bp.response(200, TaskOut(many=True), description="All of the caller's tasks, oldest first.")

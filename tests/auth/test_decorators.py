@@ -1,0 +1,99 @@
+"""The guard: what it lets through, what it says, and that no route is without it."""
+
+import pytest
+from flask import url_for
+from support import assert_problem, bearer, claims, new_user, sign
+
+from todo.auth.decorators import authenticate, authorize
+from todo.auth.tokens import Caller
+from todo.errors import InvalidToken, MissingToken, WrongUser
+
+PUBLIC = {"/", "/health", "/health/ready", "/openapi.json", "/docs", "/redoc", "/docs/assets/<name>"}
+
+
+@pytest.mark.parametrize("header", ["Bearer t", "bearer t", "BEARER   t  ", "  Bearer t"])
+def test_authenticate_bearer_in_any_case_passes_the_token_on(header):
+    assert authenticate(header, Caller) == Caller("t")
+
+
+@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic dTpw", "Token t", "Bearert", "t"])
+def test_authenticate_without_a_bearer_token_is_missing(header):
+    with pytest.raises(MissingToken):
+        authenticate(header, Caller)
+
+
+@pytest.mark.parametrize("header", ["Bearer a,Bearer b", "Bearer a, Bearer a"])
+def test_authenticate_two_headers_are_refused(header):
+    with pytest.raises(InvalidToken, match="more than one"):
+        authenticate(header, Caller)
+
+
+@pytest.mark.parametrize("path_user", ["u1", "me"])
+def test_authorize_own_path_gives_the_own_id(path_user):
+    assert authorize(Caller("u1"), path_user) == "u1"
+
+
+@pytest.mark.parametrize("path_user", ["u2", "U1", "", "ME", " u1", "u1 ", "*"])
+def test_authorize_any_other_path_is_refused(path_user):
+    with pytest.raises(WrongUser):
+        authorize(Caller("u1"), path_user)
+
+
+@pytest.mark.parametrize(
+    ("headers", "detail"),
+    [
+        pytest.param({}, "Missing authentication token", id="no header"),
+        pytest.param({"Authorization": "Basic dTpw"}, "Missing authentication token", id="another scheme"),
+        pytest.param({"Authorization": "Bearer"}, "Missing authentication token", id="no token"),
+        pytest.param({"Authorization": "Bearer x"}, "Invalid token", id="garbage"),
+        pytest.param(bearer("u1", exp=1), "Token has expired", id="expired"),
+        pytest.param(bearer("u1", sub=None), "Invalid token: missing user_id", id="nobody"),
+        pytest.param(
+            {"Authorization": f"Bearer {sign(claims('u1'), secret='x' * 40)}"}, "Invalid token", id="another secret"
+        ),
+    ],
+)
+def test_refusal_is_a_401_with_one_sentence_and_a_challenge(client, headers, detail):
+    response = client.get("/api/u1/tasks", headers=headers)
+    problem = assert_problem(response, 401, detail)
+    assert set(problem) == {"type", "title", "status", "detail", "instance", "request_id"}
+    challenge = "Bearer" if detail.startswith("Missing") else 'Bearer error="invalid_token"'
+    assert response.headers["WWW-Authenticate"] == challenge
+
+
+def test_refusal_with_two_authorization_headers(client, user):
+    good = bearer(user)["Authorization"]
+    response = client.get(f"/api/{user}/tasks", headers=[("Authorization", good), ("Authorization", good)])
+    assert_problem(response, 401, "Invalid token")
+
+
+def test_path_of_another_user_is_403(client, user):
+    assert_problem(client.get(f"/api/{new_user()}/tasks", headers=bearer(user)), 403, "User ID mismatch")
+    assert_problem(client.get("/api/nobody/tasks/1", headers=bearer(user)), 403, "User ID mismatch")
+
+
+@pytest.mark.parametrize("user", ["Žofie Nováková", "a+b@example.com", "100%", "x" * 255])
+def test_path_with_the_own_id_percent_encoded_is_the_own_path(app, client, user):
+    with app.test_request_context():
+        url = url_for("tasks.list_tasks", user_id=user)
+    assert client.get(url, headers=bearer(user)).json == []
+    created = client.post(url, headers=bearer(user), json={"title": "x"})
+    assert client.get(created.headers["Location"], headers=bearer(user)).json == created.json
+
+
+def test_every_route_but_the_public_ones_needs_a_token(app, client):
+    guarded = set()
+    for rule in app.url_map.iter_rules():
+        values = dict.fromkeys(rule.arguments, 1)
+        for method in (rule.methods or set()) - {"OPTIONS"}:
+            response = client.open(rule.build(values, append_unknown=False)[1], method=method)
+            if rule.rule in PUBLIC:
+                assert response.status_code not in (401, 403), rule
+            else:
+                assert response.status_code == 401, rule
+                guarded.add(rule.rule)
+    assert guarded == {
+        "/api/<user_id>/tasks",
+        "/api/<user_id>/tasks/<int64:task_id>",
+        "/api/<user_id>/tasks/<int64:task_id>/complete",
+    }

@@ -1,0 +1,359 @@
+"""The base contract, call by call."""
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+from support import assert_problem, bearer, new_user
+
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
+MEMBERS = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
+
+
+@pytest.fixture
+def call(client, user):
+    """Call as the user: call("POST", "/1", title="x")."""
+
+    def call(method, path="", *, headers=None, data=None, **members):
+        body = {"json": members} if members else {"data": data}
+        return client.open(f"/api/{user}/tasks{path}", method=method, headers=bearer(user) | (headers or {}), **body)
+
+    return call
+
+
+@pytest.fixture
+def task(call):
+    """Give a task of the user."""
+    return call("POST", title="Buy oat milk", description="Two litres").json
+
+
+def test_list_without_tasks_is_an_empty_array(call):
+    response = call("GET")
+    assert response.status_code == 200
+    assert response.content_type == "application/json"
+    assert response.get_data() == b"[]"
+
+
+def test_list_gives_tasks_in_creation_order(call):
+    made = [call("POST", title=title).json for title in ("c", "a", "b")]
+    call("PATCH", f"/{made[0]['id']}", title="changed last")
+    assert [task["id"] for task in call("GET").json] == [task["id"] for task in made]
+
+
+def test_create_gives_the_whole_task_and_where_it_is(client, call, user):
+    before = datetime.now(UTC)
+    response = call("POST", title="Buy oat milk", description="Two litres")
+    assert response.status_code == 201
+    task = response.json
+    assert list(task) == MEMBERS
+    assert isinstance(task["id"], int)
+    assert task["user_id"] == user
+    assert (task["title"], task["description"], task["completed"]) == ("Buy oat milk", "Two litres", False)
+    assert TIMESTAMP.fullmatch(task["created_at"])
+    assert abs((datetime.fromisoformat(task["created_at"]) - before).total_seconds()) < 60
+    assert task["updated_at"] == task["created_at"]
+    assert response.headers["Location"] == f"/api/{user}/tasks/{task['id']}"
+    assert client.get(response.headers["Location"], headers=bearer(user)).json == task
+
+
+def test_create_with_completed_makes_a_completed_task(call):
+    assert call("POST", title="x", completed=True).json["completed"] is True
+
+
+def test_create_ignores_what_the_server_writes_and_what_nobody_knows(call, user):
+    stranger = new_user()
+    task = call("POST", title="x", id=1, user_id=stranger, created_at="1999-01-01T00:00:00Z", colour="red").json
+    assert task["user_id"] == user
+    assert not task["created_at"].startswith("1999")
+    assert "colour" not in task
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        pytest.param("  x \n", "x", id="surrounding white space is removed"),
+        pytest.param("\u2003x\u00a0\x85\x1f", "x", id="all that Python calls white space"),
+        pytest.param("a  b", "a  b", id="inner white space stays"),
+        pytest.param("x" * 200, "x" * 200, id="200 characters"),
+        pytest.param(" " * 50 + "😀" * 200 + " " * 50, "😀" * 200, id="code points count, after stripping"),
+        pytest.param("\u200b", "\u200b", id="a zero width space is no white space"),
+        pytest.param("Robert'); DROP TABLE tasks;--", "Robert'); DROP TABLE tasks;--", id="quotes mean themselves"),
+        pytest.param("100 % %s %(x)s :y \\", "100 % %s %(x)s :y \\", id="placeholders mean themselves"),
+    ],
+)
+def test_title_good_is_kept(call, sent, kept):
+    task = call("POST", title=sent).json
+    assert task["title"] == kept
+    assert call("GET", f"/{task['id']}").json["title"] == kept
+
+
+@pytest.mark.parametrize(
+    ("title", "rule"),
+    [
+        pytest.param("", "title must have 1 to 200 characters", id="empty"),
+        pytest.param(" \t\u2003", "title must have 1 to 200 characters", id="white space alone"),
+        pytest.param("x" * 201, "title must have 1 to 200 characters", id="201 characters"),
+        pytest.param("a\0b", "title must not contain the NUL character", id="NUL"),
+        pytest.param(None, "title must not be null", id="null"),
+        pytest.param(5, "title must be a string", id="a number"),
+        pytest.param(["x"], "title must be a string", id="an array"),
+        pytest.param(True, "title must be a string", id="a boolean"),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+def test_title_bad_is_refused_by_name_and_rule(call, task, method, title, rule):
+    path = "" if method == "POST" else f"/{task['id']}"
+    problem = assert_problem(call(method, path, title=title), 422)
+    assert [error["pointer"] for error in problem["errors"]] == ["#/title"]
+    assert problem["errors"][0]["detail"].startswith(rule)
+    assert problem["detail"].startswith(rule)
+    assert call("GET").json == [task]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_title_absent_is_refused(call, task, method):
+    path = "" if method == "POST" else f"/{task['id']}"
+    assert_problem(call(method, path, description="x"), 422, "title is required.")
+
+
+@pytest.mark.parametrize("description", ["", "  kept as sent \n", "x" * 1000, "😀" * 1000, None])
+def test_description_good_is_kept_as_sent(call, description):
+    task = call("POST", title="x", description=description).json
+    assert task["description"] == description
+    assert call("GET", f"/{task['id']}").json["description"] == description
+
+
+@pytest.mark.parametrize("description", ["x" * 1001, "a\0b", 5, {}, False])
+def test_description_bad_is_refused(call, task, description):
+    for method, path in (("POST", ""), ("PUT", f"/{task['id']}"), ("PATCH", f"/{task['id']}")):
+        problem = assert_problem(call(method, path, title="x", description=description), 422)
+        assert [error["pointer"] for error in problem["errors"]] == ["#/description"]
+    assert call("GET").json == [task]
+
+
+@pytest.mark.parametrize("completed", [None, 1, 0, "true", "", [], 1.0])
+def test_completed_other_than_true_or_false_is_refused(call, task, completed):
+    for method, path in (("POST", ""), ("PUT", f"/{task['id']}"), ("PATCH", f"/{task['id']}")):
+        problem = assert_problem(call(method, path, title="x", completed=completed), 422)
+        assert [error["pointer"] for error in problem["errors"]] == ["#/completed"]
+    assert_problem(call("PATCH", f"/{task['id']}/complete", completed=completed), 422)
+    assert call("GET").json == [task]
+
+
+def test_all_faults_are_reported_together(call):
+    problem = assert_problem(call("POST", title="", description=5, completed="no"), 422)
+    assert [error["pointer"] for error in problem["errors"]] == ["#/title", "#/description", "#/completed"]
+    assert problem["detail"] == " ".join(error["detail"] for error in problem["errors"])
+
+
+def test_get_gives_the_task(call, task):
+    response = call("GET", f"/{task['id']}")
+    assert response.status_code == 200
+    assert response.json == task
+
+
+def test_put_replaces_title_and_description(call, task):
+    response = call("PUT", f"/{task['id']}", title="New", description="Other")
+    assert response.status_code == 200
+    assert response.json == task | {
+        "title": "New",
+        "description": "Other",
+        "updated_at": response.json["updated_at"],
+    }
+
+
+def test_put_without_description_clears_it_and_leaves_completed_alone(call, task):
+    call("PATCH", f"/{task['id']}/complete")
+    changed = call("PUT", f"/{task['id']}", title="New").json
+    assert changed["description"] is None
+    assert changed["completed"] is True
+
+
+def test_put_with_completed_sets_it(call, task):
+    assert call("PUT", f"/{task['id']}", title="New", completed=True).json["completed"] is True
+
+
+def test_put_what_was_read_changes_nothing_but_the_time(call, task):
+    changed = call("PUT", f"/{task['id']}", **task)
+    assert changed.status_code == 200
+    assert changed.json == task | {"updated_at": changed.json["updated_at"]}
+
+
+@pytest.mark.parametrize(
+    "change", [{"title": "New"}, {"description": "New"}, {"description": None}, {"completed": True}]
+)
+@pytest.mark.parametrize("media_type", ["application/json", "application/merge-patch+json"])
+def test_patch_changes_what_is_sent_and_nothing_else(call, task, change, media_type):
+    changed = call("PATCH", f"/{task['id']}", headers={"Content-Type": media_type}, **change)
+    assert changed.status_code == 200
+    assert changed.json == task | change | {"updated_at": changed.json["updated_at"]}
+
+
+@pytest.mark.parametrize("body", ["{}", '{"id": 7, "created_at": "x"}', '{"colour": "red"}'])
+def test_patch_that_leaves_nothing_to_change_is_refused(call, task, body):
+    problem = assert_problem(call("PATCH", f"/{task['id']}", data=body), 422)
+    assert problem["errors"] == [
+        {"pointer": "#", "detail": "Nothing to change: send at least one of title, description, completed."}
+    ]
+    assert call("GET").json == [task]
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b'{"title": "ignored"}', b'{"colour": 1}', None])
+def test_complete_with_nothing_to_set_toggles(call, task, data):
+    path = f"/{task['id']}/complete"
+    first, second = call("PATCH", path, data=data), call("PATCH", path, data=data)
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert (first.json["completed"], second.json["completed"]) == (True, False)
+    assert second.json == task | {"updated_at": second.json["updated_at"]}
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_complete_with_a_value_sets_it(call, task, value):
+    for _ in range(2):
+        assert call("PATCH", f"/{task['id']}/complete", completed=value).json["completed"] is value
+
+
+def test_delete_removes_the_task_and_answers_nothing(call, task):
+    response = call("DELETE", f"/{task['id']}")
+    assert response.status_code == 204
+    assert response.get_data() == b""
+    assert "Content-Type" not in response.headers
+    assert_problem(call("GET", f"/{task['id']}"), 404, "Task not found")
+    assert_problem(call("DELETE", f"/{task['id']}"), 404, "Task not found")
+    assert call("GET").json == []
+
+
+def test_updated_at_moves_on_every_change_and_created_at_stays(call, task):
+    path = f"/{task['id']}"
+    seen = [task]
+    for _ in range(5):
+        seen.append(call("PATCH", path, completed=True).json)
+        seen.append(call("PUT", path, title="x").json)
+        seen.append(call("PATCH", f"{path}/complete").json)
+    times = [datetime.fromisoformat(state["updated_at"]) for state in seen]
+    assert times == sorted(set(times))
+    assert {state["created_at"] for state in seen} == {task["created_at"]}
+
+
+EVERY_CALL = [
+    pytest.param("GET", "", None, id="list"),
+    pytest.param("POST", "", {"title": "x"}, id="create"),
+    pytest.param("GET", "/{id}", None, id="get"),
+    pytest.param("PUT", "/{id}", {"title": "x"}, id="put"),
+    pytest.param("PATCH", "/{id}", {"title": "x"}, id="patch"),
+    pytest.param("PATCH", "/{id}/complete", None, id="complete"),
+    pytest.param("DELETE", "/{id}", None, id="delete"),
+]
+CALLS_ON_A_TASK = EVERY_CALL[2:]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), EVERY_CALL)
+@pytest.mark.parametrize("form", ["/api/{user}/tasks{path}/", "/api/me/tasks{path}", "/api/me/tasks{path}/"])
+def test_path_with_me_or_a_trailing_slash_is_the_same_path(client, user, task, method, path, body, form):
+    url = form.format(user=user, path=path.format(id=task["id"]))
+    response = client.open(url, method=method, headers=bearer(user), json=body)
+    assert response.status_code in (200, 201, 204)
+    if method == "POST":
+        assert client.get(response.headers["Location"], headers=bearer(user)).json == response.json
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CALLS_ON_A_TASK)
+def test_task_of_another_is_not_found_like_one_that_never_was(client, call, task, method, path, body):
+    stranger = bearer(new_user())
+    headers = stranger | {"X-Request-ID": "same"}
+    theirs = client.open(f"/api/me/tasks{path.format(id=task['id'])}", method=method, headers=headers, json=body)
+    absent = client.open(f"/api/me/tasks{path.format(id=2**63 - 1)}", method=method, headers=headers, json=body)
+    assert_problem(theirs, 404, "Task not found")
+    assert theirs.get_data().replace(str(task["id"]).encode(), b"#") == absent.get_data().replace(
+        str(2**63 - 1).encode(), b"#"
+    )
+    assert call("GET").json == [task]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CALLS_ON_A_TASK)
+@pytest.mark.parametrize(
+    "number", ["abc", "1.0", "9223372036854775808", "-9223372036854775809", "9" * 400, "%00", "1e3"]
+)
+def test_id_that_is_no_64_bit_integer_is_not_found(client, user, method, path, body, number):
+    url = f"/api/{user}/tasks{path.format(id=number)}"
+    assert_problem(client.open(url, method=method, headers=bearer(user), json=body), 404)
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "9223372036854775807", "-9223372036854775808"])
+def test_id_of_no_task_is_not_found(call, number):
+    assert_problem(call("GET", f"/{number}"), 404, "Task not found")
+
+
+@pytest.mark.parametrize(("method", "path", "body"), EVERY_CALL)
+def test_every_call_is_one_statement_that_starts_from_the_caller(proxied, proxy, user, method, path, body):
+    client = proxied.test_client()
+    task = client.post("/api/me/tasks", headers=bearer(user), json={"title": "warm"}).json
+    proxy.queries.clear()
+    response = client.open(
+        f"/api/{user}/tasks{path.format(id=task['id'])}", method=method, headers=bearer(user), json=body
+    )
+    assert response.status_code in (200, 201, 204)
+    (statement,) = proxy.queries
+    assert statement.split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE")
+    assert f"user_id = '{user}'" in statement or f"VALUES ('{user}'" in statement
+
+
+def test_refusal_costs_no_statement(proxied, proxy, user):
+    client = proxied.test_client()
+    client.get("/api/me/tasks", headers=bearer(user))
+    proxy.queries.clear()
+    assert_problem(client.get("/api/me/tasks"), 401)
+    assert_problem(client.get("/api/somebody/tasks", headers=bearer(user)), 403)
+    assert_problem(client.post("/api/me/tasks", headers=bearer(user), json={}), 422)
+    assert proxy.queries == []
+
+
+def test_get_and_delete_ignore_a_body(call, task):
+    for data in (b"{", b"x" * 100_000, b'{"title": "x"}'):
+        assert call("GET", data=data).status_code == 200
+        assert call("GET", f"/{task['id']}", data=data).json == task
+    assert call("DELETE", f"/{task['id']}", data=b"{").status_code == 204
+
+
+def test_unknown_query_parameters_are_ignored(call, task):
+    assert call("GET", "?colour=red&page=2").json == [task]
+
+
+@pytest.mark.parametrize("path", ["", "/{id}"])
+def test_head_answers_as_get_without_a_body(call, task, path):
+    url = path.format(id=task["id"])
+    got, headed = call("GET", url), call("HEAD", url)
+    assert headed.status_code == 200
+    assert headed.get_data() == b""
+    assert headed.headers["Content-Length"] == got.headers["Content-Length"]
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("", {"GET", "HEAD", "OPTIONS", "POST"}),
+        ("/1", {"GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"}),
+        ("/1/complete", {"OPTIONS", "PATCH"}),
+    ],
+)
+def test_options_says_what_is_allowed_to_anybody(client, path, allowed):
+    response = client.options(f"/api/whoever/tasks{path}")
+    assert response.status_code == 200
+    assert set(response.headers["Allow"].split(", ")) == allowed
+    refused = client.open(f"/api/whoever/tasks{path}", method="PURGE")
+    assert_problem(refused, 405)
+    assert set(refused.headers["Allow"].split(", ")) == allowed
+
+
+def test_order_of_checks_is_path_token_user_body_row(client, user):
+    good, other = f"/api/{user}/tasks/1", f"/api/{new_user()}/tasks/1"
+    bad_body = {"data": b"{", "content_type": "text/plain"}
+    headers = {"Authorization": bearer(user)["Authorization"]}
+    assert_problem(client.put("/api/x/tasks/nope", **bad_body), 404)
+    assert_problem(client.post(good, **bad_body), 405)
+    assert_problem(client.put(other, **bad_body), 401)
+    assert_problem(client.put(other, headers=headers, **bad_body), 403)
+    assert_problem(client.put(good, headers=headers, **bad_body), 415)
+    assert_problem(client.put(good, headers=headers, data=b"{"), 400)
+    assert_problem(client.put(good, headers=headers, json={}), 422)
+    assert_problem(client.put(good, headers=headers, json={"title": "x"}), 404, "Task not found")
