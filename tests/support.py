@@ -115,6 +115,7 @@ class PostgresProxy:
         self.refuse = False
         self.lose_answers = False
         self._open: set[socket.socket] = set()
+        self._clients: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -127,6 +128,12 @@ class PostgresProxy:
         """Hang up on everybody, as a server that goes away does."""
         for end in list(self._open):
             self._close(end)
+
+    def notice(self) -> None:
+        """Say something on every connection while nobody asks, as a server may (NoticeResponse)."""
+        fields = b"SNOTICE\0C00000\0Mgood morning\0\0"
+        for client in list(self._clients):
+            client.sendall(b"N" + struct.pack("!I", 4 + len(fields)) + fields)
 
     def close(self) -> None:
         """Stop listening and hang up."""
@@ -145,6 +152,7 @@ class PostgresProxy:
             server = socket.socket(socket.AF_UNIX)
             server.connect(self.upstream)
             self._open |= {client, server}
+            self._clients.add(client)
             threading.Thread(target=self._to_server, args=(client, server), daemon=True).start()
             threading.Thread(target=self._to_client, args=(server, client), daemon=True).start()
 
@@ -180,6 +188,7 @@ class PostgresProxy:
     def _close(self, *ends: socket.socket) -> None:
         for end in ends:
             self._open.discard(end)
+            self._clients.discard(end)
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()

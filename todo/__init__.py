@@ -35,8 +35,8 @@ def create_app(config: Config | None = None) -> Flask:
     validation.init_app(app)
 
     openapi.init_app(app)
-    for blueprint in (tasks.bp, health.bp):
-        api.register_blueprint(blueprint)
+    api.register_blueprint(tasks.bp, parameters=[openapi.USER])
+    api.register_blueprint(health.bp)
     app.register_blueprint(docs.bp)
     app.register_blueprint(cli.bp)
     # Last, because the documentation brings an error handler of its own.

@@ -9,6 +9,7 @@ import shlex
 import tempfile
 import threading
 import warnings
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,22 @@ def _forget_dead_users(server: Any) -> None:
         users.put([pid for pid in users._get() if psutil.pid_exists(pid)])  # noqa: SLF001
 
 
+def _forget_dead_server(library: Any, data_dir: Path) -> None:
+    """Remove the marks of a server that was killed, where its process id now means something else.
+
+    After a crash that number may be a zombie or somebody else's process, and both the library and PostgreSQL would
+    take it for a running server.
+    """
+    import psutil  # noqa: PLC0415 (comes with the server)
+
+    mark = data_dir / "postmaster.pid"
+    with library.PostgresServer._lock, suppress(FileNotFoundError, psutil.NoSuchProcess):  # noqa: SLF001
+        process = psutil.Process(int(mark.read_text().partition("\n")[0]))
+        if process.status() == psutil.STATUS_ZOMBIE or not process.name().startswith("postgres"):
+            for stale in (mark, *data_dir.glob(".s.PGSQL.*.lock")):
+                stale.unlink()
+
+
 def start(data_dir: Path) -> Any:
     """Start the server of `data_dir`, or join the one that runs, until this process ends.
 
@@ -72,6 +89,7 @@ def start(data_dir: Path) -> Any:
     library = _library()
     with _one_start_at_a_time:
         data_dir.parent.mkdir(parents=True, exist_ok=True)
+        _forget_dead_server(library, data_dir)
         is_first_use = data_dir.resolve() not in library.PostgresServer._instances  # noqa: SLF001
         server = library.get_server(data_dir)
         if is_first_use:

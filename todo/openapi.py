@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from apispec import BasePlugin
 from flask import Flask
 from marshmallow import EXCLUDE, Schema, fields
 
@@ -31,10 +32,20 @@ PROBLEMS: dict[type[errors.Problem], dict[str, str]] = {
 }
 
 
+AUTHORIZE = (
+    "The token that Better Auth issued, without the word Bearer. In development, `flask token --user ID` makes one."
+)
+
+USER = {
+    "in": "path",
+    "name": "user_id",
+    "description": "The caller's own id, or the word `me`.",
+    "example": "me",
+}
+
 PREFER = {
-    "description": "Ask for strictness: whatever is not known here is then an error (RFC 7240).",
+    "description": "With `handling=strict`, whatever is not known here is an error (RFC 7240).",
     "schema": {"type": "string"},
-    "example": "handling=strict",
 }
 
 
@@ -67,6 +78,20 @@ class ProblemOut(Output):
     errors = fields.List(fields.Nested(FaultOut), metadata={"description": "With a 422: every fault."})
 
 
+class Headings(BasePlugin):
+    """Takes the full stop from the summaries: a docstring has one, a heading has none."""
+
+    def operation_helper(
+        self,
+        path: str | None = None,  # noqa: ARG002 (apispec passes it)
+        operations: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Tidy the operations of a path."""
+        for operation in (operations or {}).values():
+            operation["summary"] = operation["summary"].removesuffix(".")
+
+
 def init_app(app: Flask) -> None:
     """Describe what all operations share, and serve the document at `/openapi.json`."""
     app.config |= {
@@ -82,12 +107,12 @@ def init_app(app: Flask) -> None:
     # Each operation lists the errors it has; there is no other.
     api.DEFAULT_ERROR_RESPONSE_NAME = None
     api.ERROR_SCHEMA = ProblemOut
-    api.init_app(app)
+    api.init_app(app, spec_kwargs={"extra_plugins": [Headings()]})
     # Pages come as links, so the schema of the library's own paging describes nothing here.
     del api.spec.components.schemas["PaginationMetadata"]
     api.spec.components.parameter("Prefer", "header", PREFER)
     api.spec.components.security_scheme(
-        "bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "From Better Auth."}
+        "bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": AUTHORIZE}
     )
     for problem, headers in PROBLEMS.items():
         api.spec.components.response(problem.__name__, _response(problem, headers))

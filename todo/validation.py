@@ -66,7 +66,9 @@ def accepts(
                 answer.headers.update(STRICT)
             return answer
 
-        describe = Blueprint.doc(operationId=view.__name__, parameters=["Prefer"], **documentation)
+        first, *rest = view.__name__.split("_")
+        name = first + "".join(word.title() for word in rest)
+        describe = Blueprint.doc(operationId=name, parameters=["Prefer"], **documentation)
         described: Callable[P, ResponseReturnValue] = describe(validated)
         return described
 

@@ -21,11 +21,11 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
         # The owner first: a user's rows lie together, and no other index is needed to list them or to find one.
-        sa.PrimaryKeyConstraint("user_id", "id", name="pk_tasks"),
-        sa.CheckConstraint("char_length(user_id) BETWEEN 1 AND 255", name="ck_tasks_user_id_length"),
-        sa.CheckConstraint("char_length(title) BETWEEN 1 AND 200", name="ck_tasks_title_length"),
-        sa.CheckConstraint("char_length(description) <= 1000", name="ck_tasks_description_length"),
-        sa.CheckConstraint("updated_at >= created_at", name="ck_tasks_updated_at_order"),
+        sa.PrimaryKeyConstraint("user_id", "id", name=op.f("pk_tasks")),
+        sa.CheckConstraint("char_length(user_id) BETWEEN 1 AND 255", name=op.f("ck_tasks_user_id_length")),
+        sa.CheckConstraint("char_length(title) BETWEEN 1 AND 200", name=op.f("ck_tasks_title_length")),
+        sa.CheckConstraint("char_length(description) <= 1000", name=op.f("ck_tasks_description_length")),
+        sa.CheckConstraint("updated_at >= created_at", name=op.f("ck_tasks_updated_at_order")),
     )
 
 

@@ -1,3 +1,5 @@
-"""The documents for people: Swagger UI and ReDoc."""
-from flask import Blueprint
-bp = Blueprint("docs", __name__)
+"""The contract for people: Swagger UI at `/docs`, ReDoc at `/redoc`. Both read `/openapi.json`."""
+
+from todo.docs.pages import bp
+
+__all__ = ["bp"]

@@ -1,0 +1,52 @@
+"""The fast path and the output schema say the same, to the byte."""
+
+from datetime import datetime
+
+import pytest
+from flask import jsonify
+
+from todo.tasks.queries import MEMBERS
+from todo.tasks.schemas import READ_ONLY, TaskOut
+
+ROW = {
+    "id": 1,
+    "user_id": "u1",
+    "title": "x",
+    "description": None,
+    "completed": False,
+    "created_at": datetime(2026, 3, 1, 9, 30),
+    "updated_at": datetime(2026, 3, 1, 9, 30, 0, 123456),
+}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"id": 2**63 - 1},
+        {"user_id": "Žofie 😀"},
+        {"title": '"quoted" \\ / </script> \u2028 \x7f \x01 é 😀'},
+        {"description": ""},
+        {"description": "\t\r\n"},
+        {"completed": True},
+        {"created_at": datetime(1, 1, 1), "updated_at": datetime(9999, 12, 31, 23, 59, 59, 999999)},
+        {"created_at": datetime(2026, 3, 1, 9, 30, 0, 1), "updated_at": datetime(2026, 3, 1, 9, 30, 0, 500000)},
+    ],
+    ids=repr,
+)
+def test_fast_path_and_schema_give_the_same_bytes(app, values):
+    row = ROW | values
+    with app.test_request_context():
+        assert jsonify([row]).get_data() == jsonify(TaskOut(many=True).dump([row])).get_data()
+
+
+def test_fast_path_and_schema_have_the_same_members_in_the_same_order():
+    assert list(MEMBERS) == list(TaskOut().fields) == list(ROW)
+
+
+def test_schema_gives_null_for_a_moment_that_has_not_come():
+    assert TaskOut().dump(ROW | {"created_at": None})["created_at"] is None
+
+
+def test_read_only_members_are_what_the_server_writes():
+    assert {"id", "user_id", "created_at", "updated_at"} == READ_ONLY

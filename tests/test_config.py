@@ -1,0 +1,184 @@
+"""Settings: where they come from, and what is not fit to start with."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import config
+from config import BETTER_AUTH_PUBLIC_DEFAULT, Config, InvalidSettings
+from todo.auth import with_secret
+
+URL = "postgresql://u:sesame@db.example.com/todo"
+SECRET = "a secret of more than thirty-two bytes"
+PRODUCTION = {"ENVIRONMENT": "production", "DATABASE_URL": URL, "BETTER_AUTH_SECRET": SECRET}
+
+
+def test_config_without_any_variable_is_development():
+    settings = Config.from_environment({})
+    assert settings.environment == "development"
+    assert not settings.production
+    assert settings.database_url is None
+    assert settings.better_auth_secret is None
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.cors_origins == ("http://localhost:3000", "http://127.0.0.1:3000")
+    assert 1 <= settings.web_concurrency <= 8
+
+
+def test_config_reads_every_variable():
+    settings = Config.from_environment(
+        {
+            "ENVIRONMENT": " Staging ",
+            "DATABASE_URL": URL,
+            "BETTER_AUTH_SECRET": SECRET,
+            "BETTER_AUTH_SECRET_PREVIOUS": SECRET[::-1],
+            "JWT_ISSUER": "https://a.example, https://b.example,",
+            "JWT_AUDIENCE": "todo",
+            "CORS_ORIGINS": "https://app.example.com,http://localhost:5173",
+            "LOG_LEVEL": "debug",
+            "HOST": "0.0.0.0",
+            "PORT": "8080",
+            "WEB_CONCURRENCY": "3",
+            "WEB_THREADS": "4",
+        }
+    )
+    assert settings == Config(
+        environment="staging",
+        database_url="postgresql+psycopg2://u:sesame@db.example.com/todo",
+        better_auth_secret=SECRET,
+        better_auth_secret_previous=SECRET[::-1],
+        jwt_issuer=("https://a.example", "https://b.example"),
+        jwt_audience=("todo",),
+        cors_origins=("https://app.example.com", "http://localhost:5173"),
+        log_level="DEBUG",
+        host="0.0.0.0",
+        port=8080,
+        web_concurrency=3,
+        web_threads=4,
+    )
+    assert settings.production
+
+
+def test_config_takes_an_empty_variable_for_unset():
+    assert Config.from_environment(dict.fromkeys(["DATABASE_URL", "BETTER_AUTH_SECRET", "PORT"], "")).port == 8000
+
+
+def test_config_in_production_allows_no_origin_by_itself():
+    assert Config.from_environment(PRODUCTION).cors_origins == ()
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
+def test_config_database_url_is_normalised_and_keeps_the_rest(scheme):
+    rest = "u:p%40ss@ep-x-pooler.eu-central-1.aws.neon.tech/db?sslmode=require&channel_binding=require"
+    assert Config.from_environment({"DATABASE_URL": f"{scheme}://{rest}"}).database_url == (
+        f"postgresql+psycopg2://{rest}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("ENVIRONMENT", "prod", "must be development, test, staging or production"),
+        ("DATABASE_URL", "sqlite:///todo.db", "must be a PostgreSQL URL"),
+        ("DATABASE_URL", "db.example.com", "must be a PostgreSQL URL"),
+        ("DATABASE_URL", "postgresql+asyncpg://db/todo", "must be a PostgreSQL URL"),
+        ("CORS_ORIGINS", "*", "is not an exact origin"),
+        ("CORS_ORIGINS", "https://app.example.com/", "is not an exact origin"),
+        ("CORS_ORIGINS", "https://app.example.com,app.example.com", "is not an exact origin"),
+        ("CORS_ORIGINS", "https://*.example.com", "is not an exact origin"),
+        ("LOG_LEVEL", "loud", "must be DEBUG, INFO, WARNING, ERROR or CRITICAL"),
+        ("PORT", "http", "must be a port number from 1 to 65535"),
+        ("PORT", "65536", "must be a port number from 1 to 65535"),
+        ("WEB_CONCURRENCY", "0", "must be a number of processes from 1 to 256"),
+        ("WEB_THREADS", "1.5", "must be a number of threads from 1 to 64"),
+    ],
+)
+def test_config_bad_value_is_refused_by_name_and_rule(name, value, message):
+    with pytest.raises(InvalidSettings) as refused:
+        Config.from_environment({name: value})
+    assert list(refused.value.errors) == [name]
+    assert f"{name} " in str(refused.value)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("environment", ["production", "staging"])
+def test_config_production_names_all_that_is_missing_in_one_line(environment):
+    with pytest.raises(InvalidSettings) as refused:
+        Config.from_environment({"ENVIRONMENT": environment, "PORT": "x"})
+    assert set(refused.value.errors) == {"DATABASE_URL", "BETTER_AUTH_SECRET", "PORT"}
+    assert "\n" not in str(refused.value)
+
+
+def test_config_production_says_one_thing_of_a_bad_url():
+    with pytest.raises(InvalidSettings) as refused:
+        Config.from_environment(PRODUCTION | {"DATABASE_URL": "mysql://db"})
+    assert refused.value.errors == {"DATABASE_URL": ["must be a PostgreSQL URL that starts with postgresql://"]}
+
+
+@pytest.mark.parametrize("name", ["BETTER_AUTH_SECRET", "BETTER_AUTH_SECRET_PREVIOUS"])
+@pytest.mark.parametrize(
+    ("secret", "message"),
+    [
+        ("sesame", "is shorter than 32 bytes"),
+        (f" {SECRET}", "has white space around it"),
+        (f"{SECRET}\n", "has white space around it"),
+        (BETTER_AUTH_PUBLIC_DEFAULT, "is the default that Better Auth publishes"),
+    ],
+)
+def test_config_production_refuses_a_weak_secret_and_does_not_repeat_it(name, secret, message):
+    with pytest.raises(InvalidSettings) as refused:
+        Config.from_environment(PRODUCTION | {name: secret})
+    assert message in str(refused.value)
+    assert secret not in str(refused.value)
+
+
+def test_config_secret_length_counts_bytes():
+    assert Config.from_environment(PRODUCTION | {"BETTER_AUTH_SECRET": "é" * 16}).production
+
+
+def test_config_development_takes_a_weak_secret():
+    assert Config.from_environment({"BETTER_AUTH_SECRET": "short"}).better_auth_secret == "short"
+
+
+def test_config_never_shows_a_secret():
+    shown = repr(Config.from_environment(PRODUCTION | {"BETTER_AUTH_SECRET_PREVIOUS": SECRET[::-1]}))
+    assert SECRET not in shown
+    assert SECRET[::-1] not in shown
+    assert "sesame" not in shown
+
+
+def test_config_reads_dotenv_and_the_environment_wins(tmp_path, monkeypatch):
+    (tmp_path / ".env").write_text("PORT=8001\nWEB_THREADS=5\nJWT_AUDIENCE\n")
+    monkeypatch.setattr(config, "ROOT", tmp_path)
+    for name in ("PORT", "WEB_THREADS", "JWT_AUDIENCE", "DATABASE_URL", "ENVIRONMENT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PORT", "8002")
+    settings = Config.from_environment()
+    assert (settings.port, settings.web_threads, settings.jwt_audience) == (8002, 5, ())
+
+
+def test_with_secret_completes_a_development_machine_alone(tmp_path):
+    made = with_secret(Config(), str(tmp_path))
+    assert made.better_auth_secret == (tmp_path / "better-auth-secret").read_text()
+    assert with_secret(Config(better_auth_secret="s"), str(tmp_path)).better_auth_secret == "s"
+
+
+def test_invalid_settings_end_a_process_with_one_line_and_status_1(root):
+    environment = {"ENVIRONMENT": "production", "PATH": os.environ["PATH"]}
+    ended = subprocess.run(
+        [sys.executable, "wsgi.py"], cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("todo cannot start: ")
+    assert "DATABASE_URL is not set" in line
+    assert "BETTER_AUTH_SECRET is not set" in line
+
+
+def test_dotenv_example_names_exactly_the_variables_that_are_read(root):
+    lines = (root / ".env.example").read_text().splitlines()
+    listed = [line.removeprefix("#").partition("=")[0] for line in lines if "=" in line and not line.startswith("# ")]
+    assert listed == [field.data_key for field in config.ConfigSchema().fields.values()]
+    assert all(f"`{name}`" in (root / "README.md").read_text() for name in listed)

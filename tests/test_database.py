@@ -1,0 +1,183 @@
+"""One statement a request, and what happens when PostgreSQL is not there."""
+
+import threading
+import time
+from contextlib import closing
+
+import psycopg2
+import pytest
+from sqlalchemy import text
+from structlog.testing import capture_logs
+from support import assert_problem, bearer, config_for
+
+from todo import create_app, database
+from todo.extensions import db
+
+NUMBER = text("SELECT 1 AS number")
+
+
+@pytest.fixture
+def warm(proxied, proxy):
+    """Give an application context with one warm connection in the pool, and forget how it got there."""
+    with proxied.app_context():
+        database.read(NUMBER, {})
+        proxy.queries.clear()
+        yield proxied
+
+
+def test_read_warm_is_one_round_trip(warm, proxy):
+    assert database.read(NUMBER, {})[0].number == 1
+    assert proxy.queries == ["SELECT 1 AS number"]
+
+
+def test_read_after_a_long_rest_pings_first(warm, proxy, monkeypatch):
+    monkeypatch.setattr(database, "TRUSTED_IDLE_S", -1)
+    database.read(NUMBER, {})
+    assert len(proxy.queries) == 2
+    assert proxy.queries[1] == "SELECT 1 AS number"
+
+
+@pytest.mark.parametrize("run", [database.read, database.write])
+def test_connection_closed_while_idle_is_replaced_before_use(warm, proxy, run):
+    proxy.cut()
+    time.sleep(0.05)
+    assert run(NUMBER, {})[0].number == 1
+    assert proxy.queries.count("SELECT 1 AS number") == 1
+
+
+def test_connection_that_the_server_spoke_on_is_pinged_and_kept(warm, proxy):
+    proxy.notice()
+    time.sleep(0.05)
+    assert database.read(NUMBER, {})[0].number == 1
+    assert len(proxy.queries) == 2
+
+
+def test_read_that_met_a_dead_connection_is_run_once_more(warm, proxy, monkeypatch):
+    monkeypatch.setattr(database, "_has_something_to_read", lambda _: False)
+    proxy.cut()
+    assert database.read(NUMBER, {})[0].number == 1
+
+
+def test_read_whose_second_attempt_fails_too_is_unavailable(warm, proxy, monkeypatch):
+    monkeypatch.setattr(database, "_has_something_to_read", lambda _: False)
+    proxy.refuse = True
+    proxy.cut()
+    with pytest.raises(database.DatabaseUnavailable):
+        database.read(NUMBER, {})
+
+
+def test_write_that_met_a_dead_connection_is_never_run_again(warm, proxy, monkeypatch):
+    monkeypatch.setattr(database, "_has_something_to_read", lambda _: False)
+    proxy.cut()
+    with pytest.raises(database.DatabaseUnavailable):
+        database.write(NUMBER, {})
+    assert "SELECT 1 AS number" not in proxy.queries
+    assert database.write(NUMBER, {})[0].number == 1
+
+
+@pytest.mark.parametrize("run", [database.read, database.write])
+def test_every_connection_in_use_is_unavailable_and_passes(database_url, monkeypatch, run):
+    monkeypatch.setattr(database, "POOL_TIMEOUT_S", 0.1)
+    app = create_app(config_for(database_url, WEB_THREADS="1"))
+    with app.app_context():
+        with db.engine.connect(), pytest.raises(database.DatabaseUnavailable, match="in use"):
+            run(NUMBER, {})
+        assert run(NUMBER, {})[0].number == 1
+        db.engine.dispose()
+
+
+def test_nobody_waits_longer_than_10_s_for_a_connection():
+    first, second = database.POOL_TIMEOUT_S, database.POOL_TIMEOUT_S
+    assert first + second + database.CONNECT_TIMEOUT_S < 10
+
+
+@pytest.mark.parametrize("run", [database.read, database.write])
+@pytest.mark.parametrize(
+    ("statement", "sqlstate"),
+    [
+        pytest.param("SELECT * FROM nothing_here", "42P01", id="no such table"),
+        pytest.param("SELECT nothing_here FROM tasks", "42703", id="no such column"),
+    ],
+)
+def test_schema_that_lacks_something_is_unavailable(app, run, statement, sqlstate):
+    with app.app_context(), pytest.raises(database.SchemaLacking, match=sqlstate):
+        run(text(statement), {})
+
+
+@pytest.mark.parametrize(
+    "sqlstate", ["08006", "25006", "40001", "40P01", "53100", "53300", "55P03", "57014", "57P01", "57P03", "58030"]
+)
+def test_passing_trouble_of_the_server_is_unavailable(app, sqlstate):
+    trouble = text(f"DO $$ BEGIN RAISE 'trouble with a secret' USING ERRCODE = '{sqlstate}'; END $$")
+    with app.app_context(), pytest.raises(database.DatabaseUnavailable, match=sqlstate):
+        database.write(trouble, {})
+
+
+def test_mistake_of_ours_is_a_bug_and_stays_one(client, app, user, monkeypatch):
+    monkeypatch.setattr("todo.tasks.queries.LIST", text("SELEC"))
+    with capture_logs():
+        assert_problem(client.get("/api/me/tasks", headers=bearer(user)), 500)
+
+
+def test_wrong_password_or_database_is_unavailable(postgres):
+    app = create_app(config_for(postgres.get_uri(database="not_there")))
+    with app.app_context(), pytest.raises(database.DatabaseUnavailable):
+        database.read(NUMBER, {})
+
+
+@pytest.mark.parametrize("zone", ["Europe/Prague", "Asia/Kathmandu", "America/Caracas"])
+def test_times_are_utc_whatever_the_zone_of_the_server(postgres, database_url, user, zone):
+    with closing(psycopg2.connect(database_url)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(f"ALTER DATABASE todo_test SET timezone TO '{zone}'")
+    app = create_app(config_for(database_url))
+    client = app.test_client()
+    created = client.post("/api/me/tasks", headers=bearer(user), json={"title": "x"}).json["created_at"]
+    with app.app_context():
+        db.engine.dispose()
+    with closing(psycopg2.connect(database_url)) as connection:
+        connection.autocommit = True
+        cursor = connection.cursor()
+        cursor.execute("ALTER DATABASE todo_test RESET timezone")
+        cursor.execute("SELECT abs(extract(epoch FROM %s::timestamptz - now()))", (created,))
+        assert cursor.fetchone()[0] < 60
+
+
+def test_updated_at_never_goes_back_even_when_the_clock_does(app, client, user):
+    task = client.post("/api/me/tasks", headers=bearer(user), json={"title": "x"}).json
+    ahead = text(
+        "UPDATE tasks SET updated_at = now() + interval '1 hour' WHERE user_id = :u"
+        " RETURNING updated_at AT TIME ZONE 'UTC'"
+    )
+    with app.app_context():
+        future = database.write(ahead, {"u": user})[0][0]
+    changed = client.patch(f"/api/me/tasks/{task['id']}/complete", headers=bearer(user)).json
+    assert changed["updated_at"] > f"{future.isoformat()}Z"
+
+
+def test_writers_of_one_task_lose_no_toggle(app, user):
+    client = app.test_client()
+    task = client.post("/api/me/tasks", headers=bearer(user), json={"title": "x"}).json
+    seen = []
+
+    def toggle():
+        with app.test_client() as own:
+            path = f"/api/me/tasks/{task['id']}/complete"
+            seen.extend(own.patch(path, headers=bearer(user)).json for _ in range(20))
+
+    writers = [threading.Thread(target=toggle) for _ in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len({state["updated_at"] for state in seen}) == 80
+    assert sum(state["completed"] for state in seen) == 40
+
+
+def test_engine_uses_the_embedded_server_when_no_url_is_set(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(database.embedded, "start", lambda path: started.append(path) or pytest.fail("started"))
+    app = create_app(config_for(None))
+    with app.app_context(), pytest.raises(pytest.fail.Exception):
+        database.read(NUMBER, {})
+    assert started[0].parts[-2:] == ("instance", "postgres")

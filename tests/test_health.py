@@ -1,0 +1,63 @@
+"""The front door and the two questions of an orchestrator."""
+
+import pytest
+from support import assert_problem, config_for, new_database
+
+from todo import create_app
+from todo.extensions import db
+
+
+def test_root_says_who_is_here_and_every_link_works(client):
+    response = client.get("/")
+    assert response.status_code == 200
+    assert response.json["name"] == "todo"
+    assert response.json["version"]
+    for link in response.json["links"].values():
+        assert client.get(link).status_code == 200
+
+
+def test_health_touches_nothing(proxied, proxy):
+    proxy.refuse = True
+    response = proxied.test_client().get("/health")
+    assert response.status_code == 200
+    assert response.json == {"status": "healthy"}
+    assert proxy.queries == []
+
+
+def test_ready_with_database_and_schema_is_200(proxied, proxy):
+    client = proxied.test_client()
+    client.get("/health/ready")
+    proxy.queries.clear()
+    response = client.get("/health/ready")
+    assert response.status_code == 200
+    assert response.json == {"status": "ready", "checks": {"database": "ok", "schema": "ok"}}
+    assert len(proxy.queries) == 1
+
+
+def test_ready_without_database_names_the_check(proxied, proxy):
+    proxy.refuse = True
+    problem = assert_problem(proxied.test_client().get("/health/ready"), 503, "The database does not answer.")
+    assert problem["checks"] == {"database": "failed", "schema": "unknown"}
+
+
+@pytest.mark.parametrize(
+    "versions",
+    [
+        pytest.param(None, id="no migration ever ran"),
+        pytest.param([], id="all were taken back"),
+        pytest.param(["0000_older"], id="an older schema"),
+        pytest.param(["9999_newer"], id="a newer schema"),
+    ],
+)
+def test_ready_with_another_schema_names_the_check(postgres, versions):
+    name = f"todo_ready_{versions}"
+    app = create_app(config_for(new_database(postgres, name)))
+    with app.app_context():
+        if versions is not None:
+            with db.engine.connect() as connection:
+                connection.exec_driver_sql("CREATE TABLE alembic_version (version_num varchar(32) NOT NULL)")
+                for version in versions:
+                    connection.exec_driver_sql("INSERT INTO alembic_version VALUES (%s)", (version,))
+        problem = assert_problem(app.test_client().get("/health/ready"), 503)
+        assert problem["checks"] == {"database": "ok", "schema": "failed"}
+        db.engine.dispose()

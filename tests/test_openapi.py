@@ -1,0 +1,65 @@
+"""The committed contract is the one that the code speaks, and it is a good document."""
+
+import json
+
+from openapi_spec_validator import validate
+
+from todo.openapi import VERSION
+
+
+def test_openapi_committed_is_what_the_code_generates(client, root):
+    # When this fails: `make openapi`, and read the difference as a client would.
+    assert json.loads((root / "openapi.json").read_text()) == client.get("/openapi.json").json
+
+
+def test_openapi_is_valid_3_1(client):
+    document = client.get("/openapi.json").json
+    assert document["openapi"].startswith("3.1")
+    validate(document)
+
+
+def test_openapi_lists_every_call_and_which_errors_it_has(client):
+    paths = client.get("/openapi.json").json["paths"]
+    body, row = {"400", "413", "415"}, {"404"}
+    common = {"401", "403", "422", "503"}
+    expected = {
+        ("/api/{user_id}/tasks", "get"): {"200"} | common,
+        ("/api/{user_id}/tasks", "post"): {"201"} | common | body,
+        ("/api/{user_id}/tasks/{task_id}", "get"): {"200"} | common | row,
+        ("/api/{user_id}/tasks/{task_id}", "put"): {"200"} | common | row | body,
+        ("/api/{user_id}/tasks/{task_id}", "patch"): {"200"} | common | row | body,
+        ("/api/{user_id}/tasks/{task_id}", "delete"): {"204"} | common | row,
+        ("/api/{user_id}/tasks/{task_id}/complete", "patch"): {"200"} | common | row | body,
+        ("/", "get"): {"200"},
+        ("/health", "get"): {"200"},
+        ("/health/ready", "get"): {"200", "503"},
+    }
+    assert {
+        (path, method): set(operation["responses"])
+        for path, item in paths.items()
+        for method, operation in item.items()
+        if method != "parameters"
+    } == expected
+
+
+def test_openapi_says_which_calls_are_public(client):
+    document = client.get("/openapi.json").json
+    assert document["security"] == [{"bearer": []}]
+    public = {
+        path
+        for path, item in document["paths"].items()
+        for operation in item.values()
+        if isinstance(operation, dict) and operation.get("security") == []
+    }
+    assert public == {"/", "/health", "/health/ready"}
+
+
+def test_openapi_lets_patches_be_merge_patches(client):
+    for path in ("/api/{user_id}/tasks/{task_id}", "/api/{user_id}/tasks/{task_id}/complete"):
+        patch = client.get("/openapi.json").json["paths"][path]["patch"]
+        assert set(patch["requestBody"]["content"]) == {"application/json", "application/merge-patch+json"}
+
+
+def test_version_is_the_same_everywhere(root):
+    assert f'version = "{VERSION}"' in (root / "pyproject.toml").read_text()
+    assert f"## {VERSION}" in (root / "CHANGELOG.md").read_text()

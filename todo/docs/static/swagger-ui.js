@@ -1,0 +1,36 @@
+// Starts Swagger UI on the page's one element.
+"use strict";
+
+const page = document.getElementById("page");
+const { openapi, mountedAt } = page.dataset;
+
+// The document names no server, and Swagger UI then calls the root of the host. Behind a path prefix the calls
+// belong under it.
+const Mounted = {
+  statePlugins: {
+    spec: {
+      wrapActions: {
+        updateJsonSpec: (update) => (spec) => update(mountedAt ? { servers: [{ url: mountedAt }], ...spec } : spec),
+      },
+    },
+  },
+};
+
+// Swagger UI has a dark look, and leaves it to the page to wear it.
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const wear = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", wear);
+wear();
+
+SwaggerUIBundle({
+  domNode: page,
+  url: openapi,
+  plugins: [Mounted],
+  deepLinking: true,
+  defaultModelsExpandDepth: 0,
+  displayRequestDuration: true,
+  persistAuthorization: true,
+  tryItOutEnabled: true,
+  // The badge would send the document to another origin.
+  validatorUrl: null,
+});
