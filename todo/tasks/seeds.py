@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count as numbers
 from itertools import islice
 
 from sqlalchemy import func, insert, select
@@ -45,20 +44,20 @@ def planting(user: str, total: int) -> Iterator[tuple[int, Iterator[int]]]:
     with db.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection, connection.begin():
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(user, LOCK))))
         present = connection.scalar(select(func.count()).select_from(Task).where(Task.user_id == user)) or 0
-        rows = islice(_examples(user, present), max(total - present, 0))
+        missing = max(total - present, 0)
+        rows = (_example(user, number) for number in range(present, present + missing))
 
         def plant() -> Iterator[int]:
             while batch := list(islice(rows, BATCH)):
                 connection.execute(insert(Task), batch)
                 yield len(batch)
 
-        yield max(total - present, 0), plant()
+        yield missing, plant()
 
 
-def _examples(user: str, first: int) -> Iterator[dict[str, object]]:
-    """Give the examples over and over, numbered from the second round on."""
-    for number in numbers(first):
-        turn, place = divmod(number, len(EXAMPLES))
-        title, description, completed = EXAMPLES[place]
-        numbered = f"{title} ({turn + 1})" if turn else title
-        yield {"user_id": user, "title": numbered, "description": description, "completed": completed}
+def _example(user: str, number: int) -> dict[str, object]:
+    """Give one of the examples, which come over and over; from the second round on they are numbered."""
+    turn, place = divmod(number, len(EXAMPLES))
+    title, description, completed = EXAMPLES[place]
+    numbered = f"{title} ({turn + 1})" if turn else title
+    return {"user_id": user, "title": numbered, "description": description, "completed": completed}

@@ -1,0 +1,31 @@
+# docker build -t todo .
+# docker run --rm --env-file .env todo flask db upgrade      (a release step: once, before the new version serves)
+# docker run -p 8000:8000 --env-file .env todo
+
+FROM python:3.13-slim AS build
+COPY requirements.txt .
+RUN python -m venv /venv \
+    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check -r requirements.txt \
+    && /venv/bin/pip uninstall --yes pip
+
+FROM python:3.13-slim
+# Nothing is installed here any more.
+RUN python -m pip uninstall --yes pip \
+    && useradd --system --uid 10001 --no-create-home todo
+COPY --from=build /venv /venv
+WORKDIR /srv/todo
+COPY config.py wsgi.py gunicorn.conf.py ./
+COPY migrations migrations
+COPY todo todo
+ENV PATH=/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    FLASK_APP=wsgi \
+    ENVIRONMENT=production \
+    HOST=0.0.0.0 \
+    PORT=8000
+USER 10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/health')"]
+CMD ["gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"]
