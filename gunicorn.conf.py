@@ -41,10 +41,10 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 # Nobody talks to the control socket, and two servers of one user would fight over it.
 control_socket_disable = True
 
-# A token may have 8 KiB, and the header that carries it a little more.
+# A token may have 8 KiB. One that has more should still get our answer, and not gunicorn's.
 limit_request_line = 4094
 limit_request_fields = 64
-limit_request_field_size = 9216
+limit_request_field_size = 16384
 
 
 def post_fork(server, worker):

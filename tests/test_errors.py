@@ -69,7 +69,7 @@ def test_bug_is_500_and_says_nothing_about_the_inside(faulty):
     assert isinstance(entry["exc_info"], RuntimeError)
 
 
-@pytest.mark.parametrize(("code", "status"), [(400, 400), (404, 404), (413, 413), (418, 400), (431, 400)])
+@pytest.mark.parametrize(("code", "status"), [(400, 400), (404, 404), (413, 400), (418, 400), (431, 400)])
 def test_error_of_the_framework_is_a_problem(faulty, code, status):
     assert_problem(faulty.test_client().get(f"/abort/{code}"), status)
 

@@ -3,7 +3,7 @@
 from flask import Flask
 
 from config import ROOT, Config
-from todo import auth, cli, database, docs, errors, health, logs, openapi, routing, tasks, validation
+from todo import auth, cli, database, docs, errors, health, logs, openapi, routing, tasks
 from todo.extensions import ORJSONProvider, api, cors, db, migrate, vary_by_origin
 
 
@@ -32,7 +32,6 @@ def create_app(config: Config | None = None) -> Flask:
     cors.init_app(app, origins=list(config.cors_origins))
     app.after_request(vary_by_origin)
     auth.init_app(app, config)
-    validation.init_app(app)
 
     openapi.init_app(app)
     api.register_blueprint(tasks.bp, parameters=[openapi.USER])

@@ -214,14 +214,12 @@ def handle_problem(problem: Problem) -> Response:
 
 
 def handle_http_exception(error: HTTPException) -> Response:
-    """Translate what Flask and Werkzeug raise by themselves; all but three of those are faults of syntax."""
+    """Translate what Flask and Werkzeug raise by themselves; all but two of those are faults of syntax."""
     match error:
         case exceptions.NotFound():
             return answer(NotFound())
         case exceptions.MethodNotAllowed():
             return answer(MethodNotAllowed(headers={"Allow": ", ".join(sorted(error.valid_methods or ()))}))
-        case exceptions.RequestEntityTooLarge():
-            return answer(ContentTooLarge())
         case _:
             return answer(BadRequest())
 

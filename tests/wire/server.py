@@ -1,0 +1,289 @@
+"""The real thing: gunicorn and flask as processes of their own, and what they answer over a socket."""
+
+import http.client
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+import psycopg2
+from support import SECRET, bearer
+
+from config import ConfigSchema
+
+ROOT = Path(__file__).resolve().parents[2]
+ORIGIN = "https://app.example.com"
+DEADLINE_S = 30
+
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Give the environment of a machine where nothing is set but what production needs, and these changes."""
+    kept = {"PATH", "HOME", "LANG"}
+    inherited = {k: v for k, v in os.environ.items() if k in kept or k.startswith(("COVERAGE_", "COV_"))}
+    # An empty variable counts as unset, and hides what the .env of this machine says.
+    silenced = {str(field.data_key): "" for field in ConfigSchema().fields.values()}
+    production = {"ENVIRONMENT": "production", "BETTER_AUTH_SECRET": SECRET, "CORS_ORIGINS": ORIGIN}
+    # gunicorn reads the first of these by itself, and does not take an empty one for unset.
+    size = {"WEB_CONCURRENCY": "1", "WEB_THREADS": "2"}
+    return inherited | silenced | production | size | changes
+
+
+def start(*command: str, **changes: str) -> subprocess.Popen[str]:
+    """Start `python -m` with this command, in the folder of the project."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env=environment(**changes),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(*command: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m` with this command, in the folder of the project, to its end."""
+    with start(*command, **changes) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=2 * DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+def wait_until(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
+    """Wait for something that happens by itself."""
+    deadline = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {deadline_s} s"
+        time.sleep(0.01)
+
+
+def query(url: str, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Ask PostgreSQL itself."""
+    with closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(sql, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+
+def titles(url: str, user: str) -> list[str]:
+    """Give the titles of a user's tasks, as the table has them."""
+    return [title for (title,) in query(url, "SELECT title FROM tasks WHERE user_id = %s", user)]
+
+
+class Answer:
+    """What came back; it reads like an answer of Flask's test client."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status_code = response.status
+        self.headers = response.headers
+        self.data = response.read()
+
+    @classmethod
+    def parse(cls, raw: bytes, method: str) -> Self:
+        """Read the bytes of an answer to a request with this method."""
+
+        class Recorded:
+            def makefile(self, _mode: str) -> io.BytesIO:
+                return io.BytesIO(raw)
+
+        response = http.client.HTTPResponse(Recorded(), method=method)
+        response.begin()
+        return cls(response)
+
+    @property
+    def content_type(self) -> str | None:
+        return self.headers["Content-Type"]
+
+    def get_data(self, *, as_text: bool) -> str | bytes:
+        return self.data.decode() if as_text else self.data
+
+    def get_json(self) -> Any:
+        return json.loads(self.data)
+
+
+def request(method: str, path: str, headers: Headers = (), body: Any = None) -> bytes:
+    """Give the bytes of a request. A body that is no bytes is sent as JSON; its length is announced."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
+    lines += [f"{name}: {value}" for name, value in (headers.items() if isinstance(headers, Mapping) else headers)]
+    data = b""
+    if body is not None:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        lines.append(f"Content-Length: {len(data)}")
+    return "\r\n".join([*lines, "", ""]).encode() + data
+
+
+class Line:
+    """One connection to a server."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def hang_up(self) -> None:
+        """Tell the server that nothing more will come, and go on listening."""
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def receive(self, method: str = "GET") -> Answer:
+        """Give the next answer."""
+        response = http.client.HTTPResponse(self._socket, method=method)
+        try:
+            response.begin()
+            return Answer(response)
+        finally:
+            response.close()
+
+    def receive_all(self) -> bytes:
+        """Give every byte that comes until the server hangs up."""
+        received = b""
+        while data := self._socket.recv(65536):
+            received += data
+        return received
+
+    def call(self, method: str, path: str, headers: Headers = (), body: Any = None) -> Answer:
+        """Send a request and give its answer; the connection stays open."""
+        self.send(request(method, path, headers, body))
+        return self.receive(method)
+
+
+class Server:
+    """A running gunicorn.
+
+    Args:
+        log: Where its stdout and stderr go.
+        **changes: Its environment, beyond what production needs.
+
+    """
+
+    def __init__(self, log: Path, **changes: str) -> None:
+        self.log = log
+        with socket.create_server(("127.0.0.1", 0)) as placeholder:
+            self.port: int = placeholder.getsockname()[1]
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"],
+                cwd=ROOT,
+                env=environment(PORT=str(self.port), **changes),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def wait_until_healthy(self) -> None:
+        def healthy() -> bool:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                return self.call("GET", "/health").status_code == 200
+            except OSError:
+                return False
+
+        wait_until(healthy, "healthy")
+
+    def call(self, method: str, path: str, headers: Headers = (), body: Any = None) -> Answer:
+        """Make one call on a connection of its own."""
+        with Line(self.port) as line:
+            return line.call(method, path, headers, body)
+
+    def workers(self) -> set[int]:
+        """Give the ids of the processes that answer."""
+        return {child.pid for child in psutil.Process(self.process.pid).children()}
+
+    def stop(self) -> int:
+        """Ask it to end, and give its exit status."""
+        self.process.terminate()
+        return self.process.wait(DEADLINE_S)
+
+    def kill(self) -> None:
+        """Make sure that nothing of it is left, whatever happened."""
+        if self.process.poll() is None:
+            for worker in self.workers():
+                os.kill(worker, signal.SIGKILL)
+            self.process.kill()
+            self.process.wait()
+
+
+class Load:
+    """Clients that write and read as fast as they are answered. Half of them keep their connections.
+
+    Attributes:
+        acknowledged: The titles of the tasks that were answered 201.
+        statuses: The status of each answer, in order.
+
+    """
+
+    def __init__(self, server: Server, user: str, clients: int) -> None:
+        self.acknowledged: list[str] = []
+        self.statuses: list[int] = []
+        self._port = server.port
+        self._headers = bearer(user)
+        self._done = threading.Event()
+        self._clients = [threading.Thread(target=self._run, kwargs={"keep": n % 2 == 0}) for n in range(clients)]
+
+    def __enter__(self) -> Self:
+        for client in self._clients:
+            client.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for client in self._clients:
+            client.join()
+
+    def _run(self, *, keep: bool) -> None:
+        while not self._done.is_set():
+            try:
+                with Line(self._port) as line:
+                    self._write_and_read(line)
+                    while keep and not self._done.is_set():
+                        self._write_and_read(line)
+            except (OSError, http.client.HTTPException):
+                # Nobody answered, so nothing was promised.
+                self._done.wait(0.01)
+
+    def _write_and_read(self, line: Line) -> None:
+        title = uuid.uuid4().hex
+        created = line.call("POST", "/api/me/tasks", self._headers, {"title": title})
+        if created.status_code == 201:
+            self.acknowledged.append(title)
+        self.statuses.append(created.status_code)
+        path = created.headers["Location"] or "/api/me/tasks"
+        self.statuses.append(line.call("GET", path, self._headers).status_code)
+
+
+def assert_kept(url: str, user: str, load: Load) -> None:
+    """Assert that every task that was answered 201 is in the table, and none twice."""
+    kept = titles(url, user)
+    assert load.acknowledged
+    assert set(load.acknowledged) <= set(kept)
+    assert len(kept) == len(set(kept))

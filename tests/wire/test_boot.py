@@ -1,0 +1,123 @@
+"""What a process says, and to whom, when it is started with settings that are not fit for production."""
+
+from urllib.parse import quote
+
+import pytest
+from support import PostgresProxy, bearer
+from wire.server import DEADLINE_S, Server, run, start
+
+GUNICORN = ("gunicorn", "-c", "gunicorn.conf.py", "wsgi:app")
+UPGRADE = ("flask", "db", "upgrade")
+
+SETTINGS = {
+    "BETTER_AUTH_SECRET",
+    "BETTER_AUTH_SECRET_PREVIOUS",
+    "CORS_ORIGINS",
+    "DATABASE_URL",
+    "ENVIRONMENT",
+    "LOG_LEVEL",
+    "PORT",
+    "WEB_CONCURRENCY",
+    "WEB_THREADS",
+}
+GOOD_URL = "postgresql://postgres:url-password@127.0.0.1:1/todo"
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        pytest.param({"BETTER_AUTH_SECRET": ""}, {"DATABASE_URL", "BETTER_AUTH_SECRET"}, id="both-missing"),
+        pytest.param({"DATABASE_URL": GOOD_URL, "BETTER_AUTH_SECRET": ""}, {"BETTER_AUTH_SECRET"}, id="secret-missing"),
+        pytest.param(
+            {"DATABASE_URL": "mysql://root:url-password@db/todo", "BETTER_AUTH_SECRET": "Short-Hush"},
+            {"DATABASE_URL", "BETTER_AUTH_SECRET"},
+            id="both-wrong",
+        ),
+        pytest.param(
+            {"DATABASE_URL": "url-password", "BETTER_AUTH_SECRET": "better-auth-secret-12345678901234567890"},
+            {"DATABASE_URL", "BETTER_AUTH_SECRET"},
+            id="url-that-is-none-and-secret-that-is-public",
+        ),
+        pytest.param(
+            {
+                "DATABASE_URL": GOOD_URL,
+                "BETTER_AUTH_SECRET": f" {'Hush' * 10}",
+                "BETTER_AUTH_SECRET_PREVIOUS": "Short-Hush",
+                "CORS_ORIGINS": "https://app.example.com/",
+                "LOG_LEVEL": "LOUD",
+                "PORT": "x",
+                "WEB_CONCURRENCY": "0",
+                "WEB_THREADS": "65",
+            },
+            SETTINGS - {"DATABASE_URL", "ENVIRONMENT"},
+            id="all-but-the-url",
+        ),
+        pytest.param({"ENVIRONMENT": "prod", "LOG_LEVEL": "LOUD"}, {"ENVIRONMENT", "LOG_LEVEL"}, id="environment"),
+    ],
+)
+def test_start_with_faulty_settings_says_all_of_them_in_one_line_and_no_secret(changes, named):
+    processes = [start(*command, **changes) for command in (GUNICORN, UPGRADE)]
+
+    for process in processes:
+        stdout, stderr = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == 1
+        assert stderr.startswith("todo cannot start: ")
+        assert stderr.endswith(".\n")
+        assert stderr.count("\n") == 1
+        assert SETTINGS & set(stderr.replace(":", " ").replace(";", " ").split()) == named
+        for secret in ("Short-Hush", "HushHush", "url-password", "better-auth-secret-123"):
+            assert secret not in stdout + stderr
+
+
+def test_upgrade_of_a_database_that_is_away_says_so_in_one_line():
+    done = run(*UPGRADE, DATABASE_URL=GOOD_URL)
+
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("Error: the database cannot be used: ")
+    assert "url-password" not in done.stderr
+
+
+def test_gunicorn_that_served_refused_and_failed_has_logged_no_secret(serve, database_url, user):
+    server = serve(DATABASE_URL=database_url, LOG_LEVEL="debug")
+    headers = bearer(user)
+    token = headers["Authorization"].removeprefix("Bearer ")
+
+    statuses = [
+        server.call("POST", "/api/me/tasks", headers, {"title": "Secret title"}).status_code,
+        server.call("GET", "/api/me/tasks", {"Authorization": f"Bearer {token}x"}).status_code,
+        server.call("GET", "/api/someone/tasks", headers).status_code,
+        server.call("POST", "/api/me/tasks", headers, {"title": 1}).status_code,
+    ]
+
+    assert statuses == [201, 401, 403, 422]
+    log = server.log.read_text()
+    assert '"status": 401' in log
+    for secret in (token, "Secret title", user):
+        assert secret not in log
+    assert "test-secret-that-is-long-enough" not in log
+
+
+def assert_works(server: Server, user: str) -> None:
+    created = server.call("POST", "/api/me/tasks", bearer(user), {"title": "x"})
+    assert created.status_code == 201
+    assert server.call("GET", "/api/me/tasks", bearer(user)).get_json() == [created.get_json()]
+
+
+def test_gunicorn_with_the_short_scheme_in_a_socket_url_works(serve, database_url, user):
+    assert database_url.startswith("postgresql://")
+
+    assert_works(serve(DATABASE_URL=database_url.replace("postgresql://", "postgres://")), user)
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql"])
+def test_url_as_providers_hand_it_out_works(serve, proxy: PostgresProxy, database_url, user, scheme):
+    """A password may have every character that has a meaning elsewhere."""
+    password = quote("p@ss/w%rd:#?%(x)s", safe="")
+    options = "sslmode=disable&channel_binding=prefer"
+    url = f"{scheme}://postgres:{password}@127.0.0.1:{proxy.port}/todo_test?{options}"
+
+    upgraded = run(*UPGRADE, DATABASE_URL=url)
+
+    assert (upgraded.returncode, upgraded.stderr) == (0, "")
+    assert_works(serve(DATABASE_URL=url), user)
+    assert any(sql.startswith("INSERT") for sql in proxy.queries)

@@ -1,0 +1,93 @@
+"""What was answered stays true: when a server is asked to stop, and when one of its processes is killed."""
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import psutil
+import psycopg2
+import pytest
+from support import assert_problem, bearer
+from wire.server import DEADLINE_S, Load, Server, assert_kept, query, titles, wait_until
+
+
+@pytest.fixture
+def settings(database_url):
+    return {"DATABASE_URL": database_url, "WEB_CONCURRENCY": "2", "WEB_THREADS": "4"}
+
+
+def test_sigterm_under_load_loses_no_acknowledged_write(serve, settings, database_url, user):
+    server = serve(**settings)
+
+    workers = two_workers(server)
+
+    with Load(server, user, clients=12) as load:
+        wait_until(lambda: len(load.acknowledged) > 200, "under load")
+        # This fails after the 30 s that orchestrators grant.
+        assert server.stop() == 0
+
+    assert_kept(database_url, user, load)
+    assert set(load.statuses) == {200, 201}
+    assert not any(psutil.pid_exists(worker) for worker in workers)
+
+
+def test_sigterm_while_a_request_waits_for_the_database_answers_it(serve, settings, database_url, user):
+    server = serve(**settings)
+    created = server.call("POST", "/api/me/tasks", bearer(user), {"title": "x"}).get_json()
+    path = f"/api/me/tasks/{created['id']}"
+
+    with closing(psycopg2.connect(database_url)) as connection, ThreadPoolExecutor() as pool:
+        connection.cursor().execute("SELECT FROM tasks WHERE id = %s FOR UPDATE", [created["id"]])
+        waiting = pool.submit(server.call, "PATCH", path, bearer(user), {"title": "y"})
+        wait_until(lambda: blocked_updates(database_url), "waiting for the row")
+        server.process.terminate()
+        wait_until(lambda: "Handling signal: term" in server.log.read_text(), "told to stop")
+        connection.rollback()
+
+        answer = waiting.result(DEADLINE_S)
+
+    assert (answer.status_code, answer.get_json()["title"]) == (200, "y")
+    assert server.stop() == 0
+    assert titles(database_url, user) == ["y"]
+
+
+def blocked_updates(url: str) -> object:
+    sql = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE tasks%'"
+    return query(url, sql)
+
+
+def two_workers(server: Server) -> set[int]:
+    wait_until(lambda: len(server.workers()) == 2, "both at work")
+    return server.workers()
+
+
+def test_sigkill_of_a_worker_loses_no_acknowledged_write_and_it_is_replaced(serve, settings, database_url, user):
+    server = serve(**settings)
+    before = two_workers(server)
+    killed = min(before)
+
+    with Load(server, user, clients=8) as load:
+        wait_until(lambda: len(load.acknowledged) > 50, "under load")
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: len(server.workers() - {killed}) == 2, "replaced")
+        answered = len(load.acknowledged)
+        wait_until(lambda: len(load.acknowledged) > answered + 50, "under load again")
+
+    assert before - {killed} < server.workers()
+    assert_kept(database_url, user, load)
+    assert set(load.statuses) == {200, 201}
+
+
+def test_sigkill_of_every_worker_is_survived(serve, settings, database_url, user):
+    server = serve(**settings)
+    assert server.call("POST", "/api/me/tasks", bearer(user), {"title": "before"}).status_code == 201
+    killed = two_workers(server)
+
+    for worker in killed:
+        os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: len(server.workers() - killed) == 2, "replaced")
+
+    assert server.call("POST", "/api/me/tasks", bearer(user), {"title": "after"}).status_code == 201
+    assert sorted(titles(database_url, user)) == ["after", "before"]
+    assert_problem(server.call("GET", "/api/me/tasks"), 401)
