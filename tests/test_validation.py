@@ -272,6 +272,21 @@ def test_strict_names_each_unknown_parameter_and_says_when_all_is_known(client, 
         assert response.headers["Preference-Applied"] == "handling=strict"
 
 
+def test_strict_without_a_required_body_names_that_and_the_parameters(post):
+    response = post(b"", path="?colour=red", Prefer="handling=strict")
+    problem = assert_problem(response, 422)
+    assert [error.get("parameter", error.get("pointer")) for error in problem["errors"]] == ["colour", "#"]
+    assert response.headers["Preference-Applied"] == "handling=strict"
+
+
+def test_strict_with_thousands_of_unknown_members_names_each_and_tells_a_person_the_first(post):
+    members = {f"titl{number}": 0 for number in range(4000)}
+    problem = assert_problem(post(json.dumps({"title": "x"} | members), Prefer="handling=strict"), 422)
+    assert [error["pointer"] for error in problem["errors"]] == [f"#/{name}" for name in members]
+    assert problem["detail"].startswith("titl0 is not known here; did you mean title? titl1 is")
+    assert problem["detail"].endswith(" There are 3990 more faults.")
+
+
 def test_strict_takes_back_what_was_read(client, user):
     task = client.post("/api/me/tasks", headers=bearer(user), json={"title": "x"}).json
     url, strict = f"/api/me/tasks/{task['id']}", bearer(user) | {"Prefer": "handling=strict"}

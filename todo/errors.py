@@ -33,6 +33,7 @@ from todo.logs import log, request_id
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 2
+SENTENCES_MAX = 10
 
 
 class Fault(TypedDict, total=False):
@@ -164,8 +165,11 @@ class UnprocessableContent(Problem):
     title = "Unprocessable Content"
 
     def __init__(self, errors: Sequence[Fault], **kwargs: Any) -> None:
-        """Say all faults in one sentence each."""
-        super().__init__(" ".join(error["detail"] for error in errors), errors=list(errors), **kwargs)
+        """Say the faults in one sentence each; a person reads the first ones, a program all."""
+        sentences = [error["detail"] for error in errors[:SENTENCES_MAX]]
+        if len(errors) > SENTENCES_MAX:
+            sentences.append(f"There are {len(errors) - SENTENCES_MAX} more faults.")
+        super().__init__(" ".join(sentences), errors=list(errors), **kwargs)
 
 
 class InternalError(Problem):

@@ -9,13 +9,14 @@ from urllib.parse import quote
 from flask import current_app, make_response, request
 from flask.typing import ResponseReturnValue
 from flask_smorest import Blueprint
-from marshmallow import Schema, ValidationError
+from marshmallow import Schema, ValidationError, missing
 from werkzeug.http import parse_list_header
 
 from todo.errors import BadRequest, ContentTooLarge, Fault, UnprocessableContent, UnsupportedMediaType
 
 BODY_MAX_BYTES = 64 * 1024
 NESTING_MAX = 100
+HINTS_MAX = 20
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -52,7 +53,10 @@ def accepts(
             strict = prefers_strict()
             faults = _unknown(request.args, (), _in_query) if strict else []
             if body is not None:
-                kwargs["body"] = load(body, read_json(media_types, required=required), known, faults, strict=strict)
+                document = read_json(media_types)
+                if document is missing and not required:
+                    document = {}
+                kwargs["body"] = load(body, document, known, faults, strict=strict)
             elif faults:
                 raise UnprocessableContent(faults, headers=STRICT)
             answer = view(*args, **kwargs)
@@ -79,25 +83,24 @@ def prefers_strict() -> bool:
     return False
 
 
-def read_json(media_types: Sequence[str], *, required: bool) -> Any:
+def read_json(media_types: Sequence[str]) -> Any:
     """Read the body of the request as JSON (RFC 8259).
 
     Args:
         media_types: Those that it may have. A body with none at all counts as JSON.
-        required: Whether there must be one. Without one the result is an empty object.
+
+    Returns:
+        What the body says, or `missing` where there is none.
 
     Raises:
         BadRequest: it is not JSON.
         ContentTooLarge: it is over the limit.
         UnsupportedMediaType: it has another media type, or is compressed.
-        UnprocessableContent: there is none, and there must be one.
 
     """
     data = _read_body()
     if not data:
-        if required:
-            raise UnprocessableContent([{"pointer": "#", "detail": "A JSON body is required."}])
-        return {}
+        return missing
     if request.mimetype and request.mimetype not in media_types:
         expected = " or ".join(media_types)
         raise UnsupportedMediaType(
@@ -159,9 +162,8 @@ def load(schema: Schema, document: Any, known: frozenset[str], faults: list[Faul
     """
     headers = STRICT if strict else None
     if not isinstance(document, dict):
-        raise UnprocessableContent(
-            [*faults, {"pointer": "#", "detail": "The body must be a JSON object."}], headers=headers
-        )
+        rule = "A JSON body is required." if document is missing else "The body must be a JSON object."
+        raise UnprocessableContent([*faults, {"pointer": "#", "detail": rule}], headers=headers)
     if strict:
         faults = faults + _unknown(document, known, _in_body)
     try:
@@ -195,7 +197,8 @@ def _unknown(names: Iterable[str], known: Iterable[str], locate: Callable[[str],
     faults: list[Fault] = []
     for name in names:
         if name not in known:
-            nearest = get_close_matches(name, known, n=1, cutoff=0.5)
+            # Looking for the nearest name takes time: who makes hundreds of mistakes has made another one before.
+            nearest = get_close_matches(name, known, n=1, cutoff=0.5) if len(faults) < HINTS_MAX else []
             hint = f"; did you mean {nearest[0]}?" if nearest else "."
             faults.append({**locate(name), "detail": f"{name} is not known here{hint}"})
     return faults
