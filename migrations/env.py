@@ -1,6 +1,8 @@
 """How migrations run: one after another in one transaction, by one process at a time."""
 
+import click
 from alembic import context
+from alembic.runtime.migration import MigrationInfo
 from flask import current_app
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -17,6 +19,11 @@ MIGRATION_LOCK = text("SELECT pg_advisory_xact_lock(7239562310011904)")
 LOCK_TIMEOUT = text("SET LOCAL lock_timeout = '5s'")
 
 
+def report(step: MigrationInfo, **_: object) -> None:
+    """Say which migration has just been applied or taken back."""
+    click.echo(f"{'Applied' if step.is_upgrade else 'Took back'} {step.up_revision_id}.")
+
+
 def run_migrations_online() -> None:
     """Migrate the database that the application uses."""
     with (
@@ -28,6 +35,7 @@ def run_migrations_online() -> None:
         context.configure(
             connection=connection,
             target_metadata=db.metadata,
+            on_version_apply=report,
             **current_app.extensions["migrate"].configure_args,
         )
         context.run_migrations()

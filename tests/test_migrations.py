@@ -64,6 +64,13 @@ def test_migrations_up_down_up_make_the_catalogue_of_the_models(postgres, empty)
     assert migrated["columns"]
 
 
+def test_migrations_say_what_they_did(empty, capsys):
+    flask_migrate.upgrade()
+    flask_migrate.upgrade()
+    flask_migrate.downgrade(revision="base")
+    assert capsys.readouterr().out == "Applied 0001_create_tasks.\nTook back 0001_create_tasks.\n"
+
+
 def test_migrations_leave_nothing_for_check_to_find(empty, capsys):
     flask_migrate.upgrade()
     flask_migrate.check()

@@ -58,6 +58,10 @@ class DatabaseUnavailable(Unavailable):
     detail = "The database cannot be reached right now. Please try again in a moment."
 
 
+class ConnectionLost(DatabaseUnavailable):
+    """503: the connection died under a statement, which may have taken effect or not."""
+
+
 class SchemaLacking(DatabaseUnavailable):
     """503: PostgreSQL answers, and its schema is not ours yet."""
 
@@ -124,20 +128,16 @@ def _has_something_to_read(file_descriptor: int) -> bool:
 
 
 def read(statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
-    """Run one statement that changes nothing; when its pooled connection turns out to be dead, run it once more.
+    """Run one statement that changes nothing; when its connection turns out to be dead, run it once more.
 
     Raises:
         DatabaseUnavailable: when PostgreSQL cannot answer now.
 
     """
     try:
-        return _execute(statement, parameters)
-    except DBAPIError as error:
-        if not error.connection_invalidated:
-            raise _translated(error) from error
-    except PoolTimeoutError as error:
-        raise DatabaseUnavailable(reason="every pooled connection is in use") from error
-    return write(statement, parameters)
+        return write(statement, parameters)
+    except ConnectionLost:
+        return write(statement, parameters)
 
 
 def write(statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
@@ -148,16 +148,12 @@ def write(statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[
 
     """
     try:
-        return _execute(statement, parameters)
+        with db.engine.connect() as connection:
+            return connection.execute(statement, dict(parameters)).all()
     except DBAPIError as error:
         raise _translated(error) from error
     except PoolTimeoutError as error:
         raise DatabaseUnavailable(reason="every pooled connection is in use") from error
-
-
-def _execute(statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
-    with db.engine.connect() as connection:
-        return connection.execute(statement, dict(parameters)).all()
 
 
 def lacks_schema(error: Exception) -> bool:
@@ -176,7 +172,8 @@ def _translated(error: DBAPIError) -> Exception:
     reason = f"{sqlstate or 'no SQLSTATE'}: {first_line}"
     if lacks_schema(error):
         return SchemaLacking(reason=reason)
-    away = error.connection_invalidated or isinstance(error.orig, psycopg2.OperationalError | psycopg2.InterfaceError)
-    if away or sqlstate.startswith(PASSING):
+    if error.connection_invalidated:
+        return ConnectionLost(reason=reason)
+    if sqlstate.startswith(PASSING) or isinstance(error.orig, psycopg2.OperationalError | psycopg2.InterfaceError):
         return DatabaseUnavailable(reason=reason)
     return error
