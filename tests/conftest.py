@@ -1,5 +1,6 @@
 """One real PostgreSQL for all tests, with the schema that the migrations make; each test has users of its own."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,26 @@ from todo.extensions import db
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def servers_folder() -> Iterator[Path]:
+    """Give a folder for the data of servers.
+
+    Under root, PostgreSQL runs as a user of its own, and pytest closes its temporary folders to all others.
+    """
+    with tempfile.TemporaryDirectory(prefix="todo-tests-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def server_folder(servers_folder: Path) -> Path:
+    """Give a folder for the data of one server."""
+    return Path(tempfile.mkdtemp(dir=servers_folder))
+
+
+@pytest.fixture(scope="session")
+def postgres(servers_folder: Path) -> Iterator[Any]:
     """Give a running server."""
-    server = embedded.start(tmp_path_factory.mktemp("server") / "postgres")
+    server = embedded.start(servers_folder / "postgres")
     yield server
     server.cleanup()
 

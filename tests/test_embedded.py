@@ -40,13 +40,13 @@ def leave(process):
 
 
 @pytest.fixture
-def visit(root, tmp_path):
+def visit(root, server_folder):
     """Start a process that uses the server of a folder until it is told to end."""
     visitors = []
 
     def visit(folder="postgres"):
         process = subprocess.Popen(
-            [sys.executable, "-c", USE, str(tmp_path / folder)],
+            [sys.executable, "-c", USE, str(server_folder / folder)],
             cwd=root,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -67,8 +67,8 @@ def server_pid(folder):
     return int(pid_file.read_text().splitlines()[0]) if pid_file.exists() else None
 
 
-def test_server_is_shared_kept_and_stopped_by_the_last(visit, tmp_path):
-    folder = tmp_path / "postgres"
+def test_server_is_shared_kept_and_stopped_by_the_last(visit, server_folder):
+    folder = server_folder / "postgres"
     first, one, started = visit()
     second, two, same = visit()
     assert (one, two) == (1, 2)
@@ -82,8 +82,8 @@ def test_server_is_shared_kept_and_stopped_by_the_last(visit, tmp_path):
     assert later != started
 
 
-def test_server_is_stopped_although_another_user_was_killed(visit, tmp_path):
-    folder = tmp_path / "postgres"
+def test_server_is_stopped_although_another_user_was_killed(visit, server_folder):
+    folder = server_folder / "postgres"
     killed, _, _ = visit()
     last, _, _ = visit()
     killed.kill()
@@ -92,8 +92,8 @@ def test_server_is_stopped_although_another_user_was_killed(visit, tmp_path):
     assert server_pid(folder) is None
 
 
-def test_server_that_was_killed_comes_back_with_its_data(visit, tmp_path):
-    folder = tmp_path / "postgres"
+def test_server_that_was_killed_comes_back_with_its_data(visit, server_folder):
+    folder = server_folder / "postgres"
     _, one, _ = visit()
     pid = server_pid(folder)
     os.kill(pid, signal.SIGKILL)
@@ -104,15 +104,15 @@ def test_server_that_was_killed_comes_back_with_its_data(visit, tmp_path):
     assert (one, two) == (1, 2)
 
 
-def test_server_starts_although_its_old_number_is_somebody_elses(visit, tmp_path):
-    folder = tmp_path / "postgres"
+def test_server_starts_although_its_old_number_is_somebody_elses(visit, server_folder):
+    folder = server_folder / "postgres"
     leave(visit()[0])
     (folder / "postmaster.pid").write_text(f"{os.getpid()}\n{folder}\n1\n5432\n\n\n\nready\n")
     _, count, _ = visit()
     assert count == 2
 
 
-def test_server_runs_in_a_folder_that_a_shell_would_split(visit, tmp_path):
+def test_server_runs_in_a_folder_that_a_shell_would_split(visit, server_folder):
     _, count, _ = visit("My Projects (new)/postgres")
     assert count == 1
 
@@ -129,7 +129,13 @@ def test_start_again_in_one_process_is_the_same_server(postgres):
     assert json.loads((postgres.pgdata / ".handle_pids.json").read_text()).count(os.getpid()) == 1
 
 
-def test_start_without_the_wheel_says_what_to_do(monkeypatch, tmp_path):
+def test_start_that_fails_says_where_to_look(server_folder):
+    (server_folder / "postgres").write_text("a file where the folder should be")
+    with pytest.raises(embedded.EmbeddedUnavailable, match="does not start"):
+        embedded.start(server_folder / "postgres")
+
+
+def test_start_without_the_wheel_says_what_to_do(monkeypatch, server_folder):
     real = builtins.__import__
 
     def refuse(name, *args, **kwargs):
@@ -140,4 +146,4 @@ def test_start_without_the_wheel_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr(builtins, "__import__", refuse)
     embedded._library.cache_clear()
     with pytest.raises(embedded.EmbeddedUnavailable, match="DATABASE_URL is not set"):
-        embedded.start(tmp_path)
+        embedded.start(server_folder)

@@ -154,6 +154,8 @@ def write(statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[
         raise _translated(error) from error
     except PoolTimeoutError as error:
         raise DatabaseUnavailable(reason="every pooled connection is in use") from error
+    except embedded.EmbeddedUnavailable as error:
+        raise DatabaseUnavailable(reason=str(error)) from error
 
 
 def lacks_schema(error: Exception) -> bool:

@@ -6,6 +6,7 @@ need it share it, the last one to end stops it, and the data stays for the next 
 
 import atexit
 import shlex
+import subprocess
 import tempfile
 import threading
 import warnings
@@ -18,7 +19,7 @@ _one_start_at_a_time = threading.Lock()
 
 
 class EmbeddedUnavailable(RuntimeError):
-    """Raised when the embedded PostgreSQL is not installed; says what to do instead."""
+    """Raised when the embedded PostgreSQL is not installed or does not start; says what to do."""
 
 
 @cache
@@ -52,7 +53,8 @@ def _forget_dead_users(server: Any) -> None:
     """Strike killed processes from the server's list of users: it never notices, and would run for ever."""
     import psutil  # noqa: PLC0415 (comes with the server)
 
-    with server._lock:  # noqa: SLF001 (the library has no public way to its list)
+    # Whoever deletes the data takes the list with it.
+    with server._lock, suppress(FileNotFoundError):  # noqa: SLF001 (the library has no public way to its list)
         users = server.global_process_id_list
         users.put([pid for pid in users._get() if psutil.pid_exists(pid)])  # noqa: SLF001
 
@@ -83,15 +85,21 @@ def start(data_dir: Path) -> Any:
         The running `PostgresServer`; its `get_uri()` is the URL to connect to.
 
     Raises:
-        EmbeddedUnavailable: when the wheel is not installed.
+        EmbeddedUnavailable: when the wheel is not installed, or its server does not start.
 
     """
     library = _library()
     with _one_start_at_a_time:
-        data_dir.parent.mkdir(parents=True, exist_ok=True)
-        _forget_dead_server(library, data_dir)
-        is_first_use = data_dir.resolve() not in library.PostgresServer._instances  # noqa: SLF001
-        server = library.get_server(data_dir)
+        try:
+            data_dir.parent.mkdir(parents=True, exist_ok=True)
+            _forget_dead_server(library, data_dir)
+            is_first_use = data_dir.resolve() not in library.PostgresServer._instances  # noqa: SLF001
+            server = library.get_server(data_dir)
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            raise EmbeddedUnavailable(
+                f"the embedded PostgreSQL in {data_dir} does not start ({type(error).__name__}): "
+                "see the file log there, or set DATABASE_URL."
+            ) from error
         if is_first_use:
             # Exit handlers run last in, first out: this one just before the library's own, which stops the server.
             atexit.register(_forget_dead_users, server)

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -222,9 +223,9 @@ def test_database_that_never_answers_a_new_connection_is_503_within_the_deadline
 
 
 @pytest.fixture(scope="module")
-def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def own_postgres(servers_folder: Path) -> Iterator[Any]:
     """Give a PostgreSQL that may be stopped, with the schema that the migrations make."""
-    postgres = embedded.start(tmp_path_factory.mktemp("own") / "postgres")
+    postgres = embedded.start(servers_folder / "own")
     assert run("flask", "db", "upgrade", DATABASE_URL=postgres.get_uri()).returncode == 0
     yield postgres
     start_again(postgres)
