@@ -5,20 +5,24 @@ in one line that names each variable, before anything else starts.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, pre_load, validate, validates_schema
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 ROOT = Path(__file__).resolve().parent
 
 # What Better Auth signs with when nobody sets a secret: every attacker knows it.
 BETTER_AUTH_PUBLIC_DEFAULT = "better-auth-secret-12345678901234567890"
 SECRET_MIN_BYTES = 32
+
+ORIGIN = re.compile(r"https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
 class InvalidSettings(SystemExit):
@@ -50,7 +54,14 @@ class DatabaseUrl(fields.String):
         scheme, separator, rest = super()._deserialize(value, attr, data, **kwargs).partition("://")
         if not separator or scheme not in {"postgres", "postgresql", "postgresql+psycopg2"}:
             raise ValidationError("must be a PostgreSQL URL that starts with postgresql://")
-        return f"postgresql+psycopg2://{rest}"
+        url = f"postgresql+psycopg2://{rest}"
+        try:
+            make_url(url)
+        except (ArgumentError, ValueError):
+            raise ValidationError(
+                "cannot be read as a URL: is the port a number, and are / @ : # % in the password percent-encoded?"
+            ) from None
+        return url
 
 
 class CommaSeparated(fields.Field[tuple[str, ...]]):
@@ -63,11 +74,10 @@ class CommaSeparated(fields.Field[tuple[str, ...]]):
 def _must_be_an_origin(origins: tuple[str, ...]) -> None:
     """Browsers send `scheme://host[:port]` and nothing else; anything that differs would silently never match."""
     for origin in origins:
-        parts = urlsplit(origin)
-        if parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}" or "*" in origin:
+        if not ORIGIN.fullmatch(origin):
             raise ValidationError(
                 f"has {origin!r}, which is not an exact origin such as https://app.example.com "
-                "(no path, no trailing slash, no wildcard)"
+                "(lower case, no path, no trailing slash, no wildcard)"
             )
 
 

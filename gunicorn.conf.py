@@ -47,6 +47,15 @@ limit_request_fields = 64
 limit_request_field_size = 16384
 
 
+# A client that goes silent in the middle of its body, or does not read its answer, gives the thread back after this.
+SILENCE_MAX_S = 15
+
+
+def pre_request(worker, req):
+    """Bound how long the network may hold up the thread that serves a request."""
+    req.unreader.sock.settimeout(SILENCE_MAX_S)
+
+
 def post_fork(server, worker):
     """Give the worker a pool of its own: two processes on one connection would read each other's answers."""
     app = server.app.wsgi()

@@ -87,8 +87,8 @@ def test_every_connection_in_use_is_unavailable_and_passes(database_url, monkeyp
 
 
 def test_nobody_waits_longer_than_10_s_for_a_connection():
-    first, second = database.POOL_TIMEOUT_S, database.POOL_TIMEOUT_S
-    assert first + second + database.CONNECT_TIMEOUT_S < 10
+    dying_s = database.CONNECT_ARGS["tcp_user_timeout"] / 1000
+    assert database.POOL_TIMEOUT_S + dying_s + database.CONNECT_TIMEOUT_S < 10
 
 
 @pytest.mark.parametrize("run", [database.read, database.write])
@@ -111,6 +111,52 @@ def test_passing_trouble_of_the_server_is_unavailable(app, sqlstate):
     trouble = text(f"DO $$ BEGIN RAISE 'trouble with a secret' USING ERRCODE = '{sqlstate}'; END $$")
     with app.app_context(), pytest.raises(database.DatabaseUnavailable, match=sqlstate):
         database.write(trouble, {})
+
+
+def test_bug_is_logged_without_what_users_wrote(client, app, user, monkeypatch):
+    broken = text("INSERT INTO tasks (user_id, title) VALUES (:user_id, repeat(:title, 100)) RETURNING 1")
+    monkeypatch.setattr("todo.tasks.queries.CREATE", broken)
+    with capture_logs() as logs:
+        response = client.post("/api/me/tasks", headers=bearer(user), json={"title": "a private matter"})
+    assert_problem(response, 500)
+    (entry,) = logs
+    assert entry["log_level"] == "error"
+    assert entry["reason"].startswith("23514: INSERT INTO tasks")
+    assert "private" not in str(logs)
+    assert user not in str(logs)
+
+
+def test_breaker_fails_at_once_after_an_attempt_that_failed_slowly(monkeypatch):
+    now, attempts = [100.0], []
+
+    class Dialect:
+        def connect(self, *_, **__):
+            attempts.append(now[0])
+            now[0] += self.takes_s
+            if self.fails:
+                raise psycopg2.OperationalError("timeout expired")
+            return "connection"
+
+    monkeypatch.setattr(database.time, "monotonic", lambda: now[0])
+    breaker, dialect = database.Breaker(), Dialect()
+    dialect.takes_s, dialect.fails = 3, True
+    for _ in range(5):
+        with pytest.raises(psycopg2.OperationalError):
+            breaker(dialect, None, [], {})
+    assert attempts == [100.0]
+    now[0] += database.PAUSE_S
+    dialect.takes_s, dialect.fails = 0, False
+    assert breaker(dialect, None, [], {}) == "connection"
+
+
+def test_breaker_does_not_pause_after_a_quick_refusal(warm, proxy):
+    proxy.refuse = True
+    proxy.cut()
+    time.sleep(0.05)
+    with pytest.raises(database.DatabaseUnavailable):
+        database.read(NUMBER, {})
+    proxy.refuse = False
+    assert database.read(NUMBER, {})[0].number == 1
 
 
 def test_mistake_of_ours_is_a_bug_and_stays_one(client, app, user, monkeypatch):

@@ -114,8 +114,23 @@ def test_cors_headers_are_on_errors_too(client, path, status):
     assert response.headers.getlist("Vary") == ["Origin"]
 
 
+def test_cors_of_an_ipv6_origin_is_exact(database_url):
+    client = create_app(config_for(database_url, CORS_ORIGINS="http://[::1]:3000")).test_client()
+    for origin, allowed in (("http://[::1]:3000", True), ("http://::3000", False), ("http://1:3000", False)):
+        response = client.get("/health", headers={"Origin": origin})
+        assert (response.headers.get("Access-Control-Allow-Origin") == origin) is allowed
+
+
 @pytest.mark.parametrize(
-    "origin", ["https://evil.example", "https://app.example.com.evil.example", "https://app.example.co", "null", "*"]
+    "origin",
+    [
+        "HTTPS://APP.example.com",
+        "https://evil.example",
+        "https://app.example.com.evil.example",
+        "https://app.example.co",
+        "null",
+        "*",
+    ],
 )
 def test_cors_of_a_stranger_gets_nothing(client, origin):
     for response in (

@@ -54,6 +54,13 @@ def test_openapi_says_which_calls_are_public(client):
     assert public == {"/", "/health", "/health/ready"}
 
 
+def test_openapi_says_that_a_patch_changes_something(client):
+    schemas = client.get("/openapi.json").json["components"]["schemas"]
+    members = ["title", "description", "completed"]
+    assert schemas["TaskPatch"]["anyOf"] == [{"required": [member]} for member in members]
+    assert "anyOf" not in schemas["TaskIn"]
+
+
 def test_openapi_lets_patches_be_merge_patches(client):
     for path in ("/api/{user_id}/tasks/{task_id}", "/api/{user_id}/tasks/{task_id}/complete"):
         patch = client.get("/openapi.json").json["paths"][path]["patch"]

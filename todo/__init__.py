@@ -4,7 +4,7 @@ from flask import Flask
 
 from config import ROOT, Config
 from todo import auth, cli, database, docs, errors, health, logs, openapi, routing, tasks
-from todo.extensions import ORJSONProvider, api, cors, db, migrate, vary_by_origin
+from todo.extensions import ORJSONProvider, api, cors, db, exactly, migrate, vary_by_origin
 
 
 def create_app(config: Config | None = None) -> Flask:
@@ -29,7 +29,7 @@ def create_app(config: Config | None = None) -> Flask:
     db.init_app(app)
     database.init_app(app)
     migrate.init_app(app, db, directory=str(ROOT / "migrations"))
-    cors.init_app(app, origins=list(config.cors_origins))
+    cors.init_app(app, origins=exactly(config.cors_origins))
     app.after_request(vary_by_origin)
     auth.init_app(app, config)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg2
 from flask import Flask
-from sqlalchemy import Engine, Executable, Row, event
+from sqlalchemy import Dialect, Engine, Executable, Row, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -21,13 +21,18 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from config import Config
 from todo import embedded
-from todo.errors import Unavailable
+from todo.errors import InternalError, Unavailable
 from todo.extensions import db
 
-# A thread waits this long for a connection of the pool, and then this long for PostgreSQL to accept a new one:
-# together, and with a read's second attempt, under 10 s.
+# A thread waits this long for a connection of the pool, and this long for PostgreSQL to accept a new one:
+# together, and with a ping or a read's second attempt between them, under 10 s.
 POOL_TIMEOUT_S = 3
 CONNECT_TIMEOUT_S = 3
+
+# After an attempt that failed slowly, nobody else tries for this long: all threads of a process waiting in turn for
+# a host that does not answer would leave none to say so.
+SLOW_FAILURE_S = 1
+PAUSE_S = 2
 
 # A connection that was idle for longer is asked whether it still lives before it is used.
 TRUSTED_IDLE_S = 30
@@ -39,7 +44,7 @@ CONNECT_ARGS: Mapping[str, Any] = {
     "keepalives_idle": 30,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    "tcp_user_timeout": 5000,
+    "tcp_user_timeout": 3000,
 }
 
 # SQLSTATEs that say "not now" and not "never" (PostgreSQL, appendix A): the class, or the whole code.
@@ -76,6 +81,8 @@ def configure(app: Flask, config: Config) -> None:
         "pool_size": config.web_threads,
         "max_overflow": 0,
         "pool_timeout": POOL_TIMEOUT_S,
+        # What users write stays out of messages, and so out of the log.
+        "hide_parameters": True,
         # Nothing was begun, so there is nothing to roll back.
         "pool_reset_on_return": None,
         # The most recently used connection first: the fewest stay open, and those stay warm.
@@ -97,8 +104,29 @@ def init_app(app: Flask) -> None:
     """Watch the engine's pool, so that a dead connection is found before a request uses it."""
     with app.app_context():
         engine: Engine = db.engine
+    event.listen(engine, "do_connect", Breaker())
     event.listen(engine, "checkin", _note_idle_since)
     event.listen(engine, "checkout", partial(_check_liveness, engine))
+
+
+class Breaker:
+    """Opens connections, and fails at once for a while after an attempt that took long to fail."""
+
+    def __init__(self) -> None:
+        """Begin with trust."""
+        self._paused_until = 0.0
+
+    def __call__(self, dialect: Dialect, _entry: ConnectionPoolEntry, arguments: Any, options: Any) -> Any:
+        """Connect as the dialect does, unless it is too early to try again."""
+        started = time.monotonic()
+        if started < self._paused_until:
+            raise psycopg2.OperationalError("PostgreSQL did not answer a moment ago")
+        try:
+            return dialect.connect(*arguments, **options)
+        except psycopg2.OperationalError:
+            if time.monotonic() - started > SLOW_FAILURE_S:
+                self._paused_until = time.monotonic() + PAUSE_S
+            raise
 
 
 def _note_idle_since(_connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
@@ -168,7 +196,7 @@ def _sqlstate(error: Exception) -> str:
 
 
 def _translated(error: DBAPIError) -> Exception:
-    """Tell "not now" from a bug of ours. The reason is the server's first line, which never holds a value."""
+    """Tell "not now" from a bug of ours, and give a reason that holds nothing of what users wrote."""
     sqlstate = _sqlstate(error)
     first_line, _, _ = str(error.orig).partition("\n")
     reason = f"{sqlstate or 'no SQLSTATE'}: {first_line}"
@@ -178,4 +206,5 @@ def _translated(error: DBAPIError) -> Exception:
         return ConnectionLost(reason=reason)
     if sqlstate.startswith(PASSING) or isinstance(error.orig, psycopg2.OperationalError | psycopg2.InterfaceError):
         return DatabaseUnavailable(reason=reason)
-    return error
+    # The message of any other error may quote a row.
+    return InternalError(reason=f"{sqlstate}: {error.statement}")

@@ -8,6 +8,7 @@ from marshmallow import EXCLUDE, Schema, fields
 
 from todo import errors
 from todo.extensions import api
+from todo.routing import Int64Converter
 
 VERSION = "1.0.0"
 
@@ -76,10 +77,22 @@ class ProblemOut(Output):
     instance = fields.String(required=True, metadata={"format": "uri-reference", "description": "The path."})
     request_id = fields.String(required=True, metadata={"description": "Finds the request in the logs."})
     errors = fields.List(fields.Nested(FaultOut), metadata={"description": "With a 422: every fault."})
+    checks = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(),
+        metadata={"description": "With a 503 of /health/ready: each check."},
+    )
 
 
-class Headings(BasePlugin):
-    """Takes the full stop from the summaries: a docstring has one, a heading has none."""
+class House(BasePlugin):
+    """What our code says in its own way."""
+
+    def schema_helper(self, name: str, definition: dict[str, Any], **kwargs: Any) -> dict[str, Any]:  # noqa: ARG002
+        """Say of a schema that needs at least one of its members that it does."""
+        schema = kwargs["schema"]
+        if not getattr(schema, "at_least_one", False):
+            return {}
+        return {"anyOf": [{"required": [member]} for member in schema.fields]}
 
     def operation_helper(
         self,
@@ -87,7 +100,7 @@ class Headings(BasePlugin):
         operations: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        """Tidy the operations of a path."""
+        """Take the full stop from the summaries: a docstring has one, a heading has none."""
         for operation in (operations or {}).values():
             operation["summary"] = operation["summary"].removesuffix(".")
 
@@ -107,7 +120,8 @@ def init_app(app: Flask) -> None:
     # Each operation lists the errors it has; there is no other.
     api.DEFAULT_ERROR_RESPONSE_NAME = None
     api.ERROR_SCHEMA = ProblemOut
-    api.init_app(app, spec_kwargs={"extra_plugins": [Headings()]})
+    api.init_app(app, spec_kwargs={"extra_plugins": [House()]})
+    api.register_converter(Int64Converter, lambda _: {"type": "integer", "format": "int64"})
     # Pages come as links, so the schema of the library's own paging describes nothing here.
     del api.spec.components.schemas["PaginationMetadata"]
     api.spec.components.parameter("Prefer", "header", PREFER)

@@ -1,5 +1,6 @@
 """From an HTTP request to validated input, or to a problem that names every fault."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from functools import wraps
@@ -15,8 +16,10 @@ from werkzeug.http import parse_list_header
 from todo.errors import BadRequest, ContentTooLarge, Fault, UnprocessableContent, UnsupportedMediaType
 
 BODY_MAX_BYTES = 64 * 1024
+DISCARD_MAX_BYTES = 16 * 1024 * 1024
+DISCARD_MAX_S = 5
 NESTING_MAX = 100
-HINTS_MAX = 20
+HINTS_MAX = 100
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -51,7 +54,7 @@ def accepts(
         @wraps(view)
         def validated(*args: P.args, **kwargs: P.kwargs) -> ResponseReturnValue:
             strict = prefers_strict()
-            faults = _unknown(request.args, (), _in_query) if strict else []
+            faults = _unknown(request.args, (), (), _in_query) if strict else []
             if body is not None:
                 document = read_json(media_types)
                 if document is missing and not required:
@@ -122,23 +125,32 @@ def read_json(media_types: Sequence[str]) -> Any:
 
 
 def _read_body() -> bytes:
-    announced = request.content_length or 0
-    # A little too much is read to its end, so that the connection can go on; a lot is refused unread.
-    if announced > 2 * BODY_MAX_BYTES:
-        raise ContentTooLarge
     data = b""
     try:
         while len(data) <= BODY_MAX_BYTES and (piece := request.stream.read(BODY_MAX_BYTES + 1 - len(data))):
             data += piece
+        if len(data) > BODY_MAX_BYTES:
+            _discard_rest()
     except Exception as error:
         # Every server has its own exceptions for a body that breaks off or is framed wrongly.
         raise BadRequest(BROKEN_OFF, reason=type(error).__name__) from error
     if len(data) > BODY_MAX_BYTES:
         raise ContentTooLarge
     # What has come might be good JSON by itself; it is still not what the client meant to say.
-    if len(data) < announced:
+    if len(data) < (request.content_length or 0):
         raise BadRequest(BROKEN_OFF)
     return data
+
+
+def _discard_rest() -> None:
+    """Let a client that sends first and reads later come to our answer: a closed connection would say nothing."""
+    deadline = time.monotonic() + DISCARD_MAX_S
+    discarded = 0
+    while discarded < DISCARD_MAX_BYTES and time.monotonic() < deadline:
+        piece = request.stream.read(BODY_MAX_BYTES)
+        if not piece:
+            break
+        discarded += len(piece)
 
 
 def _nests_too_deep(document: Any) -> bool:
@@ -165,7 +177,7 @@ def load(schema: Schema, document: Any, known: frozenset[str], faults: list[Faul
         rule = "A JSON body is required." if document is missing else "The body must be a JSON object."
         raise UnprocessableContent([*faults, {"pointer": "#", "detail": rule}], headers=headers)
     if strict:
-        faults = faults + _unknown(document, known, _in_body)
+        faults = faults + _unknown(document, known, schema.fields, _in_body)
     try:
         loaded = schema.load(document)
     except ValidationError as error:
@@ -193,12 +205,14 @@ def _in_query(name: str) -> Fault:
     return {"parameter": name}
 
 
-def _unknown(names: Iterable[str], known: Iterable[str], locate: Callable[[str], Fault]) -> list[Fault]:
+def _unknown(
+    names: Iterable[str], known: Iterable[str], suggested: Iterable[str], locate: Callable[[str], Fault]
+) -> list[Fault]:
     faults: list[Fault] = []
     for name in names:
         if name not in known:
             # Looking for the nearest name takes time: who makes hundreds of mistakes has made another one before.
-            nearest = get_close_matches(name, known, n=1, cutoff=0.5) if len(faults) < HINTS_MAX else []
+            nearest = get_close_matches(name, suggested, n=1, cutoff=0) if len(faults) < HINTS_MAX else []
             hint = f"; did you mean {nearest[0]}?" if nearest else "."
             faults.append({**locate(name), "detail": f"{name} is not known here{hint}"})
     return faults

@@ -81,6 +81,12 @@ def test_path_with_the_own_id_percent_encoded_is_the_own_path(app, client, user)
     assert client.get(created.headers["Location"], headers=bearer(user)).json == created.json
 
 
+@pytest.mark.parametrize("user", ["a/b", "//x", ".."])
+def test_user_whose_id_is_no_path_segment_can_be_called_me(client, user):
+    created = client.post("/api/me/tasks", headers=bearer(user), json={"title": "x"})
+    assert client.get(created.headers["Location"], headers=bearer(user)).json == created.json
+
+
 def test_every_route_but_the_public_ones_needs_a_token(app, client):
     guarded = set()
     for rule in app.url_map.iter_rules():

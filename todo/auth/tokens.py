@@ -97,6 +97,8 @@ class SharedSecretVerifier:
             raise InvalidToken(reason=f"header: names another source of keys ({', '.join(sources)})")
         if purposes := [name for name in NOT_A_LOGIN if name in claims]:
             raise InvalidToken(reason=f"claims: made for another purpose ({', '.join(purposes)})")
+        if not isinstance(claims["exp"], int | float):
+            raise InvalidToken(reason="exp: not a number")
         named = {name: claims[name] for name in ("sub", "userId") if claims.get(name) not in (None, "")}
         if not named:
             raise AnonymousToken(reason="sub, userId: both absent or empty")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Response, jsonify, url_for
+from flask import Response, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_smorest import Blueprint
 
@@ -32,7 +32,9 @@ def list_tasks(user_id: str) -> ResponseReturnValue:
 def create_task(user_id: str, body: dict[str, Any]) -> ResponseReturnValue:
     """Create a task."""
     task = queries.create_task(user_id, body)
-    return jsonify(task), 201, {"Location": url_for(".get_task", user_id=user_id, task_id=task["id"])}
+    # As the client wrote the path: an id with a slash in it can be called `me` only.
+    path_user = (request.view_args or {})["user_id"]
+    return jsonify(task), 201, {"Location": url_for(".get_task", user_id=path_user, task_id=task["id"])}
 
 
 @bp.route("/<int64:task_id>")
