@@ -7,6 +7,7 @@ from flask import current_app
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from todo import database
 from todo.cli import database_trouble
 from todo.embedded import EmbeddedUnavailable
 from todo.extensions import db
@@ -26,10 +27,7 @@ def report(step: MigrationInfo, **_: object) -> None:
 
 def run_migrations_online() -> None:
     """Migrate the database that the application uses."""
-    with (
-        db.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection,
-        connection.begin(),
-    ):
+    with database.transaction() as connection:
         connection.execute(MIGRATION_LOCK)
         connection.execute(LOCK_TIMEOUT)
         context.configure(

@@ -5,7 +5,7 @@ from io import BytesIO
 
 import pytest
 from marshmallow import Schema, fields
-from support import assert_problem, bearer
+from support import assert_problem, bearer, sized
 
 from todo import validation
 from todo.validation import prefers_strict
@@ -35,12 +35,6 @@ def patch(client, user):
         return client.patch(url, data=data, content_type=content_type, headers=sent)
 
     return patch
-
-
-def sized(size):
-    """Give a good body of exactly so many bytes."""
-    frame = len(b'{"title":"x","padding":""}')
-    return b'{"title":"x","padding":"' + b"p" * (size - frame) + b'"}'
 
 
 def chunked(stream):

@@ -113,14 +113,13 @@ def seed(user: str, count: int) -> None:
     click.echo(f"Added {missing} tasks for {user}.")
 
 
-def database_trouble(error: Exception) -> click.ClickException:
+def database_trouble(error: DBAPIError | EmbeddedUnavailable) -> click.ClickException:
     """Say in one line what an operator can do about a database that does not do its part."""
     if isinstance(error, EmbeddedUnavailable):
         return click.ClickException(str(error))
     if database.lacks_schema(error):
         return click.ClickException("the database has no tables yet, or older ones: run `flask db upgrade` first.")
-    reason, _, _ = str(getattr(error, "orig", error)).strip().partition("\n")
-    return click.ClickException(f"the database cannot be used: {reason}")
+    return click.ClickException(f"the database cannot be used: {database.first_line(error)}")
 
 
 @bp.cli.command("dev")

@@ -6,14 +6,15 @@ is the whole latency of a request.
 
 import selectors
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 from flask import Flask
-from sqlalchemy import Dialect, Engine, Executable, Row, event
+from sqlalchemy import Connection, Dialect, Engine, Executable, Row, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -186,6 +187,18 @@ def write(statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[
         raise DatabaseUnavailable(reason=str(error)) from error
 
 
+@contextmanager
+def transaction() -> Iterator[Connection]:
+    """Open the one explicit transaction of work that cannot be one statement; an error takes all of it back."""
+    with db.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection, connection.begin():
+        yield connection
+
+
+def first_line(error: DBAPIError) -> str:
+    """Give what PostgreSQL or its driver says went wrong, without the lines that may quote a row."""
+    return str(error.orig).strip().partition("\n")[0]
+
+
 def lacks_schema(error: Exception) -> bool:
     """Tell whether a statement failed because the migrations have not run."""
     return _sqlstate(error) in SCHEMA_LACKING
@@ -198,8 +211,7 @@ def _sqlstate(error: Exception) -> str:
 def _translated(error: DBAPIError) -> Exception:
     """Tell "not now" from a bug of ours, and give a reason that holds nothing of what users wrote."""
     sqlstate = _sqlstate(error)
-    first_line, _, _ = str(error.orig).partition("\n")
-    reason = f"{sqlstate or 'no SQLSTATE'}: {first_line}"
+    reason = f"{sqlstate or 'no SQLSTATE'}: {first_line(error)}"
     if lacks_schema(error):
         return SchemaLacking(reason=reason)
     if error.connection_invalidated:

@@ -18,10 +18,6 @@ bp = Blueprint("health", __name__, description="Public: who we are and how we ar
 APPLIED = text("SELECT version_num FROM alembic_version")
 
 
-class NotReady(Unavailable):
-    """503: a check of readiness fails; `checks` says which."""
-
-
 @bp.route("/")
 @bp.doc(security=[])
 @bp.response(200, description="Name, version, and where to go from here.")
@@ -62,11 +58,11 @@ def ready() -> ResponseReturnValue:
         applied = []
     except DatabaseUnavailable as problem:
         checks = {"database": "failed", "schema": "unknown"}
-        raise NotReady("The database does not answer.", checks=checks, reason=problem.reason) from problem
+        raise Unavailable("The database does not answer.", checks=checks, reason=problem.reason) from problem
     if applied != [needed()]:
         checks = {"database": "ok", "schema": "failed"}
         reason = f"the schema is at {applied}, this version needs {needed()}"
-        raise NotReady("The database schema is not the one that this version needs.", checks=checks, reason=reason)
+        raise Unavailable("The database schema is not the one that this version needs.", checks=checks, reason=reason)
     return jsonify({"status": "ready", "checks": {"database": "ok", "schema": "ok"}})
 
 

@@ -51,7 +51,11 @@ def accepts(
     documentation = _documentation(body, media_types, required=required)
 
     def decorate(view: Callable[P, ResponseReturnValue]) -> Callable[P, ResponseReturnValue]:
-        @wraps(view)
+        first, *rest = view.__name__.split("_")
+        name = first + "".join(word.title() for word in rest)
+        documented = Blueprint.doc(operationId=name, parameters=["Prefer"], **documentation)(view)
+
+        @wraps(documented)
         def validated(*args: P.args, **kwargs: P.kwargs) -> ResponseReturnValue:
             strict = prefers_strict()
             faults = _unknown(request.args, (), (), _in_query) if strict else []
@@ -68,11 +72,7 @@ def accepts(
                 answer.headers.update(STRICT)
             return answer
 
-        first, *rest = view.__name__.split("_")
-        name = first + "".join(word.title() for word in rest)
-        describe = Blueprint.doc(operationId=name, parameters=["Prefer"], **documentation)
-        described: Callable[P, ResponseReturnValue] = describe(validated)
-        return described
+        return validated
 
     return decorate
 
@@ -182,15 +182,10 @@ def load(schema: Schema, document: Any, known: frozenset[str], faults: list[Faul
         loaded = schema.load(document)
     except ValidationError as error:
         messages = error.messages_dict
+        whole = [Fault(pointer="#", detail=message) for message in messages.pop("_schema", [])]
+        members = [Fault(**_in_body(n), detail=f"{n} {m}") for n, found in messages.items() for m in found]
         # What is wrong with the whole is mostly explained by a member that was misspelt.
-        whole = [] if faults else messages.pop("_schema", [])
-        messages.pop("_schema", None)
-        faults = [
-            *faults,
-            *(Fault(pointer="#", detail=message) for message in whole),
-            *(Fault(**_in_body(n), detail=f"{n} {m}") for n, found in messages.items() for m in found),
-        ]
-        raise UnprocessableContent(faults, headers=headers) from None
+        raise UnprocessableContent([*(faults or whole), *members], headers=headers) from None
     if faults:
         raise UnprocessableContent(faults, headers=headers)
     return loaded

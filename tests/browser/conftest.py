@@ -1,19 +1,11 @@
 """A real gunicorn and a real Chromium. A page that does anything it should not fails its test."""
 
-import contextlib
 import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
-from support import SECRET
+from wire.server import Server
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 QUIET = [
@@ -25,8 +17,6 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
-START_S = 30
-STOP_S = 30
 
 # Chromium tells a page about each violation of its policy; this passes the news on.
 TELL_VIOLATIONS = """
@@ -37,45 +27,17 @@ addEventListener("securitypolicyviolation", (event) =>
 
 @pytest.fixture(scope="session", params=["", "/behind/a-prefix"], ids=["root", "prefix"])
 def server(
-    request: pytest.FixtureRequest, root: Path, database_url: str, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """Give the URL of a running server, mounted at the root and then behind a path prefix."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    url = f"http://127.0.0.1:{port}{request.param}"
-    variables = {
-        "DATABASE_URL": database_url,
-        "BETTER_AUTH_SECRET": SECRET,
-        "HOST": "127.0.0.1",
-        "PORT": str(port),
-        "WEB_CONCURRENCY": "1",
-        "SCRIPT_NAME": request.param,
-    }
     log = tmp_path_factory.mktemp("gunicorn") / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"],
-            cwd=root,
-            env=os.environ | variables,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            assert is_up(process, f"{url}/health"), log.read_text()
-            yield url
-        finally:
-            process.terminate()
-            process.wait(STOP_S)
-
-
-def is_up(process: subprocess.Popen[bytes], url: str) -> bool:
-    """Wait until the server answers, ends or has had its time."""
-    deadline = time.monotonic() + START_S
-    while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(urllib.error.URLError), urllib.request.urlopen(url, timeout=START_S):
-            return True
-        time.sleep(0.05)
-    return False
+    server = Server(log, DATABASE_URL=database_url, SCRIPT_NAME=request.param)
+    try:
+        server.wait_until_healthy(f"{request.param}/health")
+        yield f"{server.url}{request.param}"
+        assert server.stop() == 0
+    finally:
+        server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -65,6 +65,13 @@ def run(*command: str, **changes: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
+def free_port() -> int:
+    """Give a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as placeholder:
+        port: int = placeholder.getsockname()[1]
+        return port
+
+
 def wait_until(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
     """Wait for something that happens by itself."""
     deadline = time.monotonic() + deadline_s
@@ -184,8 +191,7 @@ class Server:
 
     def __init__(self, log: Path, **changes: str) -> None:
         self.log = log
-        with socket.create_server(("127.0.0.1", 0)) as placeholder:
-            self.port: int = placeholder.getsockname()[1]
+        self.port = free_port()
         with log.open("w") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"],
@@ -200,11 +206,11 @@ class Server:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def wait_until_healthy(self) -> None:
+    def wait_until_healthy(self, path: str = "/health") -> None:
         def healthy() -> bool:
             assert self.process.poll() is None, self.log.read_text()
             try:
-                return self.call("GET", "/health").status_code == 200
+                return self.call("GET", path).status_code == 200
             except OSError:
                 return False
 

@@ -5,17 +5,11 @@ import json
 from typing import Any
 
 import pytest
-from support import assert_problem, bearer, claims, sign
+from support import assert_problem, bearer, claims, sign, sized
 from wire.server import Answer, Line, Server, request
 
 LIMIT = 64 * 1024
 CHUNKED = {"Transfer-Encoding": "chunked"}
-
-
-def padded(size: int) -> bytes:
-    """Give a good body of this size; what fills it is a member that nobody knows."""
-    body = json.dumps({"title": "x", "filler": ""}).encode()
-    return body.replace(b'""', b'"' + b"x" * (size - len(body)) + b'"')
 
 
 def chunked(body: bytes, size: int = 10_000) -> bytes:
@@ -78,7 +72,7 @@ def test_body_in_no_chunks_at_all_is_an_empty_body(server, user):
 
 @pytest.mark.parametrize("framing", ["content-length", "chunked"])
 def test_body_of_exactly_64_kib_is_accepted(server, user, framing):
-    body = padded(LIMIT)
+    body = sized(LIMIT)
     assert len(body) == LIMIT
 
     if framing == "chunked":
@@ -93,7 +87,7 @@ def test_body_of_exactly_64_kib_is_accepted(server, user, framing):
 @pytest.mark.parametrize("framing", ["content-length", "chunked", "one-chunk"])
 @pytest.mark.parametrize("excess", [1, 30_000])
 def test_body_over_64_kib_is_refused(server, user, framing, excess):
-    body = padded(LIMIT + excess)
+    body = sized(LIMIT + excess)
 
     if framing == "content-length":
         answer = post(server, user, body)
@@ -109,7 +103,7 @@ def test_body_over_64_kib_is_refused(server, user, framing, excess):
 
 def test_body_in_chunks_that_is_good_up_to_the_limit_is_refused_whole(server, user):
     """What fits must not be taken for all there is."""
-    body = padded(LIMIT)
+    body = sized(LIMIT)
 
     for rest in (b" ", b" " * 20_000, b"}"):
         answer = Answer.parse(post_raw(server, user, CHUNKED, chunked(body + rest, size=4096)), "POST")

@@ -3,14 +3,13 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from support import new_database
-from wire.server import environment, query, wait_until
+from wire.server import environment, free_port, query, wait_until
 
 # The shell of the reader, who sees what comes back; here only the statuses are wanted.
 SHELL = """
@@ -31,8 +30,7 @@ def block(readme: str, heading: str) -> str:
 def dev(postgres, tmp_path, root):
     """Start `flask dev` on an empty database, and end it as Ctrl-C does."""
     url = new_database(postgres, "todo_newcomer")
-    with socket.create_server(("127.0.0.1", 0)) as placeholder:
-        port = placeholder.getsockname()[1]
+    port = free_port()
     settings = environment(
         DATABASE_URL=url, ENVIRONMENT="development", PORT=str(port), PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin"
     )

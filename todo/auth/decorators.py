@@ -48,13 +48,12 @@ def authorize(caller: Caller, path_user: str) -> str:
 
 def require_jwt(view: Callable[P, R]) -> Callable[P, R]:
     """Let a view run for the caller's own path alone, and hand it the caller's id as `user_id`."""
+    # Where nobody can tell now whether a token is good, or where the data is, the answer is 503.
+    documented = Blueprint.doc(responses={401: "Unauthorized", 403: "WrongUser", 503: "Unavailable"})(view)
 
-    @wraps(view)
+    @wraps(documented)
     def guarded(*args: Any, user_id: str, **kwargs: Any) -> R:
         caller = authenticate(request.headers.get("Authorization"), current_app.extensions["token_verifier"])
         return view(*args, user_id=authorize(caller, user_id), **kwargs)  # type: ignore[arg-type]
 
-    # Where nobody can tell now whether a token is good, or where the data is, the answer is 503.
-    describe = Blueprint.doc(responses={401: "Unauthorized", 403: "WrongUser", 503: "Unavailable"})
-    described: Callable[P, R] = describe(guarded)
-    return described
+    return guarded  # type: ignore[return-value]

@@ -6,7 +6,7 @@ from itertools import islice
 
 from sqlalchemy import func, insert, select
 
-from todo.extensions import db
+from todo import database
 from todo.tasks.models import Task
 
 BATCH = 5_000
@@ -41,7 +41,7 @@ def planting(user: str, total: int) -> Iterator[tuple[int, Iterator[int]]]:
         How many tasks are missing, and an iterator that adds them in batches and gives the size of each.
 
     """
-    with db.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection, connection.begin():
+    with database.transaction() as connection:
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(user, LOCK))))
         present = connection.scalar(select(func.count()).select_from(Task).where(Task.user_id == user)) or 0
         missing = max(total - present, 0)
