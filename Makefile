@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help run test test-browser lint format types check openapi lock clean
+.PHONY: help run test test-issuer test-browser lint format types check openapi lock clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,7 +15,10 @@ run: $(READY) ## Migrate, seed and serve on http://127.0.0.1:8000, and print a c
 	@exec $(BIN)/flask dev
 
 test: $(READY) ## Run all tests but those that need a browser
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 3
+
+test-issuer: $(READY) tests/issuer/node_modules ## Run the tests of tokens against a real Better Auth, for which Node 20 must be installed
+	ISSUER=better-auth $(BIN)/pytest tests/issuer --no-cov
 
 test-browser: $(READY) ## Run the tests of the pages in Chromium, which must be installed
 	$(BIN)/pytest tests/browser --no-cov
@@ -44,7 +47,13 @@ LOCK := --quiet --upgrade --strip-extras --annotation-style=line --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 clean: ## Remove .venv and the development database
-	rm -rf .venv instance
+	rm -rf .venv instance tests/issuer/node_modules
+
+tests/issuer/node_modules: tests/issuer/package-lock.json
+	@node -e 'process.exit(process.versions.node.split(".")[0] < 20 && "Node 20 or newer is needed.")'
+	@echo "Installing Better Auth into tests/issuer/node_modules (once) ..."
+	@npm ci --prefix tests/issuer --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
 
 $(READY): requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13")'

@@ -8,8 +8,11 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, pre_load, validate, validates_schema
@@ -22,6 +25,11 @@ ROOT = Path(__file__).resolve().parent
 BETTER_AUTH_PUBLIC_DEFAULT = "better-auth-secret-12345678901234567890"
 SECRET_MIN_BYTES = 32
 
+# Where Better Auth's calls are when nobody says otherwise.
+BETTER_AUTH_BASE_PATH = "/api/auth"
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+URL_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 ORIGIN = re.compile(r"https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
@@ -64,6 +72,44 @@ class DatabaseUrl(fields.String):
         return url
 
 
+class HttpUrl(fields.String):
+    """An address that may be trusted with who is who: https, or http where it cannot leave the machine.
+
+    It is written as browsers write it (WHATWG URL): in lower case, without the port that goes without saying, and
+    without a slash at its end.
+    """
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        url = super()._deserialize(value, attr, data, **kwargs).strip()
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise ValidationError("cannot be read as a URL") from None
+        scheme, host = parts.scheme, parts.hostname or ""
+        host = f"[{host}]" if ":" in host else host
+        origin = f"{scheme}://{host}" + ("" if port in {None, DEFAULT_PORTS.get(scheme)} else f":{port}")
+        if (
+            not (ORIGIN.fullmatch(origin) and URL_PATH.fullmatch(parts.path))
+            or "@" in parts.netloc
+            or set("?#") & set(url)
+        ):
+            raise ValidationError("must be a URL such as https://auth.example.com, with no user, query or fragment")
+        if scheme != "https" and not is_loopback(parts.hostname or ""):
+            raise ValidationError("must begin with https:// unless it is on this machine (localhost)")
+        return origin + parts.path.rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine itself (RFC 6761, section 6.3; RFC 6890)."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class CommaSeparated(fields.Field[tuple[str, ...]]):
     """A list in one variable: parts separated by commas, white space around each dropped, empty parts skipped."""
 
@@ -81,6 +127,30 @@ def _must_be_an_origin(origins: tuple[str, ...]) -> None:
             )
 
 
+def _dotenv() -> dict[str, str]:
+    return {name: value for name, value in dotenv_values(ROOT / ".env").items() if value is not None}
+
+
+def variables() -> dict[str, str]:
+    """Give the name of each setting's variable, by its name in `Config`."""
+    return {name: str(field.data_key) for name, field in ConfigSchema().fields.items()}
+
+
+def source(name: str) -> str:
+    """Say where a variable was read from."""
+    if os.environ.get(name):
+        return "environment"
+    return ".env" if _dotenv().get(name) and name not in os.environ else "default"
+
+
+def misspelt() -> dict[str, str]:
+    """Give the variables that were probably meant to be settings, and which ones."""
+    known = variables().values()
+    candidates = {name for name in (*os.environ, *_dotenv()) if name not in known and not name.startswith("FLASK_")}
+    close = {name: get_close_matches(name, known, n=1, cutoff=0.85) for name in sorted(candidates)}
+    return {name: matches[0] for name, matches in close.items() if matches}
+
+
 def _integer(name: str, low: int, high: int, noun: str) -> fields.Integer:
     rule = f"must be {noun} from {low} to {high}"
     return fields.Integer(
@@ -94,10 +164,12 @@ class Config:
 
     environment: str = "development"
     database_url: str | None = field(default=None, repr=False)
+    better_auth_url: str | None = None
     better_auth_secret: str | None = field(default=None, repr=False)
     better_auth_secret_previous: str | None = field(default=None, repr=False)
     jwt_issuer: tuple[str, ...] = ()
     jwt_audience: tuple[str, ...] = ()
+    jwks_url: str | None = None
     cors_origins: tuple[str, ...] = ()
     log_level: str = "INFO"
     host: str = "127.0.0.1"
@@ -112,6 +184,23 @@ class Config:
         """Tell whether this process must refuse everything that only development may do."""
         return self.environment in self.PRODUCTION
 
+    @property
+    def issuer_origin(self) -> str | None:
+        """Give the origin of the token issuer, which is what Better Auth writes as `iss` and `aud` by default."""
+        if self.better_auth_url is None:
+            return None
+        return urlsplit(self.better_auth_url)._replace(path="").geturl()
+
+    @property
+    def issuers(self) -> tuple[str, ...]:
+        """Give the accepted values of `iss`; none means that it is not checked."""
+        return self.jwt_issuer or ((self.issuer_origin,) if self.issuer_origin else ())
+
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        """Give the accepted values of `aud`; none means that it is not checked."""
+        return self.jwt_audience or ((self.issuer_origin,) if self.issuer_origin else ())
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> "Config":
         """Read the settings.
@@ -124,7 +213,7 @@ class Config:
 
         """
         if environ is None:
-            environ = {k: v for k, v in dotenv_values(ROOT / ".env").items() if v is not None} | dict(os.environ)
+            environ = _dotenv() | dict(os.environ)
         try:
             loaded: Config = ConfigSchema().load(environ)
         except ValidationError as error:
@@ -147,10 +236,12 @@ class ConfigSchema(Schema):
         ),
     )
     database_url = DatabaseUrl(data_key="DATABASE_URL")
+    better_auth_url = HttpUrl(data_key="BETTER_AUTH_URL")
     better_auth_secret = fields.String(data_key="BETTER_AUTH_SECRET")
     better_auth_secret_previous = fields.String(data_key="BETTER_AUTH_SECRET_PREVIOUS")
     jwt_issuer = CommaSeparated(data_key="JWT_ISSUER")
     jwt_audience = CommaSeparated(data_key="JWT_AUDIENCE")
+    jwks_url = HttpUrl(data_key="JWKS_URL")
     cors_origins = CommaSeparated(data_key="CORS_ORIGINS", validate=_must_be_an_origin)
     log_level = fields.String(
         data_key="LOG_LEVEL",
@@ -180,17 +271,29 @@ class ConfigSchema(Schema):
         errors: dict[str, list[str]] = {}
         if not environ.get("DATABASE_URL"):
             errors["DATABASE_URL"] = ["is not set: it must be the URL of your PostgreSQL database"]
-        if not environ.get("BETTER_AUTH_SECRET"):
-            errors["BETTER_AUTH_SECRET"] = ["is not set: it must be the secret that Better Auth signs with"]
-        for name in ("better_auth_secret", "better_auth_secret_previous"):
-            if name in settings and (faults := secret_faults(settings[name])):
-                errors[name.upper()] = faults
+        if not environ.get("BETTER_AUTH_URL"):
+            if not environ.get("BETTER_AUTH_SECRET"):
+                rule = "is not set: it must be the address of your Better Auth server"
+                errors["BETTER_AUTH_URL"] = [f"{rule} (or BETTER_AUTH_SECRET the secret that it signs with)"]
+            for name in ("better_auth_secret", "better_auth_secret_previous"):
+                if name in settings and (faults := secret_faults(settings[name])):
+                    errors[name.upper()] = faults
         if errors:
             raise ValidationError(errors)
 
+    @validates_schema(skip_on_field_errors=False, pass_original=True)
+    def keys_have_an_issuer(self, _settings: dict[str, Any], environ: Mapping[str, str], **_: Any) -> None:
+        """Refuse keys of which nobody knows whose they are."""
+        if environ.get("JWKS_URL") and not environ.get("BETTER_AUTH_URL"):
+            raise ValidationError({"JWKS_URL": ["is set and BETTER_AUTH_URL is not: set that one too"]})
+
     @post_load
     def build(self, settings: dict[str, Any], **_: Any) -> Config:
-        """Make the Config; outside production a front-end on the customary port may call us."""
+        """Make the Config, with the defaults that depend on other settings."""
         if settings.get("environment", "development") not in Config.PRODUCTION:
             settings.setdefault("cors_origins", ("http://localhost:3000", "http://127.0.0.1:3000"))
+        if base := settings.get("better_auth_url"):
+            # A path in the address says where Better Auth's calls are; without one they are at the customary place.
+            base += "" if urlsplit(base).path else BETTER_AUTH_BASE_PATH
+            settings.setdefault("jwks_url", f"{base}/jwks")
         return Config(**settings)

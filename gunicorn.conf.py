@@ -10,6 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from config import Config
+from todo import auth
 from todo.extensions import db
 
 settings = Config.from_environment()
@@ -59,7 +60,11 @@ def pre_request(worker, req):
 
 
 def post_fork(server, worker):
-    """Give the worker a pool of its own: two processes on one connection would read each other's answers."""
+    """Give the worker what processes cannot share.
+
+    A pool of its own, because two processes on one connection would read each other's answers; and the issuer's keys.
+    """
     app = server.app.wsgi()
     with app.app_context():
         db.engine.dispose(close=False)
+    auth.after_fork(app)

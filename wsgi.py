@@ -1,5 +1,9 @@
 """Where gunicorn and the flask command both start."""
 
-from todo import create_app
+from config import InvalidSettings
+from todo import create_app, doctor
 
-app = create_app()
+try:
+    app = create_app()
+except InvalidSettings as refusal:
+    app = doctor.patient(refusal)

@@ -27,7 +27,7 @@ def production(database_url) -> Flask:
     return create_app(config_for(database_url, ENVIRONMENT="production"))
 
 
-@pytest.mark.parametrize("command", ["seed", "token", "dev", "db", "openapi"])
+@pytest.mark.parametrize("command", ["seed", "token", "doctor", "dev", "db", "openapi"])
 def test_every_command_has_help(run, command):
     shown = run(command, "--help")
     assert shown.exit_code == 0
@@ -88,6 +88,25 @@ def test_token_carries_the_issuer_and_the_audience_that_are_checked(database_url
     token = app.test_cli_runner().invoke(args=["token", "--user", "u1"]).output.strip()
     answer = app.test_client().get("/api/u1/tasks/0", headers={"Authorization": f"Bearer {token}"})
     assert answer.status_code == 404
+
+
+@pytest.fixture
+def with_issuer(database_url) -> Flask:
+    """Give an application whose tokens come from an issuer with keys of its own."""
+    return create_app(config_for(database_url, BETTER_AUTH_URL="http://localhost:3000"))
+
+
+def test_token_that_only_the_issuer_can_make_is_refused(with_issuer):
+    for force in ([], ["--force"]):
+        refused = with_issuer.test_cli_runner().invoke(args=["token", "--user", "u1", *force])
+        assert refused.exit_code == 1
+        assert "tokens come from http://localhost:3000 (BETTER_AUTH_URL)" in refused.output
+
+
+def test_greeting_with_an_issuer_says_where_tokens_come_from(with_issuer):
+    message = cli.greeting(with_issuer.extensions["config"])
+    assert "Tokens come from http://localhost:3000" in message
+    assert 'curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/api/me/tasks' in message
 
 
 def test_seed_gives_a_dozen_believable_tasks_once(run, client, user):

@@ -31,10 +31,12 @@ def test_config_reads_every_variable():
         {
             "ENVIRONMENT": " Staging ",
             "DATABASE_URL": URL,
+            "BETTER_AUTH_URL": "https://Auth.example.com:443/",
             "BETTER_AUTH_SECRET": SECRET,
             "BETTER_AUTH_SECRET_PREVIOUS": SECRET[::-1],
             "JWT_ISSUER": "https://a.example, https://b.example,",
             "JWT_AUDIENCE": "todo",
+            "JWKS_URL": "https://auth.example.com/keys",
             "CORS_ORIGINS": "https://app.example.com,http://localhost:5173",
             "LOG_LEVEL": "debug",
             "HOST": "0.0.0.0",
@@ -46,10 +48,12 @@ def test_config_reads_every_variable():
     assert settings == Config(
         environment="staging",
         database_url="postgresql+psycopg2://u:sesame@db.example.com/todo",
+        better_auth_url="https://auth.example.com",
         better_auth_secret=SECRET,
         better_auth_secret_previous=SECRET[::-1],
         jwt_issuer=("https://a.example", "https://b.example"),
         jwt_audience=("todo",),
+        jwks_url="https://auth.example.com/keys",
         cors_origins=("https://app.example.com", "http://localhost:5173"),
         log_level="DEBUG",
         host="0.0.0.0",
@@ -84,6 +88,19 @@ def test_config_database_url_is_normalised_and_keeps_the_rest(scheme):
         ("DATABASE_URL", "db.example.com", "must be a PostgreSQL URL"),
         ("DATABASE_URL", "postgresql+asyncpg://db/todo", "must be a PostgreSQL URL"),
         ("DATABASE_URL", "postgresql://u:se/same@h:5432x/db", "cannot be read as a URL"),
+        ("BETTER_AUTH_URL", "localhost:3000", "must be a URL such as"),
+        ("BETTER_AUTH_URL", "https://", "must be a URL such as"),
+        ("BETTER_AUTH_URL", "ftp://auth.example.com", "must be a URL such as"),
+        ("BETTER_AUTH_URL", "https://u:p@auth.example.com", "must be a URL such as"),
+        ("BETTER_AUTH_URL", "https://auth.example.com/?x=1", "must be a URL such as"),
+        ("BETTER_AUTH_URL", "https://auth.example.com/#x", "must be a URL such as"),
+        ("BETTER_AUTH_URL", "https://auth.example.com/?", "must be a URL such as"),
+        ("BETTER_AUTH_URL", "https://auth.example.com/api auth", "must be a URL such as"),
+        ("BETTER_AUTH_URL", "https://auth.example.com/é", "must be a URL such as"),
+        ("BETTER_AUTH_URL", "https://auth.example.com:x", "cannot be read as a URL"),
+        ("BETTER_AUTH_URL", "http://auth.example.com", "must begin with https:// unless it is on this machine"),
+        ("BETTER_AUTH_URL", "http://10.0.0.1:3000", "must begin with https:// unless it is on this machine"),
+        ("BETTER_AUTH_URL", "http://localhost.example.com", "must begin with https:// unless it is on this machine"),
         ("CORS_ORIGINS", "https://x(y)$", "is not an exact origin"),
         ("CORS_ORIGINS", "https://u:p@app.example.com", "is not an exact origin"),
         ("CORS_ORIGINS", "https://App.example.com", "is not an exact origin"),
@@ -111,7 +128,8 @@ def test_config_bad_value_is_refused_by_name_and_rule(name, value, message):
 def test_config_production_names_all_that_is_missing_in_one_line(environment):
     with pytest.raises(InvalidSettings) as refused:
         Config.from_environment({"ENVIRONMENT": environment, "PORT": "x"})
-    assert set(refused.value.errors) == {"DATABASE_URL", "BETTER_AUTH_SECRET", "PORT"}
+    assert set(refused.value.errors) == {"DATABASE_URL", "BETTER_AUTH_URL", "PORT"}
+    assert "BETTER_AUTH_SECRET" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
@@ -136,6 +154,54 @@ def test_config_production_refuses_a_weak_secret_and_does_not_repeat_it(name, se
         Config.from_environment(PRODUCTION | {name: secret})
     assert message in str(refused.value)
     assert secret not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "origin", "jwks_url"),
+    [
+        ("http://localhost:3000", "http://localhost:3000", "http://localhost:3000/api/auth/jwks"),
+        (" http://localhost:3000/ ", "http://localhost:3000", "http://localhost:3000/api/auth/jwks"),
+        ("http://localhost:3000/api/auth", "http://localhost:3000", "http://localhost:3000/api/auth/jwks"),
+        ("https://app.example.com/auth/", "https://app.example.com", "https://app.example.com/auth/jwks"),
+        ("HTTPS://App.Example.com:443", "https://app.example.com", "https://app.example.com/api/auth/jwks"),
+        ("http://127.0.0.2:80", "http://127.0.0.2", "http://127.0.0.2/api/auth/jwks"),
+        ("http://[::1]:3000", "http://[::1]:3000", "http://[::1]:3000/api/auth/jwks"),
+        ("http://auth.localhost", "http://auth.localhost", "http://auth.localhost/api/auth/jwks"),
+    ],
+)
+def test_config_better_auth_url_says_who_issues_and_where_the_keys_are(url, origin, jwks_url):
+    settings = Config.from_environment({"BETTER_AUTH_URL": url})
+    assert settings.issuer_origin == origin
+    assert (settings.issuers, settings.audiences, settings.jwks_url) == ((origin,), (origin,), jwks_url)
+
+
+def test_config_issuer_audience_and_keys_can_be_said_apart():
+    settings = Config.from_environment(
+        {
+            "BETTER_AUTH_URL": "https://auth.example.com",
+            "JWT_ISSUER": "https://a.example",
+            "JWT_AUDIENCE": "todo,https://b.example",
+            "JWKS_URL": "http://127.0.0.1:9/keys",
+        }
+    )
+    assert (settings.issuers, settings.audiences) == (("https://a.example",), ("todo", "https://b.example"))
+    assert settings.jwks_url == "http://127.0.0.1:9/keys"
+
+
+def test_config_without_an_issuer_expects_nothing():
+    settings = Config.from_environment({"BETTER_AUTH_SECRET": SECRET})
+    assert (settings.issuers, settings.audiences, settings.issuer_origin, settings.jwks_url) == ((), (), None, None)
+
+
+def test_config_production_with_an_issuer_needs_no_secret_and_does_not_judge_one():
+    settings = {"ENVIRONMENT": "production", "DATABASE_URL": URL, "BETTER_AUTH_URL": "https://auth.example.com"}
+    assert Config.from_environment(settings).better_auth_secret is None
+    assert Config.from_environment(settings | {"BETTER_AUTH_SECRET": "short"}).production
+
+
+def test_config_keys_without_an_issuer_are_refused():
+    with pytest.raises(InvalidSettings, match="JWKS_URL is set and BETTER_AUTH_URL is not"):
+        Config.from_environment({"JWKS_URL": "https://auth.example.com/keys"})
 
 
 def test_config_secret_length_counts_bytes():
@@ -163,10 +229,31 @@ def test_config_reads_dotenv_and_the_environment_wins(tmp_path, monkeypatch):
     assert (settings.port, settings.web_threads, settings.jwt_audience) == (8002, 5, ())
 
 
+def test_source_says_where_a_variable_was_read_from(tmp_path, monkeypatch):
+    (tmp_path / ".env").write_text("PORT=8001\nWEB_THREADS=5\nHOST=\n")
+    monkeypatch.setattr(config, "ROOT", tmp_path)
+    for name in ("PORT", "WEB_THREADS", "HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PORT", "8002")
+    assert [config.source(name) for name in ("PORT", "WEB_THREADS", "HOST")] == ["environment", ".env", "default"]
+
+
+def test_misspelt_names_what_was_meant(tmp_path, monkeypatch):
+    (tmp_path / ".env").write_text("CORS_ORIGIN=x\nDATABASE_URI=x\nPORT=8001\nFLASK_DATABASE_URL=x\n")
+    monkeypatch.setattr(config, "ROOT", tmp_path)
+    monkeypatch.setattr(os, "environ", {"BETTER_AUTH_ULR": "x", "PATH": "x"})
+    assert config.misspelt() == {
+        "BETTER_AUTH_ULR": "BETTER_AUTH_URL",
+        "CORS_ORIGIN": "CORS_ORIGINS",
+        "DATABASE_URI": "DATABASE_URL",
+    }
+
+
 def test_with_secret_completes_a_development_machine_alone(tmp_path):
     made = with_secret(Config(), str(tmp_path))
     assert made.better_auth_secret == (tmp_path / "better-auth-secret").read_text()
     assert with_secret(Config(better_auth_secret="s"), str(tmp_path)).better_auth_secret == "s"
+    assert with_secret(Config(jwks_url="https://auth.example.com/jwks"), str(tmp_path)).better_auth_secret is None
 
 
 def test_invalid_settings_end_a_process_with_one_line_and_status_1(root):
@@ -179,7 +266,7 @@ def test_invalid_settings_end_a_process_with_one_line_and_status_1(root):
     (line,) = ended.stderr.splitlines()
     assert line.startswith("todo cannot start: ")
     assert "DATABASE_URL is not set" in line
-    assert "BETTER_AUTH_SECRET is not set" in line
+    assert "BETTER_AUTH_URL is not set" in line
 
 
 def test_dotenv_example_names_exactly_the_variables_that_are_read(root):

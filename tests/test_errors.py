@@ -90,7 +90,7 @@ def test_refusal_logs_the_reason_as_information(client, user):
     assert [(entry["log_level"], entry["status"], entry["reason"]) for entry in logs] == [
         ("info", 401, "Authorization: no bearer token"),
         ("info", 403, "the path names another user"),
-        ("info", 401, "sub, userId: name different users"),
+        ("info", 401, "user: expected the same user in sub and userId, got two different ones"),
     ]
 
 

@@ -4,6 +4,9 @@ import pytest
 from support import assert_problem, config_for, new_database
 
 from todo import create_app
+from todo.auth.fetch import FetchFailed
+from todo.auth.jwks import KeyCache
+from todo.auth.keys import Key, KeySet
 from todo.extensions import db
 
 
@@ -61,3 +64,32 @@ def test_ready_with_another_schema_names_the_check(postgres, versions):
         problem = assert_problem(app.test_client().get("/health/ready"), 503)
         assert problem["checks"] == {"database": "ok", "schema": "failed"}
         db.engine.dispose()
+
+
+def test_ready_shows_how_the_issuers_keys_are(database_url):
+    app = create_app(config_for(database_url, BETTER_AUTH_URL="http://127.0.0.1:1"))
+    issuer = {"fault": FetchFailed("connection refused"), "now": 0.0}
+
+    def fetch() -> KeySet:
+        if issuer["fault"]:
+            raise issuer["fault"]
+        return KeySet({"k1": Key("k1", "EdDSA", (), None)})
+
+    keys = app.extensions["issuer_keys"] = KeyCache(fetch, clock=lambda: issuer["now"])
+    client = app.test_client()
+    never = assert_problem(client.get("/health/ready"), 503, "The keys of the token issuer could not be fetched yet.")
+    assert never["checks"] == {"database": "ok", "schema": "ok", "issuer": "failed"}
+    issuer |= {"fault": None, "now": 20.0}
+    assert client.get("/health/ready").json["checks"]["issuer"] == "ok"
+    issuer |= {"fault": FetchFailed("status 503"), "now": 2000.0}
+    client.get("/health/ready")
+    keys.refresh().over.wait()
+    later = client.get("/health/ready")
+    assert (later.status_code, later.json["checks"]["issuer"]) == (200, "stale")
+
+
+def test_ready_without_database_and_keys_shows_both(proxied, proxy):
+    proxy.refuse = True
+    proxied.extensions["issuer_keys"] = KeyCache(lambda: 1 / 0)
+    problem = assert_problem(proxied.test_client().get("/health/ready"), 503, "The database does not answer.")
+    assert problem["checks"] == {"database": "failed", "schema": "unknown", "issuer": "failed"}

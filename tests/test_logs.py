@@ -1,10 +1,11 @@
 """What the log says, and the id that ties an answer to it."""
 
+import hashlib
 import json
 import re
 
 import pytest
-from support import bearer, config_for
+from support import SECRET, bearer, claims, config_for, sign
 
 from todo import create_app
 
@@ -39,8 +40,36 @@ def test_log_line_is_json_with_the_route_and_without_who_or_what(database_url, c
         "request_id": "r1",
         "route": "/api/<user_id>/tasks/<int64:task_id>",
         "status": 403,
+        "user": hashlib.sha256(user.encode()).hexdigest()[:16],
     }
     assert user not in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "is_known"),
+    [
+        pytest.param({"exp": 1}, "expiry: expected a moment in the future, got one that is years away", True, id="old"),
+        pytest.param({"sub": None}, "user: expected the id of a user in sub, got none", False, id="nobody"),
+        pytest.param({"aud": "u@example.com"}, "audience: expected todo, got a text", True, id="e-mail-in-a-claim"),
+        pytest.param(
+            None, "signature: expected one made with the secret, got one made with another", False, id="forged"
+        ),
+    ],
+)
+def test_log_of_a_refused_token_is_one_line_with_the_reason_and_a_hash(
+    database_url, capsys, user, changes, reason, is_known
+):
+    client = create_app(config_for(database_url, JWT_AUDIENCE="todo")).test_client()
+    good = {"aud": "todo", "email": "someone@example.com"}
+    token = sign(claims(user, **good | (changes or {})), secret=SECRET if changes else "x" * 40)
+    client.get("/api/me/tasks", headers={"Authorization": f"Bearer {token}"})
+    (line,) = capsys.readouterr().err.splitlines()
+    entry = json.loads(line)
+    assert (entry["status"], entry["route"], entry["reason"]) == (401, "/api/<user_id>/tasks", reason)
+    assert entry["request_id"]
+    assert entry.get("user") == (hashlib.sha256(user.encode()).hexdigest()[:16] if is_known else None)
+    for part in (user, "@", *token.split(".")):
+        assert part not in line
 
 
 def test_log_level_silences_what_is_below(database_url, capsys):

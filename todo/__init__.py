@@ -3,7 +3,7 @@
 from flask import Flask
 
 from config import ROOT, Config
-from todo import auth, cli, database, docs, errors, health, logs, openapi, routing, tasks
+from todo import auth, cli, database, docs, doctor, errors, health, logs, openapi, routing, tasks
 from todo.extensions import ORJSONProvider, api, cors, db, exactly, migrate, vary_by_origin
 
 
@@ -38,6 +38,7 @@ def create_app(config: Config | None = None) -> Flask:
     api.register_blueprint(health.bp)
     app.register_blueprint(docs.bp)
     app.register_blueprint(cli.bp)
+    app.register_blueprint(doctor.bp)
     # Last, because the documentation brings an error handler of its own.
     errors.init_app(app)
     return app

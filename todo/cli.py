@@ -67,6 +67,10 @@ def token(user: str, email: str | None, expires: int, *, force: bool) -> None:
         curl -H "Authorization: Bearer $(flask token --user user-123)" http://127.0.0.1:8000/api/me/tasks
     """
     config: Config = current_app.extensions["config"]
+    if config.jwks_url is not None:
+        raise click.ClickException(
+            f"tokens come from {config.better_auth_url} (BETTER_AUTH_URL), and only it can make them: sign in there."
+        )
     if config.production and not force:
         raise click.ClickException(
             "this is production, where tokens come from the issuer; --force makes one all the same."
@@ -144,17 +148,20 @@ def dev() -> None:
 def greeting(config: Config) -> str:
     """Say where the server is and how to call it, with a token that works."""
     address = f"http://{config.host}:{config.port}"
-    token = development_token(config, DEMO_USER, DAY_S)
+    if config.jwks_url is None:
+        token = development_token(config, DEMO_USER, DAY_S)
+        user, where = DEMO_USER, f"A token for {DEMO_USER}, good for a day:\n\n{token}"
+    else:
+        user, token = "me", "$TOKEN"
+        where = f"Tokens come from {config.better_auth_url}: a front-end gets one with authClient.token()."
     return f"""
 todo is ready at {address} (try it in a browser: {address}/docs)
 
-A token for {DEMO_USER}, good for a day:
-
-{token}
+{where}
 
 A call to paste:
 
-curl -H "Authorization: Bearer {token}" {address}/api/{DEMO_USER}/tasks
+curl -H "Authorization: Bearer {token}" {address}/api/{user}/tasks
 
 Ctrl-C stops everything.
 """

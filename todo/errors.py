@@ -29,7 +29,7 @@ from flask import Flask, Response, current_app, request
 from werkzeug import exceptions
 from werkzeug.exceptions import HTTPException
 
-from todo.logs import log, request_id
+from todo.logs import hashed, log, request_id
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 2
@@ -49,7 +49,9 @@ class Problem(Exception):
 
     Args:
         detail: One sentence for a person. Clients show it.
-        reason: What an operator should know and a stranger should not. It goes to the log alone.
+        reason: What an operator should know and a stranger should not. It goes to the log; of some kinds of problem
+            a developer reads it in the answer too, outside production.
+        user_id: Whose request it is, as far as that is known. It goes to the log as a hash.
         headers: Sent with the answer.
         **members: Extension members of the problem (RFC 9457, section 3.2).
 
@@ -60,18 +62,22 @@ class Problem(Exception):
     title: ClassVar[str | None] = None
     detail: str
     headers: Mapping[str, str] = {}
+    # Whether the reason is in the answer outside production.
+    explained: ClassVar[bool] = False
 
     def __init__(
         self,
         detail: str | None = None,
         *,
         reason: str | None = None,
+        user_id: str | None = None,
         headers: Mapping[str, str] | None = None,
         **members: Any,
     ) -> None:
         """Fill in what the class leaves open."""
         self.detail = detail or self.detail
         self.reason = reason
+        self.user_id = user_id
         self.headers = {**self.headers, **(headers or {})}
         self.members = members
         super().__init__(reason or self.detail)
@@ -88,6 +94,7 @@ class Unauthorized(Problem):
     """401: the caller is not known. The challenge follows RFC 6750, section 3."""
 
     status = HTTPStatus.UNAUTHORIZED
+    explained = True
     headers: Mapping[str, str] = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
 
 
@@ -213,7 +220,10 @@ def handle_problem(problem: Problem) -> Response:
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("request failed", status=problem.status.value, reason=problem.reason)
     elif problem.reason is not None:
-        log.info("request refused", status=problem.status.value, reason=problem.reason)
+        user = {} if problem.user_id is None else {"user": hashed(problem.user_id)}
+        log.info("request refused", status=problem.status.value, reason=problem.reason, **user)
+    if problem.explained and not current_app.extensions["config"].production:
+        problem.members["reason"] = problem.reason
     return answer(problem)
 
 

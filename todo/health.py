@@ -9,6 +9,7 @@ from flask_smorest import Blueprint
 from sqlalchemy import text
 
 from todo import database
+from todo.auth.jwks import KeyCache
 from todo.database import DatabaseUnavailable, SchemaLacking
 from todo.errors import Unavailable
 from todo.openapi import VERSION
@@ -48,22 +49,36 @@ def health() -> ResponseReturnValue:
 
 @bp.route("/health/ready")
 @bp.doc(security=[])
-@bp.response(200, description="The database answers, and its schema is the one that this code needs.")
+@bp.response(200, description="The database answers, its schema is the right one, and the issuer's keys are known.")
 @bp.alt_response(503, "Unavailable")
 def ready() -> ResponseReturnValue:
     """Tell whether requests can be served."""
+    checks, trouble = database_state()
+    issuer_keys: KeyCache | None = current_app.extensions["issuer_keys"]
+    if issuer_keys is not None:
+        checks["issuer"] = issuer_keys.state()
+        if checks["issuer"] == "failed" and trouble is None:
+            trouble = Unavailable("The keys of the token issuer could not be fetched yet.", reason="no issuer keys")
+    if trouble is not None:
+        trouble.members["checks"] = checks
+        raise trouble
+    return jsonify({"status": "ready", "checks": checks})
+
+
+def database_state() -> tuple[dict[str, str], Unavailable | None]:
+    """Say how the database and its schema are, and what to answer when that is not enough."""
     try:
         applied = [row.version_num for row in database.read(APPLIED, {})]
     except SchemaLacking:
         applied = []
     except DatabaseUnavailable as problem:
         checks = {"database": "failed", "schema": "unknown"}
-        raise Unavailable("The database does not answer.", checks=checks, reason=problem.reason) from problem
+        return checks, Unavailable("The database does not answer.", reason=problem.reason)
     if applied != [needed()]:
-        checks = {"database": "ok", "schema": "failed"}
-        reason = f"the schema is at {applied}, this version needs {needed()}"
-        raise Unavailable("The database schema is not the one that this version needs.", checks=checks, reason=reason)
-    return jsonify({"status": "ready", "checks": {"database": "ok", "schema": "ok"}})
+        reason = f"the schema is at {', '.join(applied) or 'nothing'}, this version needs {needed()}"
+        trouble = Unavailable("The database schema is not the one that this version needs.", reason=reason)
+        return {"database": "ok", "schema": "failed"}, trouble
+    return {"database": "ok", "schema": "ok"}, None
 
 
 @cache

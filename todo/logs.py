@@ -1,5 +1,6 @@
 """What goes to the log, and the id that ties an answer to it."""
 
+import hashlib
 import logging
 import re
 import sys
@@ -22,6 +23,14 @@ def request_id() -> str:
         g.request_id = sent if WELL_FORMED_REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
     known: str = g.request_id
     return known
+
+
+def hashed(user_id: str) -> str:
+    """Give what stands for a user in the log: the first 16 digits of the id's SHA-256, as `sha256sum` writes it.
+
+    Whoever knows the id finds the user's lines; whoever reads the log does not learn the id.
+    """
+    return hashlib.sha256(user_id.encode()).hexdigest()[:16]
 
 
 def _add_request(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -76,6 +76,12 @@ class ProblemOut(Output):
     detail = fields.String(required=True, metadata={"description": "One sentence for a person."})
     instance = fields.String(required=True, metadata={"format": "uri-reference", "description": "The path."})
     request_id = fields.String(required=True, metadata={"description": "Finds the request in the logs."})
+    reason = fields.String(
+        metadata={
+            "description": "Outside production, with a 401: what exactly is wrong with the token.",
+            "example": "audience: expected http://localhost:3000, got http://127.0.0.1:3000",
+        }
+    )
     errors = fields.List(fields.Nested(FaultOut), metadata={"description": "With a 422: every fault."})
     checks = fields.Dict(
         keys=fields.String(),

@@ -2,13 +2,21 @@
 
 import pytest
 from flask import url_for
-from support import assert_problem, bearer, claims, new_user, sign
+from flask.testing import FlaskClient
+from support import assert_problem, bearer, claims, config_for, new_user, sign
 
+from todo import create_app
 from todo.auth.decorators import authenticate, authorize
 from todo.auth.tokens import Caller
 from todo.errors import InvalidToken, MissingToken, WrongUser
 
 PUBLIC = {"/", "/health", "/health/ready", "/openapi.json", "/docs", "/redoc", "/docs/assets/<name>"}
+
+
+@pytest.fixture(scope="module")
+def production(database_url) -> FlaskClient:
+    """Give a client of the application as production runs it."""
+    return create_app(config_for(database_url, ENVIRONMENT="production")).test_client()
 
 
 @pytest.mark.parametrize("header", ["Bearer t", "bearer t", "BEARER   t  ", "  Bearer t"])
@@ -53,12 +61,39 @@ def test_authorize_any_other_path_is_refused(path_user):
         ),
     ],
 )
-def test_refusal_is_a_401_with_one_sentence_and_a_challenge(client, headers, detail):
-    response = client.get("/api/u1/tasks", headers=headers)
+def test_refusal_is_a_401_with_one_sentence_and_a_challenge(production, headers, detail):
+    response = production.get("/api/u1/tasks", headers=headers)
     problem = assert_problem(response, 401, detail)
     assert set(problem) == {"type", "title", "status", "detail", "instance", "request_id"}
     challenge = "Bearer" if detail.startswith("Missing") else 'Bearer error="invalid_token"'
     assert response.headers["WWW-Authenticate"] == challenge
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        pytest.param({}, "Authorization: no bearer token", id="no header"),
+        pytest.param(
+            bearer("u1", sub=None, aud="http://localhost:3000"),
+            "user: expected the id of a user in sub, got none",
+            id="nobody",
+        ),
+        pytest.param(
+            bearer("u1", aud="http://127.0.0.1:3000"),
+            "audience: expected http://localhost:3000, got http://127.0.0.1:3000",
+            id="audience",
+        ),
+    ],
+)
+def test_refusal_outside_production_says_what_is_wrong(database_url, headers, reason):
+    client = create_app(config_for(database_url, JWT_AUDIENCE="http://localhost:3000")).test_client()
+    problem = assert_problem(client.get("/api/u1/tasks", headers=headers), 401)
+    assert problem["reason"] == reason
+
+
+def test_refusal_of_another_users_path_says_no_more_outside_production(client, user):
+    problem = assert_problem(client.get("/api/nobody/tasks", headers=bearer(user)), 403)
+    assert "reason" not in problem
 
 
 def test_refusal_with_two_authorization_headers(client, user):

@@ -12,6 +12,7 @@ UPGRADE = ("flask", "db", "upgrade")
 SETTINGS = {
     "BETTER_AUTH_SECRET",
     "BETTER_AUTH_SECRET_PREVIOUS",
+    "BETTER_AUTH_URL",
     "CORS_ORIGINS",
     "DATABASE_URL",
     "ENVIRONMENT",
@@ -26,8 +27,21 @@ GOOD_URL = "postgresql://postgres:url-password@127.0.0.1:1/todo"
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        pytest.param({"BETTER_AUTH_SECRET": ""}, {"DATABASE_URL", "BETTER_AUTH_SECRET"}, id="both-missing"),
-        pytest.param({"DATABASE_URL": GOOD_URL, "BETTER_AUTH_SECRET": ""}, {"BETTER_AUTH_SECRET"}, id="secret-missing"),
+        pytest.param(
+            {"BETTER_AUTH_SECRET": ""},
+            {"DATABASE_URL", "BETTER_AUTH_URL", "BETTER_AUTH_SECRET"},
+            id="both-missing",
+        ),
+        pytest.param(
+            {"DATABASE_URL": GOOD_URL, "BETTER_AUTH_SECRET": ""},
+            {"BETTER_AUTH_URL", "BETTER_AUTH_SECRET"},
+            id="issuer-missing",
+        ),
+        pytest.param(
+            {"DATABASE_URL": GOOD_URL, "BETTER_AUTH_SECRET": "", "BETTER_AUTH_URL": "http://auth.example.com"},
+            {"BETTER_AUTH_URL"},
+            id="issuer-not-https",
+        ),
         pytest.param(
             {"DATABASE_URL": "mysql://root:url-password@db/todo", "BETTER_AUTH_SECRET": "Short-Hush"},
             {"DATABASE_URL", "BETTER_AUTH_SECRET"},
@@ -49,7 +63,7 @@ GOOD_URL = "postgresql://postgres:url-password@127.0.0.1:1/todo"
                 "WEB_CONCURRENCY": "0",
                 "WEB_THREADS": "65",
             },
-            SETTINGS - {"DATABASE_URL", "ENVIRONMENT"},
+            SETTINGS - {"DATABASE_URL", "ENVIRONMENT", "BETTER_AUTH_URL"},
             id="all-but-the-url",
         ),
         pytest.param({"ENVIRONMENT": "prod", "LOG_LEVEL": "LOUD"}, {"ENVIRONMENT", "LOG_LEVEL"}, id="environment"),

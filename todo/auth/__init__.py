@@ -6,26 +6,53 @@ from pathlib import Path
 from flask import Flask
 
 from config import Config, secret_faults
+from todo.auth import fetch, keys
 from todo.auth.decorators import require_jwt
 from todo.auth.development import development_secret
-from todo.auth.tokens import SharedSecretVerifier
+from todo.auth.jwks import KeyCache
+from todo.auth.rules import issuer_rules, shared_secret_rules
+from todo.auth.verifier import Verifier
 from todo.logs import log
 
-__all__ = ["init_app", "require_jwt", "with_secret"]
+__all__ = ["after_fork", "init_app", "require_jwt", "with_secret"]
 
 
 def with_secret(config: Config, instance_path: str) -> Config:
-    """Complete the settings of a development machine with a secret of its own, where none is set."""
-    if config.better_auth_secret is not None:
+    """Complete the settings of a development machine with a secret of its own, where nothing says who issues tokens."""
+    if config.jwks_url is not None or config.better_auth_secret is not None:
         return config
     return replace(config, better_auth_secret=development_secret(Path(instance_path) / "better-auth-secret"))
 
 
 def init_app(app: Flask, config: Config) -> None:
     """Choose how tokens are verified: by the settings, never by the token."""
+    app.extensions["issuer_keys"] = _issuer_keys(config)
+    app.extensions["token_verifier"] = verifier(config, app.extensions["issuer_keys"])
+
+
+def verifier(config: Config, issuer_keys: KeyCache | None) -> Verifier:
+    """Give what verifies tokens: by the issuer's keys where there are any, else by the shared secret."""
     secrets = [s for s in (config.better_auth_secret, config.better_auth_secret_previous) if s is not None]
+    if issuer_keys is not None:
+        if secrets:
+            log.info("tokens are verified with the issuer's keys: BETTER_AUTH_SECRET is not used")
+        rules = issuer_rules(issuer_keys, issuers=config.issuers, audiences=config.audiences)
+        return Verifier(rules, keys=issuer_keys)
     for fault in [fault for secret in secrets for fault in secret_faults(secret)]:
         log.warning("weak secret: production would refuse it", fault=fault)
-    app.extensions["token_verifier"] = SharedSecretVerifier(
-        secrets, issuers=config.jwt_issuer, audiences=config.jwt_audience
-    )
+    return Verifier(shared_secret_rules(secrets, issuers=config.issuers, audiences=config.audiences))
+
+
+def _issuer_keys(config: Config) -> KeyCache | None:
+    url = config.jwks_url
+    if url is None:
+        return None
+    # Most of the threads must stay free for callers whose keys are at hand.
+    return KeyCache(lambda: keys.parse(fetch.get(url).body), waiting_max=max(1, config.web_threads // 4))
+
+
+def after_fork(app: Flask) -> None:
+    """Begin to fetch the issuer's keys, so that the first request of a new process finds them."""
+    issuer_keys: KeyCache | None = app.extensions["issuer_keys"]
+    if issuer_keys is not None:
+        issuer_keys.refresh()

@@ -42,7 +42,7 @@ def authorize(caller: Caller, path_user: str) -> str:
 
     """
     if path_user not in (caller.id, "me"):
-        raise WrongUser(reason="the path names another user")
+        raise WrongUser(reason="the path names another user", user_id=caller.id)
     return caller.id
 
 

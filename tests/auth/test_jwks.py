@@ -1,0 +1,282 @@
+"""The key cache: what it fetches and when, who waits, and what it says while the issuer is away."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from structlog.testing import capture_logs
+
+from todo.auth.fetch import FetchFailed
+from todo.auth.jwks import ATTEMPT_INTERVAL_S, FRESH_S, STALE_S, Attempt, KeyCache, KeysUnavailable
+from todo.auth.keys import Key, KeySet
+
+DEADLINE_S = 10
+
+
+class Issuer:
+    """Publishes keys to a cache: at once, or held back until it is let go; or fails."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.kids = ["k1"]
+        self.fault: str | None = None
+        self.fetches = 0
+        self.let_go = threading.Event()
+        self.let_go.set()
+
+    def clock(self) -> float:
+        return self.now
+
+    def fetch(self) -> KeySet:
+        self.fetches += 1
+        assert self.let_go.wait(DEADLINE_S)
+        if self.fault is not None:
+            raise FetchFailed(self.fault)
+        return KeySet({kid: Key(kid, "EdDSA", (), None) for kid in self.kids})
+
+
+@pytest.fixture
+def issuer():
+    issuer = Issuer()
+    yield issuer
+    issuer.let_go.set()
+
+
+@pytest.fixture
+def cache(issuer) -> KeyCache:
+    return KeyCache(issuer.fetch, clock=issuer.clock)
+
+
+def settle(cache: KeyCache) -> None:
+    """Wait until no fetch is under way."""
+    assert cache._attempt.over.wait(DEADLINE_S)
+
+
+def test_find_first_lookup_fetches_and_the_next_ones_do_not(cache, issuer):
+    for _ in range(3):
+        assert cache.find("k1").kid == "k1"
+    assert issuer.fetches == 1
+
+
+def test_find_fresh_key_needs_no_fetch_until_the_end_of_its_time(cache, issuer):
+    cache.find("k1")
+    issuer.now += FRESH_S
+    assert cache.find("k1").kid == "k1"
+    assert issuer.fetches == 1
+
+
+def test_find_stale_key_is_given_at_once_while_one_fetch_runs(cache, issuer):
+    cache.find("k1")
+    issuer.now += FRESH_S + 1
+    issuer.let_go.clear()
+    for _ in range(5):
+        assert cache.find("k1").kid == "k1"
+    issuer.let_go.set()
+    settle(cache)
+    assert issuer.fetches == 2
+    assert cache.find("k1").kid == "k1"
+    assert issuer.fetches == 2
+
+
+def test_find_retired_key_is_gone_after_the_fresh_time(cache, issuer):
+    cache.find("k1")
+    issuer.kids = ["k2"]
+    issuer.now += FRESH_S + 1
+    cache.find("k1")
+    settle(cache)
+    assert cache.find("k1") is None
+    assert cache.find("k2").kid == "k2"
+
+
+def test_find_stale_key_is_kept_for_an_hour_of_failures_and_no_longer(cache, issuer):
+    cache.find("k1")
+    issuer.fault = "status 503"
+    began = issuer.now
+    while issuer.now <= began + FRESH_S + STALE_S - 60:
+        issuer.now += 60
+        assert cache.find("k1").kid == "k1"
+        settle(cache)
+    issuer.now = began + FRESH_S + STALE_S + 1
+    with pytest.raises(KeysUnavailable):
+        cache.find("k1")
+    issuer.fault = None
+    issuer.now += ATTEMPT_INTERVAL_S
+    assert cache.find("k1").kid == "k1"
+
+
+def test_find_unknown_kid_fetches_anew_after_the_interval_and_finds_a_new_key(cache, issuer):
+    cache.find("k1")
+    issuer.kids = ["k1", "k2"]
+    issuer.now += ATTEMPT_INTERVAL_S - 0.1
+    assert cache.find("k2") is None
+    issuer.now += 0.1
+    assert cache.find("k2").kid == "k2"
+    assert cache.find("k1").kid == "k1"
+    assert issuer.fetches == 2
+
+
+@pytest.mark.parametrize("fault", [None, "status 503"])
+def test_find_flood_of_unknown_kids_fetches_once_in_each_interval(cache, issuer, fault):
+    cache.find("k1")
+    issuer.fault = fault
+    began = issuer.now
+    for n in range(1000):
+        issuer.now = began + n / 10
+        if fault is None or issuer.now < began + ATTEMPT_INTERVAL_S:
+            assert cache.find(f"random-{n}") is None
+        else:
+            with pytest.raises(KeysUnavailable):
+                cache.find(f"random-{n}")
+        assert cache.find("k1").kid == "k1"
+    assert issuer.fetches == 10
+
+
+def test_find_before_any_key_was_fetched_is_unavailable_and_counts_the_first_attempt(cache, issuer):
+    issuer.fault = "connection refused"
+    for wait_s in (10, 6, 1):
+        with pytest.raises(KeysUnavailable) as refused:
+            cache.find("k1")
+        assert refused.value.headers == {"Retry-After": str(wait_s)}
+        assert "connection refused" in refused.value.reason
+        issuer.now += {10: 4, 6: 5.5, 1: 0.5}[wait_s]
+    assert issuer.fetches == 1
+    issuer.fault = None
+    assert cache.find("k1").kid == "k1"
+
+
+def test_find_many_at_once_share_one_fetch(issuer):
+    cache = KeyCache(issuer.fetch, clock=issuer.clock, waiting_max=16)
+    issuer.let_go.clear()
+    with ThreadPoolExecutor(16) as pool:
+        found = [pool.submit(cache.find, "k1") for _ in range(16)]
+        issuer.let_go.set()
+        assert {future.result().kid for future in found} == {"k1"}
+    assert issuer.fetches == 1
+
+
+def test_refresh_that_comes_second_joins_the_first(cache, issuer):
+    first = Attempt(issuer.now)
+    with ThreadPoolExecutor(1) as pool:
+        with cache._starting:
+            second = pool.submit(cache.refresh)
+            time.sleep(0.05)
+            cache._attempt = first
+        assert second.result() is first
+    assert issuer.fetches == 0
+
+
+def test_find_does_not_wait_when_all_seats_are_taken(issuer):
+    cache = KeyCache(issuer.fetch, clock=issuer.clock, waiting_max=2)
+    issuer.let_go.clear()
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(cache.find, "k1") for _ in range(2)]
+        while cache._seats._value:
+            pass
+        with pytest.raises(KeysUnavailable, match="enough threads"):
+            cache.find("k1")
+        issuer.let_go.set()
+        assert [future.result().kid for future in waiting] == ["k1", "k1"]
+    assert cache._seats._value == 2
+
+
+def test_find_known_key_is_given_at_once_while_others_wait(cache, issuer):
+    cache.find("k1")
+    issuer.now += FRESH_S + 1
+    issuer.let_go.clear()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(cache.find, "unknown")
+        while cache._seats._value:
+            pass
+        for _ in range(100):
+            assert cache.find("k1").kid == "k1"
+        assert not waiting.done()
+        issuer.let_go.set()
+        assert waiting.result() is None
+
+
+def test_find_fetch_that_hangs_beyond_its_deadline_holds_nobody_up(cache, issuer):
+    issuer.let_go.clear()
+    attempt = cache.refresh()
+    issuer.now += 60
+    with pytest.raises(KeysUnavailable, match="within 3 s"):
+        cache.find("k1")
+    assert cache.refresh() is attempt
+    assert issuer.fetches == 1
+    issuer.let_go.set()
+    settle(cache)
+    assert cache.find("k1").kid == "k1"
+
+
+def test_find_survives_whatever_a_fetch_raises(cache, issuer):
+    cache.find("k1")
+    for error in (RecursionError(), KeyError("keys"), MemoryError()):
+        issuer.now += ATTEMPT_INTERVAL_S
+
+        def fail(error=error):
+            raise error
+
+        cache._fetch = fail
+        with pytest.raises(KeysUnavailable):
+            cache.find("unknown")
+        assert cache.find("k1").kid == "k1"
+
+
+def test_state_follows_the_keys(cache, issuer):
+    issuer.fault = "status 503"
+    assert cache.state() == "failed"
+    issuer.now += ATTEMPT_INTERVAL_S
+    issuer.fault = None
+    assert cache.state() == "ok"
+    issuer.now += FRESH_S + 1
+    issuer.fault = "status 503"
+    cache.state()
+    settle(cache)
+    assert cache.state() == "stale"
+    issuer.let_go.clear()
+    issuer.now += ATTEMPT_INTERVAL_S
+    assert cache.state() == "stale"
+    issuer.let_go.set()
+    settle(cache)
+    issuer.now += STALE_S
+    assert cache.state() == "expired"
+    issuer.fault = None
+    issuer.now += ATTEMPT_INTERVAL_S
+    cache.state()
+    settle(cache)
+    assert cache.state() == "ok"
+
+
+def test_state_of_a_fetch_that_hangs_is_stale(cache, issuer):
+    cache.find("k1")
+    issuer.now += FRESH_S + 1
+    issuer.let_go.clear()
+    assert cache.state() == "ok"
+    issuer.now += DEADLINE_S
+    assert cache.state() == "stale"
+
+
+def test_state_with_all_seats_taken_is_failed_and_waits_for_nobody(cache, issuer):
+    issuer.let_go.clear()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(cache.find, "k1")
+        while cache._seats._value:
+            pass
+        assert cache.state() == "failed"
+        issuer.let_go.set()
+        waiting.result()
+
+
+def test_log_has_one_line_for_each_failure_and_each_change(cache, issuer):
+    with capture_logs() as logs:
+        cache.find("k1")
+        for fault, kids in (("status 503", ["k1"]), (None, ["k1"]), (None, ["k2", "k1"])):
+            issuer.now += FRESH_S + 1
+            issuer.fault, issuer.kids = fault, kids
+            cache.find("k1")
+            settle(cache)
+    assert [(entry["log_level"], entry["event"], entry.get("reason") or entry["kids"]) for entry in logs] == [
+        ("info", "issuer keys fetched", ["k1"]),
+        ("warning", "issuer keys not fetched", "status 503"),
+        ("info", "issuer keys fetched", ["k1", "k2"]),
+    ]

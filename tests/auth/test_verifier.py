@@ -1,0 +1,134 @@
+"""What a verifier remembers, for how long, and what it never does."""
+
+import pytest
+from support import SECRET, claims, sign
+
+from todo.auth.jwks import KeysUnavailable
+from todo.auth.keys import Key
+from todo.auth.rules import Finding, shared_secret_rules
+from todo.auth.verifier import REMEMBERED_MAX, Verifier
+from todo.errors import ExpiredToken, InvalidToken
+
+NOW = 1_800_000_000
+
+
+class Clock:
+    now = float(NOW)
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Keys:
+    """A key cache that is told what to answer."""
+
+    def __init__(self, key: Key | None) -> None:
+        self.key = key
+
+    def find(self, _kid: str) -> Key | None:
+        if self.key is None:
+            raise KeysUnavailable
+        return self.key
+
+
+def counting(rules):
+    """Give these rules, and a list that grows with each token that they look at."""
+    looked_at = []
+
+    def count(token):
+        looked_at.append(token.text)
+        return Finding(True, "", "")
+
+    return {"count": count, **rules}, looked_at
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def remembering(clock):
+    rules, looked_at = counting(shared_secret_rules([SECRET], clock=clock))
+    return Verifier(rules, clock=clock), looked_at
+
+
+def token_until(exp: float, user: str = "u1") -> str:
+    return sign(claims(user, iat=NOW, exp=exp))
+
+
+def test_verifier_looks_at_a_good_token_once(remembering):
+    verify, looked_at = remembering
+    token = token_until(NOW + 60)
+    assert [verify(token).id for _ in range(3)] == ["u1"] * 3
+    assert looked_at == [token]
+
+
+def test_verifier_asks_for_the_expiry_of_a_remembered_token_each_time(remembering, clock):
+    verify, _ = remembering
+    token = token_until(NOW + 60)
+    assert verify(token).id == "u1"
+    clock.now = NOW + 74
+    assert verify(token).id == "u1"
+    clock.now = NOW + 75
+    for _ in range(2):
+        with pytest.raises(ExpiredToken):
+            verify(token)
+
+
+def test_verifier_remembers_no_failure(remembering):
+    verify, looked_at = remembering
+    token = sign(claims("u1", iat=NOW, exp=NOW + 60), secret="somebody else's secret, which is long enough")
+    for _ in range(3):
+        with pytest.raises(InvalidToken):
+            verify(token)
+    assert len(looked_at) == 3
+
+
+def test_verifier_does_not_take_another_token_for_a_remembered_one(remembering):
+    verify, _ = remembering
+    token = token_until(NOW + 60)
+    assert verify(token).id == "u1"
+    assert verify(token_until(NOW + 60, "u2")).id == "u2"
+    for forged in (f"{token}x", token[:-2], token.swapcase()):
+        with pytest.raises(InvalidToken):
+            verify(forged)
+
+
+def test_verifier_remembers_no_more_than_its_bound(remembering):
+    verify, _ = remembering
+    verify._remembered.update({n.to_bytes(32): None for n in range(REMEMBERED_MAX)})
+    first = token_until(NOW + 60)
+    verify(first)
+    assert len(verify._remembered) == REMEMBERED_MAX
+    assert REMEMBERED_MAX <= 10_000
+
+
+def test_verifier_keeps_neither_tokens_nor_more_than_it_needs(remembering):
+    verify, _ = remembering
+    token = token_until(NOW + 60)
+    verify(token)
+    ((digest, kept),) = verify._remembered.items()
+    assert len(digest) == 32
+    assert token not in repr((digest, kept))
+
+
+def test_verifier_forgets_a_token_with_its_key(clock):
+    def by_key(token):
+        token.key = keys.find("k1")
+        return Finding(True, "", "")
+
+    keys = Keys(Key("k1", "EdDSA", ("one",), None))
+    rules, looked_at = counting({"key": by_key, **shared_secret_rules([SECRET], clock=clock)})
+    verify = Verifier(rules, keys=keys, clock=clock)
+    token = token_until(NOW + 60)
+    verify(token)
+    keys.key = Key("k1", "EdDSA", ("one",), None)
+    verify(token)
+    assert len(looked_at) == 1
+    keys.key = Key("k1", "EdDSA", ("another",), None)
+    verify(token)
+    assert len(looked_at) == 2
+    keys.key = None
+    with pytest.raises(KeysUnavailable):
+        verify(token)

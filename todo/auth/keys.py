@@ -1,0 +1,101 @@
+"""The public keys that an issuer publishes (JWK Set, RFC 7517), and which of them may verify a token."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+import orjson
+
+RSA_MIN_BITS = 2048
+
+# The members that make a public key of each type (RFC 7518, section 6; RFC 8037, section 2). Whatever else an entry
+# has, a private part above all, is never looked at.
+PUBLIC_MEMBERS = {"OKP": ("crv", "x"), "EC": ("crv", "x", "y"), "RSA": ("n", "e")}
+
+# Why keys are not used goes to the log, which a document full of nonsense must not fill.
+REASONS_MAX = 10
+
+ALGORITHMS = ("EdDSA", "ES256", "ES512", "RS256", "PS256")
+
+
+class UnusableKeys(ValueError):
+    """The document is no key set, or holds no key that may verify a token; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A public key and the one algorithm it is good for. Two are equal when they were published alike."""
+
+    kid: str
+    algorithm: str
+    members: tuple[str, ...]
+    public: Any = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """What a document held: the usable keys by `kid`, and of each of the others why it is not used."""
+
+    keys: Mapping[str, Key]
+    dropped: tuple[str, ...] = ()
+
+
+def parse(document: bytes) -> KeySet:
+    """Read a JWK Set (RFC 7517, section 5).
+
+    Raises:
+        UnusableKeys: it is none, or no key in it is usable.
+
+    """
+    try:
+        entries = orjson.loads(document)["keys"]
+    except (ValueError, LookupError, TypeError):
+        raise UnusableKeys('the answer is not JSON with a member "keys"') from None
+    keys: dict[str, Key] = {}
+    dropped = []
+    for position, entry in enumerate(entries if isinstance(entries, list) else ()):
+        try:
+            key = _key(entry)
+        except UnusableKeys as error:
+            dropped.append(f"key {position}: {error}")
+        else:
+            keys.setdefault(key.kid, key)
+    if not keys:
+        raise UnusableKeys("; ".join(["the answer holds no usable key", *dropped[:REASONS_MAX]]))
+    return KeySet(keys, tuple(dropped))
+
+
+def _key(entry: Any) -> Key:
+    if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str):
+        raise UnusableKeys("has no kid")
+    operations = entry.get("key_ops", ["verify"])
+    if entry.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
+        raise UnusableKeys("is not meant for signatures")
+    algorithm = _algorithm(entry)
+    public_members = {name: entry.get(name) for name in PUBLIC_MEMBERS[entry["kty"]]}
+    try:
+        public = jwt.PyJWK({"kty": entry["kty"], **public_members}, algorithm).key
+    except (jwt.PyJWTError, ValueError, TypeError) as error:
+        raise UnusableKeys("cannot be read") from error
+    if entry["kty"] == "RSA" and public.key_size < RSA_MIN_BITS:
+        raise UnusableKeys(f"is an RSA key of under {RSA_MIN_BITS} bits")
+    return Key(entry["kid"], algorithm, tuple(map(str, public_members.values())), public)
+
+
+def _algorithm(entry: Mapping[str, Any]) -> str:
+    """Tell which algorithm a key is good for: by the key, never by the token."""
+    match entry:
+        case {"kty": "OKP", "crv": "Ed25519"}:
+            algorithm = "EdDSA"
+        case {"kty": "EC", "crv": "P-256"}:
+            algorithm = "ES256"
+        case {"kty": "EC", "crv": "P-521"}:
+            algorithm = "ES512"
+        case {"kty": "RSA", "alg": "RS256" | "PS256" as algorithm}:
+            pass
+        case _:
+            raise UnusableKeys("is of a kind that is not accepted")
+    if entry.get("alg", algorithm) != algorithm:
+        raise UnusableKeys(f"is good for {algorithm}, and says another algorithm")
+    return str(algorithm)
