@@ -1,0 +1,432 @@
+"""`flask doctor` of an installation: what is good, what is not, and what to do."""
+
+import re
+import struct
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from urllib.parse import quote
+
+import psycopg2
+import pytest
+from auth.certificates import self_signed, server_context
+from doctor.conftest import odd_issuer
+from doctor.examination import PASSWORD, PREVIOUS_SECRET, Report, assert_says_nothing_secret
+from sqlalchemy import make_url
+from support import SECRET, PostgresProxy, config_for, new_database, segment, sign_raw
+from wire.server import free_port, query
+
+import config
+from config import BETTER_AUTH_PUBLIC_DEFAULT
+from todo import embedded
+from todo.doctor.installation import _connection
+
+EXPECTED = {"JWT_ISSUER": "https://auth.example.com", "JWT_AUDIENCE": "https://todo.example.com"}
+
+
+def examine(app, *words):
+    return Report.of_app(app, *words)
+
+
+@pytest.fixture
+def closed_port():
+    return free_port()
+
+
+def test_doctor_of_a_good_installation_finds_nothing(make_app):
+    report = examine(make_app(**EXPECTED))
+    assert report.status == 0
+    assert (report.faults, report.advice) == ({}, {})
+    assert report.last == "All is well."
+
+
+def test_doctor_of_a_good_installation_with_an_issuer_finds_nothing(make_app):
+    with odd_issuer(date=format_datetime(datetime.now(UTC), usegmt=True)) as address:
+        report = examine(make_app(BETTER_AUTH_URL=address, BETTER_AUTH_SECRET="", CORS_ORIGINS=address))
+    assert report.status == 0
+    assert (report.faults, report.advice) == ({}, {})
+    assert report.of("tokens").text.endswith(f"{address}/api/auth/jwks")
+    assert report.of("key").text == "the-key (EdDSA)"
+    assert report.of("issuer expected").text == report.of("audience expected").text == address
+    assert re.fullmatch(r"within \d s of the issuer's", report.of("clock").text)
+    assert report.of("front-ends").text == f"{address} may call"
+
+
+def test_doctor_of_two_faults_says_how_many(make_app):
+    report = examine(make_app(), "--origin", "https://a.example", "--origin", "https://b.example")
+    assert report.status == 1
+    assert len(report.of_mark("✗")) == 2
+    assert report.last == "Faults: 2. Each is marked ✗, and what to do is below it."
+
+
+def test_doctor_has_help(make_app):
+    shown = make_app().test_cli_runner().invoke(args=["doctor", "--help"])
+    assert shown.exit_code == 0
+    assert "--token" in shown.output
+    assert "--origin" in shown.output
+
+
+def test_settings_are_all_listed_once(make_app):
+    report = examine(make_app())
+    subjects = [line.subject for line in report.lines]
+    assert subjects[: len(config.variables())] == list(config.variables().values())
+    assert report.of("JWT_ISSUER").text == "not set"
+    assert report.of("CORS_ORIGINS").text == "http://localhost:3000, https://app.example.com (default)"
+
+
+def test_settings_say_where_they_come_from(make_app, bare_machine, monkeypatch):
+    (bare_machine / ".env").write_text("WEB_THREADS=5\nPORT=8001\n")
+    monkeypatch.setenv("PORT", "8002")
+    report = examine(make_app(PORT="8002", WEB_THREADS="5"))
+    assert report.of("PORT").text == "8002 (environment)"
+    assert report.of("WEB_THREADS").text == "5 (.env)"
+    assert report.of("HOST").text == "127.0.0.1 (default)"
+
+
+def test_settings_show_of_secrets_only_their_length(make_app):
+    report = examine(make_app(BETTER_AUTH_SECRET_PREVIOUS=PREVIOUS_SECRET))
+    assert report.of("BETTER_AUTH_SECRET").text == f"set, {len(SECRET)} bytes (default)"
+    assert report.of("BETTER_AUTH_SECRET_PREVIOUS").text == f"set, {len(PREVIOUS_SECRET)} bytes (default)"
+
+
+def test_settings_show_a_database_url_without_any_of_its_passwords(make_app, closed_port):
+    options = f"password={PASSWORD}&sslpassword={PASSWORD}&oauth_client_secret={PASSWORD}&sslmode=disable"
+    url = f"postgres://me:{quote(PASSWORD + '@%/')}@127.0.0.1:{closed_port}/todo?{options}"
+    shown = make_url(examine(make_app(url=url)).of("DATABASE_URL").text.removesuffix(" (default)"))
+    assert (shown.drivername, shown.username, shown.port) == ("postgresql", "me", closed_port)
+    assert (shown.password, shown.query["password"], shown.query["sslmode"]) == ("***", "hidden", "disable")
+
+
+@pytest.mark.parametrize("place", ["environment", ".env"])
+def test_settings_misspelt_are_named_and_not_shown(make_app, bare_machine, monkeypatch, place):
+    if place == ".env":
+        (bare_machine / ".env").write_text(f"DATABASE_URI=postgresql://me:{PASSWORD}@db/todo\n")
+    else:
+        monkeypatch.setenv("DATABASE_URI", f"postgresql://me:{PASSWORD}@db/todo")
+    report = examine(make_app())
+    assert report.status == 0
+    assert report.of("DATABASE_URI") == (
+        "!",
+        "DATABASE_URI",
+        "is no setting of this service",
+        "Did you mean DATABASE_URL?",
+    )
+
+
+@pytest.mark.parametrize("name", ["BETTER_AUTH_SECRET", "BETTER_AUTH_SECRET_PREVIOUS"])
+@pytest.mark.parametrize(
+    ("secret", "fault"),
+    [
+        pytest.param("weak-and-short", "is shorter than 32 bytes", id="short"),
+        pytest.param(f" {SECRET}", "has white space around it", id="white-space"),
+        pytest.param(BETTER_AUTH_PUBLIC_DEFAULT, "is the default that Better Auth publishes", id="public"),
+    ],
+)
+def test_settings_weak_secret_is_worth_a_thought(make_app, name, secret, fault):
+    report = examine(make_app(**{name: secret}))
+    assert report.status == 0
+    (line,) = [line for line in report.of_mark("!") if line.subject == name]
+    assert line.text.startswith(fault)
+    assert "Production refuses it." in line.remedy
+    assert secret not in report.output
+
+
+def test_settings_secret_beside_an_issuer_is_said_to_be_unused(make_app, issuer):
+    report = examine(make_app(BETTER_AUTH_URL=issuer.url, BETTER_AUTH_SECRET="weak-and-short"))
+    assert report.status == 0
+    assert report.advice["BETTER_AUTH_SECRET"] == "is not used, as BETTER_AUTH_URL is set"
+    assert "Production refuses it" not in report.output
+
+
+class PoolerProxy(PostgresProxy):
+    """A proxy behind which another process answers than the one that it greets with, as behind a pooler."""
+
+    def _to_client(self, server, client):
+        """Pass messages on one by one, with another process id in the greeting (BackendKeyData)."""
+        try:
+            stream = server.makefile("rb")
+            while head := stream.read(5):
+                body = stream.read(struct.unpack("!I", head[1:])[0] - 4)
+                if head[:1] == b"K":
+                    body = struct.pack("!I", struct.unpack("!I", body[:4])[0] + 1) + body[4:]
+                client.sendall(head + body)
+        except (OSError, struct.error):
+            pass
+        finally:
+            self._close(client, server)
+
+
+def test_database_that_is_good_is_named_with_its_version(make_app):
+    report = examine(make_app())
+    assert re.fullmatch(r"PostgreSQL \d+\.\d+.* answers", report.of("database").text)
+    assert report.of("connection").text == "direct, to a local socket"
+    assert report.of("schema").text == "is the one that this version needs"
+
+
+def test_database_that_is_away_is_a_fault(make_app, closed_port):
+    report = examine(make_app(url=f"postgresql://me:{PASSWORD}@127.0.0.1:{closed_port}/todo"))
+    assert report.status == 1
+    assert report.faults.keys() == {"database"}
+    assert report.faults["database"].startswith("cannot be used: connection to server at ")
+    assert "DATABASE_URL" in report.of("database").remedy
+
+
+def test_database_that_does_not_exist_is_a_fault(make_app, database_url):
+    report = examine(make_app(url=str(make_url(database_url).set(database="nowhere"))))
+    assert 'database "nowhere" does not exist' in report.faults["database"]
+
+
+def test_database_with_an_option_that_does_not_exist_is_a_fault(make_app):
+    report = examine(make_app(url=f"postgresql://127.0.0.1/todo?passwort={PASSWORD}"))
+    assert 'invalid connection option "passwort"' in report.faults["database"]
+
+
+def test_database_embedded_that_cannot_start_is_a_fault(make_app, monkeypatch):
+    def start(_data_dir):
+        raise embedded.EmbeddedUnavailable("the embedded PostgreSQL does not start.")
+
+    monkeypatch.setattr(embedded, "start", start)
+    report = examine(make_app(url=""))
+    assert report.of("DATABASE_URL").text == "not set"
+    assert report.faults == {"database": "the embedded PostgreSQL does not start."}
+    assert report.of("database").remedy == "DATABASE_URL may name any PostgreSQL instead."
+
+
+def test_database_without_tables_is_a_fault(make_app, postgres):
+    report = examine(make_app(url=new_database(postgres, "todo_doctor_unmigrated")))
+    assert report.status == 1
+    assert report.faults.keys() == {"schema"}
+    assert report.of("schema").remedy.startswith("Run `flask db upgrade`")
+
+
+def test_database_with_older_tables_is_a_fault(make_app, postgres):
+    url = new_database(postgres, "todo_doctor_older")
+    query(url, "CREATE TABLE alembic_version (version_num text)")
+    query(url, "INSERT INTO alembic_version VALUES ('0000_older')")
+    report = examine(make_app(url=url))
+    assert report.faults.keys() == {"schema"}
+    assert "0000_older" in report.faults["schema"]
+    assert "0001_create_tasks" in report.faults["schema"]
+
+
+def test_database_that_this_user_may_not_look_at_is_a_fault(make_app, database_url):
+    query(database_url, "CREATE ROLE todo_doctor LOGIN")
+    report = examine(make_app(url=str(make_url(database_url).set(username="todo_doctor"))))
+    assert report.faults == {"schema": "this user may not look at it"}
+    assert "rights" in report.of("schema").remedy
+
+
+def test_database_that_stops_answering_is_a_fault(make_app, database_url):
+    app = make_app(url=f"{database_url}&options={quote('-c statement_timeout=200')}")
+    with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+        report = examine(app)
+    assert report.faults.keys() == {"database"}
+    assert "statement timeout" in report.faults["database"]
+
+
+@pytest.mark.parametrize(("kind", "expected"), [(PostgresProxy, "direct"), (PoolerProxy, "pooled")])
+def test_connection_is_pooled_where_another_process_answers(make_app, socket_path, kind, expected):
+    with closing(kind(socket_path)) as proxy:
+        report = examine(make_app(url=proxy.url("todo_test")))
+    assert report.status == 0
+    assert report.of("connection").text == f"{expected}, to 127.0.0.1"
+
+
+@pytest.mark.parametrize("is_same_process", [True, False])
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("ep-x-pooler.eu-central-1.aws.neon.tech", "pooled"), ("ep-x.eu-central-1.aws.neon.tech", "direct")],
+)
+def test_connection_to_neon_is_told_by_the_name(host, expected, is_same_process):
+    settings = config_for(f"postgresql://me:{PASSWORD}@{host}/todo?sslmode=require")
+    assert _connection(settings, is_same_process=is_same_process) == f"{expected}, to {host}"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        pytest.param("", "direct, to the embedded PostgreSQL of this machine", id="embedded"),
+        pytest.param("postgresql:///todo", "direct, to a local socket", id="no-host"),
+        pytest.param("postgresql:///todo?host=/run/postgresql", "direct, to a local socket", id="folder"),
+        pytest.param("postgresql:///todo?host=db.example.com", "direct, to db.example.com", id="host-as-option"),
+        pytest.param("postgresql:///todo?host=a.test&host=b.test", "direct, to a.test, b.test", id="hosts"),
+    ],
+)
+def test_connection_names_what_it_goes_to(url, expected):
+    assert _connection(config_for(url), is_same_process=True) == expected
+
+
+def test_tokens_by_the_secret_without_expectations_are_worth_a_thought(make_app):
+    report = examine(make_app())
+    assert report.of("tokens").text == "HS256, signed with BETTER_AUTH_SECRET"
+    assert report.advice.keys() == {"issuer expected", "audience expected"}
+
+
+def test_tokens_by_the_secret_with_expectations_show_them(make_app):
+    report = examine(make_app(JWT_ISSUER="https://a.example,https://b.example", JWT_AUDIENCE="todo"))
+    assert report.of("issuer expected").text == "https://a.example or https://b.example"
+    assert report.of("audience expected").text == "todo"
+
+
+def test_issuer_that_is_away_is_a_fault(issuer_app, issuer):
+    issuer.close()
+    report = examine(issuer_app)
+    assert report.status == 1
+    assert report.faults == {"issuer": "connection refused"}
+    assert "JWKS_URL" in report.of("issuer").remedy
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("html", 'the answer is not JSON with a member "keys"'),
+        ("empty", "the answer holds no usable key"),
+        ("404", "status 404, expected 200"),
+        ("redirect", "status 302, expected 200"),
+        ("big", "the answer is over 256 KiB"),
+        ("reset", "connection reset by peer"),
+    ],
+)
+def test_issuer_that_publishes_no_keys_is_a_fault(issuer_app, issuer, fault, said):
+    issuer.fault(fault)
+    assert examine(issuer_app).faults == {"issuer": said}
+
+
+def test_issuer_of_unusable_keys_alone_says_why_of_each(issuer_app, issuer):
+    issuer.fault("unusable")
+    said = examine(issuer_app).faults["issuer"]
+    assert "key 0: is not meant for signatures" in said
+    assert "key 4: is an RSA key of under 2048 bits" in said
+
+
+def test_issuer_whose_certificate_is_not_good_is_a_fault(make_app, tmp_path):
+    with odd_issuer(tls=server_context(self_signed(tmp_path / "issuer.pem"))) as address:
+        report = examine(make_app(BETTER_AUTH_URL=address, BETTER_AUTH_SECRET=""))
+    assert report.faults["issuer"].startswith("the certificate is not good: ")
+    assert "SSL_CERT_FILE" in report.of("issuer").remedy
+
+
+def test_issuer_key_that_is_not_used_is_worth_a_thought(make_app):
+    with odd_issuer(others=({"kty": "oct", "k": segment(SECRET.encode()), "kid": "oct"},)) as address:
+        report = examine(make_app(BETTER_AUTH_URL=address, BETTER_AUTH_SECRET=""))
+    assert report.status == 0
+    assert [line.text for line in report.lines if line.subject == "key"] == [
+        "the-key (EdDSA)",
+        "key 1: is of a kind that is not accepted",
+    ]
+
+
+@pytest.mark.parametrize("kid", ["alice@example.com", "\x1b[2J", "x" * 1000], ids=["address", "escape", "long"])
+def test_issuer_key_of_a_strange_name_is_not_repeated(make_app, kid):
+    with odd_issuer(kid=kid) as address:
+        report = examine(make_app(BETTER_AUTH_URL=address, BETTER_AUTH_SECRET=""))
+    assert report.of("key").text == "a text (EdDSA)"
+
+
+@pytest.mark.parametrize(("seconds", "direction"), [(60, "ahead of"), (-60, "behind")])
+def test_clock_that_is_off_is_a_fault(make_app, seconds, direction):
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+    with odd_issuer(date=date) as address:
+        report = examine(make_app(BETTER_AUTH_URL=address, BETTER_AUTH_SECRET=""))
+    assert report.status == 1
+    assert report.faults.keys() == {"clock"}
+    assert re.fullmatch(rf"the issuer's is (5|6)\d s {direction} ours; 15 s are tolerated", report.faults["clock"])
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        pytest.param(None, id="absent"),
+        pytest.param("tomorrow", id="no-date"),
+        pytest.param("Sun, 06 Nov 1994 08:49:37 -0000", id="no-zone"),
+        pytest.param("Sun, 06 Nov 99999999999999999999 08:49:37 GMT", id="no-year-of-ours"),
+    ],
+)
+def test_clock_that_the_issuer_does_not_tell_is_worth_a_thought(make_app, date):
+    with odd_issuer(date=date) as address:
+        report = examine(make_app(BETTER_AUTH_URL=address, BETTER_AUTH_SECRET=""))
+    assert report.status == 0
+    assert report.advice["clock"] == "the issuer does not say what time it is"
+
+
+def test_front_end_that_may_call_is_good(make_app):
+    report = examine(make_app(), "--origin", "https://app.example.com")
+    assert report.status == 0
+    assert report.of("front-end").text == "https://app.example.com may call"
+
+
+def test_front_end_that_may_not_call_is_a_fault(make_app):
+    report = examine(make_app(), "--origin", "https://www.example.com")
+    assert report.status == 1
+    assert report.faults["front-end"] == (
+        "https://www.example.com may not call; http://localhost:3000, https://app.example.com may"
+    )
+    assert report.of("front-end").remedy == "Add https://www.example.com to CORS_ORIGINS."
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin", "is_same_machine"),
+    [
+        ("http://localhost:3000", "http://127.0.0.1:3000", True),
+        ("http://127.0.0.1:3000", "http://localhost:3000", True),
+        ("http://localhost:3000", "http://127.0.0.1:3001", False),
+        ("http://localhost:3000", "https://127.0.0.1:3000", False),
+        ("http://localhost:3000", "http://localhost:99999", False),
+        ("http://localhost:99999", "http://localhost:3000", False),
+    ],
+)
+def test_front_end_by_the_other_name_of_this_machine_is_explained(make_app, allowed, origin, is_same_machine):
+    line = examine(make_app(CORS_ORIGINS=allowed), "--origin", origin).of("front-end")
+    assert line.mark == "✗"
+    assert ("different origins" in line.remedy) == is_same_machine
+
+
+@pytest.mark.parametrize(
+    ("origin", "shown"),
+    [
+        ("https://app.example.com/", "https://app.example.com/"),
+        ("https://App.example.com", "https://App.example.com"),
+        ("app.example.com", "app.example.com"),
+        ("http://localhost:port", "http://localhost:port"),
+        (f"https://me:{PASSWORD}@app.example.com", "a text"),
+        ("*", "a text"),
+        ("", "a text"),
+    ],
+)
+def test_front_end_that_is_no_origin_is_a_fault_of_its_own(make_app, origin, shown):
+    line = examine(make_app(), "--origin", origin).of("front-end")
+    assert (line.mark, line.text) == ("✗", f"{shown} is no origin")
+    assert "https://app.example.com" in line.remedy
+
+
+def test_front_ends_where_none_may_call_are_worth_a_thought(make_app):
+    report = examine(make_app(ENVIRONMENT="production", CORS_ORIGINS=""))
+    assert report.advice["front-ends"] == "none may call from a browser"
+
+
+def test_front_end_where_none_may_call_is_a_fault(make_app):
+    report = examine(make_app(ENVIRONMENT="production", CORS_ORIGINS=""), "--origin", "https://app.example.com")
+    assert report.faults["front-end"] == "https://app.example.com may not call; none may"
+
+
+def test_front_end_at_the_issuer_that_may_not_call_is_worth_a_thought(issuer_app, issuer):
+    report = examine(issuer_app)
+    assert report.status == 0
+    assert report.advice["front-ends"].endswith(f"may call, and {issuer.url} may not")
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        pytest.param(f"x{SECRET}x", id="secret"),
+        pytest.param(f"password={PASSWORD}", id="password"),
+        pytest.param("alice@example.com", id="address"),
+        pytest.param("/api/alice%40example.com/tasks", id="encoded-address"),
+        pytest.param(sign_raw({"alg": "HS256"}, {}).partition(".")[0], id="part-of-a-token"),
+        pytest.param("the-words-that-were-pasted", id="what-was-pasted"),
+    ],
+)
+def test_sweep_finds_what_must_not_be_said(output):
+    with pytest.raises(AssertionError):
+        assert_says_nothing_secret(output, '{"token": "the-words-that-were-pasted"}')

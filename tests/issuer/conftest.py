@@ -1,0 +1,62 @@
+"""Issuers for tests: our own, or the real Better Auth where ISSUER=better-auth."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from issuer.issuers import BetterAuth, Issuer, OwnIssuer
+from wire.conftest import servers
+from wire.server import Server
+
+# An option of pytest would only be known where this folder is named on the command line.
+CHOSEN = BetterAuth if os.environ.get("ISSUER") == "better-auth" else OwnIssuer
+
+# What only the real one issues.
+collect_ignore = [] if CHOSEN is BetterAuth else ["test_better_auth.py"]
+
+
+@contextmanager
+def issuers(kind: Callable[..., Issuer] = CHOSEN) -> Iterator[Callable[..., Issuer]]:
+    """Give a way to start issuers; in the end all are closed."""
+    with ExitStack() as stack:
+
+        def make(alg: str = "EdDSA", **options: object) -> Issuer:
+            return stack.enter_context(kind(alg, **options))
+
+        yield make
+
+
+@pytest.fixture
+def make_issuer() -> Iterator[Callable[..., Issuer]]:
+    """Give a way to start issuers for one test."""
+    with issuers() as make:
+        yield make
+
+
+@pytest.fixture
+def issuer(make_issuer: Callable[..., Issuer]) -> Issuer:
+    """Give an issuer that the test may do anything to."""
+    return make_issuer()
+
+
+@pytest.fixture(scope="session")
+def shared_issuer() -> Iterator[Issuer]:
+    """Give an issuer for all tests that do it no harm: they rotate, retire and break nothing."""
+    with issuers() as make:
+        yield make()
+
+
+@pytest.fixture
+def make_better_auth() -> Iterator[Callable[..., BetterAuth]]:
+    """Give a way to start the real one, for what only it issues."""
+    with issuers(BetterAuth) as make:
+        yield make
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Give a way to start servers for one test."""
+    with servers(tmp_path) as start:
+        yield start
