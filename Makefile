@@ -18,7 +18,7 @@ test: $(READY) ## Run all tests but those that need a browser
 	$(BIN)/pytest --numprocesses 3
 
 test-issuer: $(READY) tests/issuer/node_modules ## Run the tests of tokens against a real Better Auth, for which Node 20 must be installed
-	ISSUER=better-auth $(BIN)/pytest tests/issuer --no-cov
+	ISSUER=better-auth $(BIN)/pytest tests/issuer --no-cov --numprocesses 3
 
 test-browser: $(READY) ## Run the tests of the pages in Chromium, which must be installed
 	$(BIN)/pytest tests/browser --no-cov
@@ -50,7 +50,7 @@ clean: ## Remove .venv and the development database
 	rm -rf .venv instance tests/issuer/node_modules
 
 tests/issuer/node_modules: tests/issuer/package-lock.json
-	@node -e 'process.exit(process.versions.node.split(".")[0] < 20 && "Node 20 or newer is needed.")'
+	@node -e 'if (parseInt(process.versions.node) < 20) throw "Node 20 or newer is needed."'
 	@echo "Installing Better Auth into tests/issuer/node_modules (once) ..."
 	@npm ci --prefix tests/issuer --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
