@@ -43,12 +43,19 @@ class InvalidSettings(SystemExit):
         super().__init__(f"todo cannot start: {faults}.")
 
 
+def secret_bytes(secret: str) -> bytes:
+    """Give the bytes that tokens are signed with: those of the variable, whether or not they are UTF-8."""
+    return secret.encode(errors="surrogateescape")
+
+
 def secret_faults(secret: str) -> list[str]:
     """Say what makes a shared secret too weak to guard production, worst first; an empty list is a good secret."""
     faults = []
+    if not secret.isprintable():
+        faults.append("has characters that cannot be printed, or is not UTF-8")
     if secret == BETTER_AUTH_PUBLIC_DEFAULT:
         faults.append("is the default that Better Auth publishes, which everybody knows")
-    if len(secret.encode()) < SECRET_MIN_BYTES:
+    if len(secret_bytes(secret)) < SECRET_MIN_BYTES:
         faults.append(f"is shorter than {SECRET_MIN_BYTES} bytes")
     if secret != secret.strip():
         faults.append("has white space around it")

@@ -78,7 +78,7 @@ class ProblemOut(Output):
     request_id = fields.String(required=True, metadata={"description": "Finds the request in the logs."})
     reason = fields.String(
         metadata={
-            "description": "Outside production, with a 401: what exactly is wrong with the token.",
+            "description": "Outside production: what exactly is wrong with the token, or with its issuer.",
             "example": "audience: expected http://localhost:3000, got http://127.0.0.1:3000",
         }
     )

@@ -53,7 +53,7 @@ def by_issuer(payload: dict[str, Any], alg: str = "EdDSA", /, **headers: Any) ->
 
 @pytest.mark.parametrize("alg", PRIVATE)
 def test_token_of_each_algorithm_names_the_caller(alg):
-    assert verify(by_issuer(issued("u1"), alg)) == Caller("u1", "u1@example.com")
+    assert verify(by_issuer(issued("u1"), alg)) == Caller("u1")
 
 
 @pytest.mark.parametrize("alg", [a for a in PRIVATE if a != "EdDSA"])
@@ -155,8 +155,8 @@ def test_token_without_a_required_claim_is_refused(name):
             id="audience",
         ),
         pytest.param({"aud": []}, "audience: .* got an array", id="empty-list"),
-        pytest.param({"aud": ["a", "b"]}, "got a, b$", id="list-of-others"),
-        pytest.param({"aud": [[ORIGIN]]}, "audience: .* got an array", id="nested-list"),
+        pytest.param({"aud": ["a", "b"]}, "got \\[a, b\\]$", id="list-of-others"),
+        pytest.param({"aud": [[ORIGIN]]}, r"audience: .* got \[an array\]$", id="nested-list"),
         pytest.param({"aud": {"0": ORIGIN}}, "audience: .* got an object", id="object"),
         pytest.param({"aud": "u1@example.com"}, "audience: .* got a text$", id="e-mail-is-not-repeated"),
     ],

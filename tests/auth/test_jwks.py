@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from structlog.testing import capture_logs
+from support import config_for
 
+from todo import create_app
 from todo.auth.fetch import FetchFailed
 from todo.auth.jwks import ATTEMPT_INTERVAL_S, FRESH_S, STALE_S, Attempt, KeyCache, KeysUnavailable
 from todo.auth.keys import Key, KeySet
@@ -33,7 +35,7 @@ class Issuer:
         assert self.let_go.wait(DEADLINE_S)
         if self.fault is not None:
             raise FetchFailed(self.fault)
-        return KeySet({kid: Key(kid, "EdDSA", (), None) for kid in self.kids})
+        return KeySet({kid: Key(kid, "EdDSA", (), None) for kid in self.kids}, ("key 1: has no kid",))
 
 
 @pytest.fixture
@@ -275,8 +277,69 @@ def test_log_has_one_line_for_each_failure_and_each_change(cache, issuer):
             issuer.fault, issuer.kids = fault, kids
             cache.find("k1")
             settle(cache)
-    assert [(entry["log_level"], entry["event"], entry.get("reason") or entry["kids"]) for entry in logs] == [
-        ("info", "issuer keys fetched", ["k1"]),
+    assert [(entry["log_level"], entry["event"], entry.get("reason") or entry["keys"]) for entry in logs] == [
+        ("info", "issuer keys fetched", 1),
         ("warning", "issuer keys not fetched", "status 503"),
-        ("info", "issuer keys fetched", ["k1", "k2"]),
+        ("info", "issuer keys fetched", 2),
     ]
+    assert logs[0]["dropped"] == ["key 1: has no kid"]
+
+
+def test_refresh_that_can_start_no_thread_is_a_failed_attempt_and_tried_again(cache, issuer, monkeypatch):
+    cache.find("k1")
+    issuer.now += ATTEMPT_INTERVAL_S
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", lambda _: (_ for _ in ()).throw(RuntimeError("no more threads")))
+        with pytest.raises(KeysUnavailable, match="no more threads"):
+            cache.find("unknown")
+        assert cache.find("k1").kid == "k1"
+    issuer.now += ATTEMPT_INTERVAL_S
+    assert cache.find("unknown") is None
+
+
+def test_find_key_that_arrives_at_the_last_moment_is_found(cache, issuer, monkeypatch):
+    issuer.let_go.clear()
+    cache.refresh()
+    issuer.now += DEADLINE_S
+    looked = []
+
+    def at_hand_after_the_first_look(kid, look=cache._at_hand):
+        found = look(kid)
+        if len(looked) == 1:
+            issuer.let_go.set()
+            settle(cache)
+        looked.append(kid)
+        return found
+
+    monkeypatch.setattr(cache, "_at_hand", at_hand_after_the_first_look)
+    with pytest.raises(KeysUnavailable):
+        cache.find("k1")
+    assert cache.find("k1").kid == "k1"
+
+
+def test_find_without_a_seat_says_to_come_back_when_the_fetch_must_be_over(cache, issuer):
+    issuer.let_go.clear()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(cache.find, "k1")
+        while cache._seats._value:
+            pass
+        with pytest.raises(KeysUnavailable) as refused:
+            cache.find("k1")
+        assert refused.value.headers == {"Retry-After": "3"}
+        issuer.let_go.set()
+        waiting.result()
+
+
+def test_find_key_is_as_old_as_the_beginning_of_its_fetch(cache, issuer):
+    issuer.let_go.clear()
+    attempt = cache.refresh()
+    issuer.now += 2
+    issuer.let_go.set()
+    settle(cache)
+    assert cache._kept.since == attempt.started == issuer.now - 2
+
+
+@pytest.mark.parametrize(("threads", "seats"), [("1", 1), ("4", 1), ("8", 2), ("64", 16)])
+def test_a_quarter_of_the_threads_may_wait(database_url, threads, seats):
+    app = create_app(config_for(database_url, BETTER_AUTH_URL="http://127.0.0.1:1", WEB_THREADS=threads))
+    assert app.extensions["issuer_keys"]._seats._value == seats

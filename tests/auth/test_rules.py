@@ -20,7 +20,7 @@ verify_with_audience = Verifier(
 
 
 def test_verify_good_token_names_the_caller():
-    assert verify(sign(claims("u1", email="u1@example.com"))) == Caller("u1", "u1@example.com")
+    assert verify(sign(claims("u1", email="u1@example.com"))) == Caller("u1")
 
 
 @pytest.mark.parametrize("user", ["1", "x" * 255, "a b", "Žofie", "6f1c8a8e-7b1c-4a5e-9d8e-000000000000", "a/b", "😀"])
@@ -237,7 +237,7 @@ def test_refusal_never_repeats_the_token():
 
 def test_issue_makes_what_verify_takes():
     token = issue(SECRET, "u1", lifetime_s=60, email="u1@example.com")
-    assert verify(token) == Caller("u1", "u1@example.com")
+    assert verify(token) == Caller("u1")
     decoded = jwt.decode(token, SECRET, algorithms=["HS256"])
     assert decoded["exp"] - decoded["iat"] == 60
     assert set(decoded) == {"sub", "iat", "exp", "email"}

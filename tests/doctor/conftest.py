@@ -60,7 +60,12 @@ def issuer_app(make_app: Callable[..., Flask], issuer: OwnIssuer) -> Flask:
 
 @contextmanager
 def odd_issuer(
-    *, date: str | None = None, kid: str = "the-key", others: tuple[Any, ...] = (), tls: ssl.SSLContext | None = None
+    *,
+    date: str | None = None,
+    age: str | None = None,
+    kid: str = "the-key",
+    others: tuple[Any, ...] = (),
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[str]:
     """Run an issuer that is good but for this, and give its address."""
     public = ed25519.Ed25519PrivateKey.generate().public_key()
@@ -70,8 +75,9 @@ def odd_issuer(
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response_only(200)
-            if date is not None:
-                self.send_header("Date", date)
+            for name, value in (("Date", date), ("Age", age)):
+                if value is not None:
+                    self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 

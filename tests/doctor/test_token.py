@@ -57,6 +57,7 @@ def test_token_is_found_in_what_was_pasted(app, token, form):
 @pytest.mark.parametrize("answer", [{}, {"user": {"email": "alice@example.com"}}], ids=["alone", "with-more"])
 def test_token_is_found_in_the_answer_of_better_auth(app, token, answer):
     assert explain(app, json.dumps(answer | {"token": token}, indent=1)).last == GOOD
+    assert explain(app, json.dumps({"data": {"token": token}, "error": None})).last == GOOD
 
 
 def test_token_is_read_from_a_file(app, token, tmp_path):

@@ -47,7 +47,7 @@ def _issuer_keys(config: Config) -> KeyCache | None:
     url = config.jwks_url
     if url is None:
         return None
-    # Most of the threads must stay free for callers whose keys are at hand.
+    # Most of the threads must stay free for callers whose keys are at hand: a quarter may wait, or the only one.
     return KeyCache(lambda: keys.parse(fetch.get(url).body), waiting_max=max(1, config.web_threads // 4))
 
 

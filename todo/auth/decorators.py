@@ -13,10 +13,10 @@ from todo.errors import InvalidToken, MissingToken, WrongUser
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Verifier = Callable[[str], Caller]
+Verify = Callable[[str], Caller]
 
 
-def authenticate(authorization: str | None, verify: Verifier) -> Caller:
+def authenticate(authorization: str | None, verify: Verify) -> Caller:
     """Find out who sends a request, from its `Authorization` header (RFC 6750, section 2.1).
 
     Raises:

@@ -29,10 +29,11 @@ class CertificateRefused(FetchFailed):
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What came: the body, and the `Date` of the answer (RFC 9110, section 6.6.1) where it has one."""
+    """What came: the body; the `Date` of the answer (RFC 9110, section 6.6.1), and its `Age` if a cache gave it."""
 
     body: bytes
     date: str | None
+    age: str | None = None
 
 
 class _TimedStream(io.RawIOBase):
@@ -141,4 +142,4 @@ def _fetch(parts: SplitResult, stream: _TimedStream) -> Fetched:
     # http.client does not mind a body that is shorter than its Content-Length when it is read with a limit.
     if response.length:
         raise http.client.IncompleteRead(body)
-    return Fetched(body, response.headers["Date"])
+    return Fetched(body, response.headers["Date"], response.headers["Age"])

@@ -88,7 +88,9 @@ class KeyCache:
             return key
         attempt = self.refresh()
         self._wait(attempt)
-        if (key := self._at_hand(kid)) is None and attempt.failed:
+        # Asked before the key is looked for: what arrives in between is found, and never taken for missing.
+        failed = attempt.failed
+        if (key := self._at_hand(kid)) is None and failed:
             raise self._unavailable(f"the last fetch of the issuer's keys failed: {attempt.fault}")
         return key
 
@@ -99,7 +101,10 @@ class KeyCache:
         with self._starting:
             if (attempt := self._attempt) is None or self._is_due(attempt):
                 attempt = self._attempt = Attempt(self._clock())
-                threading.Thread(target=self._run, args=(attempt,), name="issuer-keys", daemon=True).start()
+                try:
+                    threading.Thread(target=self._run, args=(attempt,), name="issuer-keys", daemon=True).start()
+                except RuntimeError as error:
+                    self._end(attempt, str(error))
             return attempt
 
     def state(self) -> Literal["ok", "stale", "expired", "failed"]:
@@ -133,7 +138,7 @@ class KeyCache:
 
     def _left(self, attempt: Attempt) -> float:
         """Give the seconds that it still makes sense to wait for an attempt."""
-        return 0 if attempt.over.is_set() else max(0, attempt.started + DEADLINE_S - self._clock())
+        return max(0, attempt.started + DEADLINE_S - self._clock())
 
     def _wait(self, attempt: Attempt) -> None:
         """Wait for a fetch until its deadline; when all seats are taken, not at all."""
@@ -147,21 +152,25 @@ class KeyCache:
             self._seats.release()
 
     def _unavailable(self, reason: str) -> KeysUnavailable:
-        attempt = self._attempt
-        pause = max(1, math.ceil(self._pause(attempt))) if attempt else 1
-        return KeysUnavailable(reason=reason, headers={"Retry-After": str(pause)})
+        """Say when to try again: when the fetch that is under way must be over, or the next one may begin."""
+        attempt = self.refresh()
+        pause = self._pause(attempt) if attempt.over.is_set() else self._left(attempt)
+        return KeysUnavailable(reason=reason, headers={"Retry-After": str(max(1, math.ceil(pause)))})
 
     def _run(self, attempt: Attempt) -> None:
         try:
-            keys = self._fetch().keys
+            fetched = self._fetch()
         except Exception as error:  # noqa: BLE001 (whatever it is, tokens of known keys are still verified)
-            attempt.fault = str(error) or type(error).__name__
-            log.warning("issuer keys not fetched", reason=attempt.fault)
-        else:
-            if keys != self._kept.keys:
-                log.info("issuer keys fetched", kids=sorted(keys))
-            self._kept = Kept(keys, attempt.started)
-            attempt.fault = None
-        finally:
-            self._is_failing = attempt.failed
-            attempt.over.set()
+            self._end(attempt, str(error) or type(error).__name__)
+            return
+        if fetched.keys != self._kept.keys:
+            log.info("issuer keys fetched", keys=len(fetched.keys), dropped=list(fetched.dropped))
+        self._kept = Kept(fetched.keys, attempt.started)
+        self._end(attempt, None)
+
+    def _end(self, attempt: Attempt, fault: str | None) -> None:
+        if fault is not None:
+            log.warning("issuer keys not fetched", reason=fault)
+        attempt.fault = fault
+        self._is_failing = attempt.failed
+        attempt.over.set()

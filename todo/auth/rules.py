@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, TypeGuard
 
+from config import secret_bytes
 from todo.auth.jwks import KeyCache
 from todo.auth.keys import ALGORITHMS
-from todo.auth.tokens import Token, named
+from todo.auth.tokens import USER_ID, Token
 from todo.errors import AnonymousToken, ExpiredToken, InvalidToken, Unauthorized
 
 LEEWAY_S = 15
@@ -84,10 +85,11 @@ def shared_secret_rules(
         "algorithm": lambda token: _algorithm(token, ["HS256"]),
         "signature": lambda token: _signature_by_secret(token, secrets),
         "purpose": _purpose,
+        "user": lambda token: _user_of_secret(token, is_meant_for_us=bool(checked)),
         **checked,
         "issued at": lambda token: _begun(token, "iat", clock()),
         "not before": lambda token: _begun(token, "nbf", clock()),
-        "user": lambda token: _user_of_secret(token, is_meant_for_us=bool(checked)),
+        # Last, so that a token of which we say that it has expired is one that was good.
         "expiry": lambda token: _expiry(token, clock()),
     }
 
@@ -114,11 +116,11 @@ def issuer_rules(
         "algorithm": lambda token: _algorithm(token, ALGORITHMS),
         "key": lambda token: _key(token, keys),
         "signature": _signature_by_key,
+        "user": _user_of_issuer,
         "issuer": lambda token: _issuer(token, issuers),
         "audience": lambda token: _audience(token, audiences),
         "issued at": lambda token: _begun(token, "iat", clock(), required=True),
         "not before": lambda token: _begun(token, "nbf", clock()),
-        "user": _user_of_issuer,
         # Last, so that a token of which we say that it has expired is one that was good.
         "expiry": lambda token: _expiry(token, clock()),
     }
@@ -127,7 +129,7 @@ def issuer_rules(
 def shown(value: Any) -> str:
     """Repeat a value of a token where that is harmless, and say of any other what it is."""
     if isinstance(value, list) and 0 < len(value) <= REPEATED_MAX:
-        return ", ".join(_shown_alone(member) for member in value)
+        return f"[{', '.join(_shown_alone(member) for member in value)}]"
     return _shown_alone(value)
 
 
@@ -170,7 +172,7 @@ def _signature_by_key(token: Token) -> Finding:
 
 def _signature_by_secret(token: Token, secrets: Sequence[str]) -> Finding:
     for secret in secrets:
-        if token.is_signed_with(secret.encode(), "HS256"):
+        if token.is_signed_with(secret_bytes(secret), "HS256"):
             return Finding(
                 True, "", "made with the secret" if secret == secrets[0] else "made with the previous secret"
             )
@@ -225,7 +227,7 @@ def _relative(moment: float, now: float) -> str:
 
 def _user_of_issuer(token: Token) -> Finding:
     """Take `sub` and nothing else: it is the issuer's own word for the user."""
-    return _user({"sub": token.claims.get("sub")})
+    return _user(token, "sub")
 
 
 def _user_of_secret(token: Token, *, is_meant_for_us: bool) -> Finding:
@@ -235,12 +237,14 @@ def _user_of_secret(token: Token, *, is_meant_for_us: bool) -> Finding:
         return Finding(False, "the same user in sub and userId", "two different ones")
     if list(names) == ["userId"] and "typ" not in token.header and not is_meant_for_us:
         return Finding(False, "sub, or userId with typ JWT, or an issuer or audience to check", "userId alone")
-    return _user(names or {"sub": None})
+    return _user(token, next(iter(names), "sub"))
 
 
-def _user(names: Mapping[str, Any]) -> Finding:
-    name, value = next(iter(names.items()))
+def _user(token: Token, name: str) -> Finding:
+    value = token.claims.get(name)
     if value in (None, ""):
         return Finding(False, "the id of a user in sub", "none", AnonymousToken)
-    good = named({name: value}) is not None
+    good = isinstance(value, str) and USER_ID.fullmatch(value) is not None
+    if good:
+        token.user_id = value
     return Finding(good, f"1 to 255 printable characters in {name}", shown(value))

@@ -2,13 +2,13 @@
 
 import re
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jwt
 import orjson
 
+from config import secret_bytes
 from todo.auth.keys import Key
 from todo.errors import InvalidToken
 
@@ -22,10 +22,9 @@ JWS = jwt.PyJWS()
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent the request. Only `id` owns anything; the e-mail address is information."""
+    """Who sent the request."""
 
     id: str
-    email: str | None = None
 
 
 class Token:
@@ -37,6 +36,7 @@ class Token:
         claims: Its claims (RFC 7519, section 4); not to be believed before `genuine`.
         genuine: Whether its signature was verified.
         key: The issuer's key that did it.
+        user_id: Whom it names, once a rule has found that out.
 
     """
 
@@ -62,6 +62,7 @@ class Token:
         self.claims: dict[str, Any] = claims
         self.genuine = False
         self.key: Key | None = None
+        self.user_id: str | None = None
 
     def is_signed_with(self, key: Any, algorithm: str) -> bool:
         """Verify the signature (RFC 7515, section 5.2)."""
@@ -71,12 +72,6 @@ class Token:
             return False
         self.genuine = True
         return True
-
-
-def named(claims: Mapping[str, Any]) -> str | None:
-    """Give the id of the user that claims name, if they name one properly: `sub`, else `userId`."""
-    user_id = claims.get("sub") or claims.get("userId")
-    return user_id if isinstance(user_id, str) and USER_ID.fullmatch(user_id) else None
 
 
 def issue(
@@ -103,4 +98,4 @@ def issue(
     optional = {"email": email, "iss": issuer, "aud": audience}
     claims = {"sub": user_id, "iat": now, "exp": now + lifetime_s}
     claims |= {name: value for name, value in optional.items() if value is not None}
-    return jwt.encode(claims, secret, algorithm="HS256")
+    return jwt.encode(claims, secret_bytes(secret), algorithm="HS256")

@@ -11,9 +11,9 @@ from cachetools import LRUCache
 from todo.auth.jwks import KeyCache
 from todo.auth.keys import Key
 from todo.auth.rules import LEEWAY_S, Finding, Rules
-from todo.auth.tokens import Caller, Token, named
+from todo.auth.tokens import Caller, Token
 
-# How many verified tokens a process remembers: some hundred bytes each.
+# How many verified tokens a process remembers: some hundred bytes each. An expired one stays until it is pushed out.
 REMEMBERED_MAX = 4096
 
 
@@ -83,8 +83,6 @@ class Verifier:
         for name, rule in self.rules.items():
             finding = rule(token)
             if not finding.good:
-                user_id = named(token.claims) if token.genuine else None
+                user_id = token.user_id if token.genuine else None
                 raise finding.problem(reason=f"{name}: {finding}", user_id=user_id)
-        email = token.claims.get("email")
-        caller = Caller(named(token.claims) or "", email if isinstance(email, str) else None)
-        return Verified(caller, token.claims["exp"], token.key)
+        return Verified(Caller(str(token.user_id)), token.claims["exp"], token.key)

@@ -70,7 +70,7 @@ def _examine_secret(name: str, secret: str | None, config: Config) -> Iterator[D
 def _presented(field: str, value: Any) -> str:
     """Show a value, and of a secret no more than that it is there."""
     if field in SECRETS:
-        return f"set, {len(value.encode())} bytes"
+        return f"set, {len(settings.secret_bytes(value))} bytes"
     if field == "database_url":
         url = make_url(value)
         options = {name: "hidden" if SECRET_OPTION.search(name) else option for name, option in url.query.items()}
@@ -148,7 +148,8 @@ def examine_issuer(config: Config) -> Iterator[Diagnosis]:
         yield good("key", f"{shown(key.kid)} ({key.algorithm})")
     for fault in published.dropped:
         yield advice("key", fault, "It is not used: tokens that it signs are refused.")
-    yield _examine_clock(fetched.date)
+    # What a cache has kept says what time it was then.
+    yield _examine_clock(fetched.date if fetched.age is None else None)
 
 
 def _examine_expectations(config: Config) -> Iterator[Diagnosis]:

@@ -46,8 +46,9 @@ def clean(text: str) -> str:
         answer = orjson.loads(text)
     except ValueError:
         answer = None
-    if isinstance(answer, dict):
-        answer = answer.get("token")
+    for name in ("data", "token"):
+        if isinstance(answer, dict):
+            answer = answer.get(name, answer)
     if isinstance(answer, str):
         text = answer
     return PREFIX.sub("", text, count=1).strip()
