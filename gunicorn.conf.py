@@ -42,8 +42,9 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 # Nobody talks to the control socket, and two servers of one user would fight over it.
 control_socket_disable = True
 
-# An id of 255 characters, each percent-encoded, fits; a browser with all its headers does too.
-limit_request_line = 4094
+# An id of 255 characters, each percent-encoded, fits, and a long search and a cursor behind it; a browser with all its
+# headers does too.
+limit_request_line = 8190
 limit_request_fields = 64
 
 # A token may have 8 KiB. One that has more should still get our answer, and not gunicorn's.

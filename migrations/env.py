@@ -1,10 +1,10 @@
-"""How migrations run: one after another in one transaction, by one process at a time."""
+"""How migrations run: one after another, each in a transaction of its own, by one process at a time."""
 
 import click
 from alembic import context
 from alembic.runtime.migration import MigrationInfo
 from flask import current_app
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
 from todo import database
@@ -13,7 +13,7 @@ from todo.embedded import EmbeddedUnavailable
 from todo.extensions import db
 
 # Replicas that start together queue here: the first one migrates, the others then find nothing to do.
-# The lock belongs to the transaction, so it also works through a pooler that shares sessions.
+# The lock belongs to a transaction, so it also works through a pooler that shares sessions.
 MIGRATION_LOCK = text("SELECT pg_advisory_xact_lock(7239562310011904)")
 
 # A change that cannot get its lock soon gives up, instead of making every request queue behind it.
@@ -26,17 +26,24 @@ def report(step: MigrationInfo, **_: object) -> None:
 
 
 def run_migrations_online() -> None:
-    """Migrate the database that the application uses."""
-    with database.transaction() as connection:
-        connection.execute(MIGRATION_LOCK)
-        connection.execute(LOCK_TIMEOUT)
-        context.configure(
-            connection=connection,
-            target_metadata=db.metadata,
-            on_version_apply=report,
-            **current_app.extensions["migrate"].configure_args,
-        )
-        context.run_migrations()
+    """Migrate the database that the application uses.
+
+    The lock has a transaction of its own, which lasts for all migrations: so one of them may end its transaction
+    before its long work, and lock nobody out meanwhile.
+    """
+    with database.transaction() as guard:
+        guard.execute(MIGRATION_LOCK)
+        with db.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+            event.listen(connection, "begin", lambda begun: begun.execute(LOCK_TIMEOUT))
+            context.configure(
+                connection=connection,
+                target_metadata=db.metadata,
+                transaction_per_migration=True,
+                on_version_apply=report,
+                **current_app.extensions["migrate"].configure_args,
+            )
+            with context.begin_transaction():
+                context.run_migrations()
 
 
 def run_migrations_offline() -> None:

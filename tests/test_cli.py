@@ -117,6 +117,13 @@ def test_seed_gives_a_dozen_believable_tasks_once(run, client, user):
     tasks = client.get("/api/me/tasks", headers=bearer(user)).json
     assert len({task["title"] for task in tasks}) == 12
     assert {task["completed"] for task in tasks} == {True, False}
+    assert {task["priority"] for task in tasks} == {"low", "medium", "high", None}
+    assert {len(task["due_date"] or "") for task in tasks} == {0, len("2026-03-01"), len("2026-03-01T09:30:00Z")}
+    assert all((task["completed_at"] is not None) == task["completed"] for task in tasks)
+    counts = client.get("/api/me/tasks/summary", headers=bearer(user)).json
+    assert counts["overdue"] >= 1
+    assert counts["due_today"] >= 1
+    assert len(counts["by_tag"]) > 5
 
 
 def test_seed_adds_what_is_missing(run, client, user):

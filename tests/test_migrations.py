@@ -1,5 +1,6 @@
 """Migrations: up, down, up; and the catalogue they make is the one that the models describe."""
 
+import threading
 from contextlib import closing
 
 import click
@@ -14,7 +15,7 @@ from todo.extensions import db
 
 CATALOGUE = {
     "columns": """
-        SELECT table_name, column_name, ordinal_position, data_type, is_nullable, column_default,
+        SELECT table_name, column_name, ordinal_position, data_type, udt_name, is_nullable, column_default,
                is_identity, identity_generation
         FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'alembic_version'
         ORDER BY table_name, ordinal_position""",
@@ -22,6 +23,9 @@ CATALOGUE = {
         SELECT conrelid::regclass::text, conname, contype, pg_get_constraintdef(oid)
         FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text <> 'alembic_version'
         ORDER BY 1, 2""",
+    "types": """
+        SELECT typname, array_agg(enumlabel ORDER BY enumsortorder)
+        FROM pg_type JOIN pg_enum ON enumtypid = pg_type.oid GROUP BY 1 ORDER BY 1""",
     "indexes": """
         SELECT tablename, indexname, indexdef
         FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version' ORDER BY 1, 2""",
@@ -68,7 +72,9 @@ def test_migrations_say_what_they_did(empty, capsys):
     flask_migrate.upgrade()
     flask_migrate.upgrade()
     flask_migrate.downgrade(revision="base")
-    assert capsys.readouterr().out == "Applied 0001_create_tasks.\nTook back 0001_create_tasks.\n"
+    names = ["0001_create_tasks", "0002_organise_tasks", "0003_fold_texts"]
+    said = [f"Applied {name}." for name in names] + [f"Took back {name}." for name in reversed(names)]
+    assert capsys.readouterr().out.splitlines() == said
 
 
 def test_migrations_leave_nothing_for_check_to_find(empty, capsys):
@@ -82,6 +88,84 @@ def test_migrations_a_second_time_do_nothing(empty):
         connection.exec_driver_sql("INSERT INTO tasks (user_id, title) VALUES ('u', 'kept')")
         flask_migrate.upgrade()
         assert connection.scalar(text("SELECT count(*) FROM tasks")) == 1
+
+
+def old_tasks(url, number):
+    """Write tasks as the first version did, a part of them not in plain ASCII."""
+    with closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(
+            """INSERT INTO tasks (user_id, title, description, completed)
+               SELECT 'user-' || n %% 7, CASE WHEN n %% 3 = 0 THEN 'Žluťoučký KŮŇ ' ELSE 'Plain ' END || n,
+                      CASE WHEN n %% 5 = 0 THEN 'Étude' END, n %% 2 = 0
+               FROM generate_series(1, %s) AS n""",
+            (number,),
+        )
+
+
+def folded(url):
+    """Give the texts of all tasks, and what they are found by."""
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT title, description, folded_title, folded_description FROM tasks ORDER BY id")
+        return cursor.fetchall()
+
+
+def test_migrations_fold_the_texts_of_older_tasks_in_batches(empty, capsys):
+    flask_migrate.upgrade(revision="0001_create_tasks")
+    old_tasks(empty, 12_000)
+    flask_migrate.upgrade()
+    said = capsys.readouterr().out
+    assert "Folded the texts of 5000 tasks." in said
+    assert "Folded the texts of 5600 tasks." in said
+    for title, description, folded_title, folded_description in folded(empty):
+        assert folded_title == (title.replace("Žluťoučký KŮŇ", "zlutoucky kun") if "Ž" in title else None)
+        assert folded_description == ("etude" if description else None)
+
+
+def test_migrations_that_were_interrupted_go_on(empty, monkeypatch):
+    flask_migrate.upgrade(revision="0001_create_tasks")
+    old_tasks(empty, 6_000)
+    flask_migrate.upgrade(revision="0002_organise_tasks")
+    with closing(psycopg2.connect(empty)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(
+            "UPDATE tasks SET folded_title = 'zlutoucky kun 3', updated_at = updated_at WHERE id = 3"
+        )
+    flask_migrate.upgrade()
+    assert sum(row[2] is not None for row in folded(empty)) == 2000
+
+
+def test_migrations_need_no_long_lock(empty):
+    """While the texts are folded, whoever reads or writes tasks waits for nobody."""
+    flask_migrate.upgrade(revision="0001_create_tasks")
+    old_tasks(empty, 12_000)
+    waited = []
+    done = threading.Event()
+
+    def work():
+        with closing(psycopg2.connect(empty)) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            cursor.execute("SET lock_timeout = '2s'")
+            while not done.is_set():
+                cursor.execute("UPDATE tasks SET completed = NOT completed WHERE user_id = 'user-1' AND id = 1")
+                cursor.execute("SELECT count(*) FROM tasks WHERE user_id = 'user-1'")
+                waited.append(cursor.fetchone())
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    flask_migrate.upgrade()
+    done.set()
+    worker.join()
+    assert len(waited) > 1
+
+
+def test_migrations_with_one_thread_have_two_connections(postgres):
+    url = new_database(postgres, "todo_one_thread")
+    app = create_app(config_for(url, WEB_THREADS="1"))
+    with app.app_context():
+        flask_migrate.upgrade()
+        db.engine.dispose()
+    assert catalogue(url)["columns"]
 
 
 def test_migrations_that_cannot_get_a_lock_give_up_and_say_so(empty):

@@ -25,6 +25,7 @@ def test_openapi_lists_every_call_and_which_errors_it_has(client):
     expected = {
         ("/api/{user_id}/tasks", "get"): {"200"} | common,
         ("/api/{user_id}/tasks", "post"): {"201"} | common | body,
+        ("/api/{user_id}/tasks/summary", "get"): {"200"} | common,
         ("/api/{user_id}/tasks/{task_id}", "get"): {"200"} | common | row,
         ("/api/{user_id}/tasks/{task_id}", "put"): {"200"} | common | row | body,
         ("/api/{user_id}/tasks/{task_id}", "patch"): {"200"} | common | row | body,
@@ -56,7 +57,7 @@ def test_openapi_says_which_calls_are_public(client):
 
 def test_openapi_says_that_a_patch_changes_something(client):
     schemas = client.get("/openapi.json").json["components"]["schemas"]
-    members = ["title", "description", "completed"]
+    members = ["title", "description", "completed", "priority", "due_date", "tags"]
     assert schemas["TaskPatch"]["anyOf"] == [{"required": [member]} for member in members]
     assert "anyOf" not in schemas["TaskIn"]
 

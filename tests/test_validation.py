@@ -259,11 +259,13 @@ def test_strict_complete_knows_completed_alone(client, user, patch):
 def test_strict_names_each_unknown_parameter_and_says_when_all_is_known(client, user, method, path, body):
     task = client.post("/api/me/tasks", headers=bearer(user), json={"title": "x"}).json
     url, strict = f"/api/me/tasks{path.format(id=task['id'])}", bearer(user) | {"Prefer": "handling=strict"}
-    refused = client.open(f"{url}?colour=red&x=1", method=method, headers=strict, json=body)
+    refused = client.open(f"{url}?colour=red&statsu=done", method=method, headers=strict, json=body)
     problem = assert_problem(refused, 422)
+    # A call that takes parameters names the nearest.
+    colour, statsu = ("; did you mean count?", "; did you mean status?") if (method, path) == ("GET", "") else (".", ".")
     assert problem["errors"] == [
-        {"parameter": "colour", "detail": "colour is not known here."},
-        {"parameter": "x", "detail": "x is not known here."},
+        {"parameter": "colour", "detail": f"colour is not known here{colour}"},
+        {"parameter": "statsu", "detail": f"statsu is not known here{statsu}"},
     ]
     assert client.get("/api/me/tasks", headers=bearer(user)).json == [task]
     accepted = client.open(url, method=method, headers=strict, json=body and task | body)

@@ -78,8 +78,8 @@ def configure(app: Flask, config: Config) -> None:
     """Set what Flask-SQLAlchemy needs to build the engine."""
     options: dict[str, Any] = {
         "isolation_level": "AUTOCOMMIT",
-        # One connection for each thread that serves requests, opened when first needed.
-        "pool_size": config.web_threads,
+        # One connection for each thread that serves requests, opened when first needed. Migrations take two.
+        "pool_size": max(config.web_threads, 2),
         "max_overflow": 0,
         "pool_timeout": POOL_TIMEOUT_S,
         # What users write stays out of messages, and so out of the log.

@@ -1,16 +1,16 @@
 """From an HTTP request to validated input, or to a problem that names every fault."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any, ClassVar, ParamSpec
 from urllib.parse import quote
 
 from flask import current_app, make_response, request
 from flask.typing import ResponseReturnValue
 from flask_smorest import Blueprint
-from marshmallow import Schema, ValidationError, missing
+from marshmallow import EXCLUDE, Schema, ValidationError, missing
 from werkzeug.http import parse_list_header
 
 from todo.errors import BadRequest, ContentTooLarge, Fault, UnprocessableContent, UnsupportedMediaType
@@ -31,34 +31,51 @@ STRICT = {"Preference-Applied": "handling=strict"}
 P = ParamSpec("P")
 
 
+class QuerySchema(Schema):
+    """The parameters of a call. Each field is given the list of the values that were sent under its name."""
+
+    class Meta:
+        """What nobody knows is ignored."""
+
+        unknown = EXCLUDE
+
+    # Other names for the same parameters, as clients have them.
+    aliases: ClassVar[Mapping[str, str]] = {}
+
+
 def accepts(
     body: Schema | None = None,
     *,
+    query: QuerySchema | None = None,
     read_only: Iterable[str] = (),
     media_types: Sequence[str] = (JSON,),
     required: bool = True,
 ) -> Callable[[Callable[P, ResponseReturnValue]], Callable[P, ResponseReturnValue]]:
-    """Say what a view takes; it then gets the validated body as `body`, or is not called.
+    """Say what a view takes; it then gets the validated body as `body` and query as `query`, or is not called.
 
     Args:
         body: The schema of the body; without one a body is ignored.
+        query: The schema of the parameters; without one they are ignored.
         read_only: Members that are no fault in a body and have no effect.
         media_types: The media types that the body may have.
         required: Whether there must be a body.
 
     """
     known = frozenset(read_only) | frozenset(body.fields if body else ())
-    documentation = _documentation(body, media_types, required=required)
+    parameters = {*query.fields, *query.aliases} if query else set()
+    documentation = _documentation(body, query, media_types, required=required)
 
     def decorate(view: Callable[P, ResponseReturnValue]) -> Callable[P, ResponseReturnValue]:
         first, *rest = view.__name__.split("_")
         name = first + "".join(word.title() for word in rest)
-        documented = Blueprint.doc(operationId=name, parameters=["Prefer"], **documentation)(view)
+        documented = Blueprint.doc(operationId=name, **documentation)(view)
 
         @wraps(documented)
         def validated(*args: P.args, **kwargs: P.kwargs) -> ResponseReturnValue:
             strict = prefers_strict()
-            faults = _unknown(request.args, (), (), _in_query) if strict else []
+            faults = _unknown(request.args, parameters, sorted(parameters), _in_query) if strict else []
+            if query is not None:
+                kwargs["query"] = load_query(query, faults, strict=strict)
             if body is not None:
                 document = read_json(media_types)
                 if document is missing and not required:
@@ -75,6 +92,41 @@ def accepts(
         return validated
 
     return decorate
+
+
+def load_query(schema: QuerySchema, faults: list[Fault], *, strict: bool) -> Any:
+    """Validate the parameters, and report all their faults together with those found before.
+
+    A parameter without a value, as forms send it, counts as absent.
+
+    Raises:
+        UnprocessableContent: there is a fault; each one is an entry.
+
+    """
+    faults = list(faults)
+    names: dict[str, str] = {}
+    values: dict[str, list[str]] = {}
+    for name, sent in request.args.lists():
+        field = schema.aliases.get(name, name)
+        if field not in schema.fields or not (given := [value for value in sent if value.strip()]):
+            continue
+        if field in names:
+            faults.append({"parameter": name, "detail": f"{name} cannot be sent together with {names[field]}."})
+        elif any("\0" in value for value in given):
+            faults.append({"parameter": name, "detail": f"{name} must not contain the NUL character (U+0000)."})
+        else:
+            names[field], values[field] = name, given
+    try:
+        loaded = schema.load(values)
+    except ValidationError as error:
+        faults += [
+            {"parameter": names[field], "detail": f"{names[field]} {message}"}
+            for field, messages in error.messages_dict.items()
+            for message in messages
+        ]
+    if faults:
+        raise UnprocessableContent(faults, headers=STRICT if strict else None)
+    return loaded
 
 
 def prefers_strict() -> bool:
@@ -183,12 +235,23 @@ def load(schema: Schema, document: Any, known: frozenset[str], faults: list[Faul
     except ValidationError as error:
         messages = error.messages_dict
         whole = [Fault(pointer="#", detail=message) for message in messages.pop("_schema", [])]
-        members = [Fault(**_in_body(n), detail=f"{n} {m}") for n, found in messages.items() for m in found]
+        members = [fault for name, found in messages.items() for fault in _faults(name, found)]
         # What is wrong with the whole is mostly explained by a member that was misspelt.
         raise UnprocessableContent([*(faults or whole), *members], headers=headers) from None
     if faults:
         raise UnprocessableContent(faults, headers=headers)
     return loaded
+
+
+def _faults(name: str, found: Sequence[str] | Mapping[int, Sequence[str]]) -> Iterable[Fault]:
+    """Give an entry for each fault of a member, or of the entries of one that is an array."""
+    if isinstance(found, Mapping):
+        for place, messages in found.items():
+            for message in messages:
+                yield {"pointer": f"{_in_body(name)['pointer']}/{place}", "detail": f"{name}[{place}] {message}"}
+    else:
+        for message in found:
+            yield {**_in_body(name), "detail": f"{name} {message}"}
 
 
 def _in_body(name: str) -> Fault:
@@ -213,10 +276,16 @@ def _unknown(
     return faults
 
 
-def _documentation(body: Schema | None, media_types: Sequence[str], *, required: bool) -> dict[str, Any]:
+def _documentation(
+    body: Schema | None, query: QuerySchema | None, media_types: Sequence[str], *, required: bool
+) -> dict[str, Any]:
+    parameters: list[Any] = ["Prefer"]
+    if query is not None:
+        parameters.append({"in": "query", "schema": query})
     if body is None:
-        return {"responses": {422: "UnprocessableContent"}}
+        return {"parameters": parameters, "responses": {422: "UnprocessableContent"}}
     return {
+        "parameters": parameters,
         "requestBody": {"required": required, "content": {media_type: {"schema": body} for media_type in media_types}},
         "responses": {
             400: "BadRequest",

@@ -135,6 +135,7 @@ def test_every_route_but_the_public_ones_needs_a_token(app, client):
                 guarded.add(rule.rule)
     assert guarded == {
         "/api/<user_id>/tasks",
+        "/api/<user_id>/tasks/summary",
         "/api/<user_id>/tasks/<int64:task_id>",
         "/api/<user_id>/tasks/<int64:task_id>/complete",
     }

@@ -11,6 +11,8 @@ from support import assert_problem, bearer, new_user
 TEXT = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 TITLES = st.text(TEXT, min_size=1, max_size=200).filter(str.strip)
 DESCRIPTIONS = st.none() | st.text(TEXT, max_size=1000)
+PRIORITIES = st.sampled_from([None, "low", "medium", "high"])
+TAGS = st.lists(st.sampled_from(["home", "work", "café", "😀"]), unique=True)
 USERS = st.integers(0, 2)
 PICK = st.integers(0, 10**6)
 
@@ -41,12 +43,18 @@ def test_users_never_see_each_other(client):  # noqa: C901 (the machine is one c
             assert response.status_code == 200
             before, after = self.model[who][task], response.json
             assert datetime.fromisoformat(after["updated_at"]) > datetime.fromisoformat(before["updated_at"])
-            assert after == before | members | {"updated_at": after["updated_at"]}
+            completed_at = None
+            if members.get("completed", before["completed"]):
+                completed_at = before["completed_at"] or after["updated_at"]
+            assert after == before | members | {"updated_at": after["updated_at"], "completed_at": completed_at}
             self.model[who][task] = after
 
-        @rule(who=USERS, title=TITLES, description=DESCRIPTIONS, completed=st.booleans())
-        def create(self, who, title, description, completed):
+        @rule(
+            who=USERS, title=TITLES, description=DESCRIPTIONS, completed=st.booleans(), priority=PRIORITIES, tags=TAGS
+        )
+        def create(self, who, title, description, completed, priority, tags):
             body = {"title": title, "description": description, "completed": completed}
+            body |= {"priority": priority, "tags": tags}
             response = self.call(who, "POST", body=body)
             assert response.status_code == 201
             task = response.json
@@ -77,7 +85,14 @@ def test_users_never_see_each_other(client):  # noqa: C901 (the machine is one c
             who=USERS,
             pick=PICK,
             body=st.fixed_dictionaries(
-                {}, optional={"title": TITLES, "description": DESCRIPTIONS, "completed": st.booleans()}
+                {},
+                optional={
+                    "title": TITLES,
+                    "description": DESCRIPTIONS,
+                    "completed": st.booleans(),
+                    "priority": PRIORITIES,
+                    "tags": TAGS,
+                },
             ).filter(bool),
         )
         def patch(self, who, pick, body):

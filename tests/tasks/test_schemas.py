@@ -1,11 +1,11 @@
 """The fast path and the output schema say the same, to the byte."""
 
-from datetime import datetime
+from datetime import date, datetime
 
 import pytest
 from flask import jsonify
 
-from todo.tasks.queries import MEMBERS
+from todo.tasks.rows import MEMBERS
 from todo.tasks.schemas import READ_ONLY, TaskOut
 
 ROW = {
@@ -16,6 +16,10 @@ ROW = {
     "completed": False,
     "created_at": datetime(2026, 3, 1, 9, 30),
     "updated_at": datetime(2026, 3, 1, 9, 30, 0, 123456),
+    "priority": None,
+    "due_date": None,
+    "tags": [],
+    "completed_at": None,
 }
 
 
@@ -28,7 +32,13 @@ ROW = {
         {"title": '"quoted" \\ / </script> \u2028 \x7f \x01 é 😀'},
         {"description": ""},
         {"description": "\t\r\n"},
-        {"completed": True},
+        {"completed": True, "completed_at": datetime(2026, 3, 1, 9, 30, 0, 123456)},
+        {"priority": "high"},
+        {"due_date": date(2026, 3, 1)},
+        {"due_date": date(1, 1, 1)},
+        {"due_date": datetime(2026, 3, 1, 9, 30)},
+        {"due_date": datetime(9999, 12, 31, 23, 59, 59, 999999)},
+        {"tags": ["home", "Žofie 😀", '"']},
         {"created_at": datetime(1, 1, 1), "updated_at": datetime(9999, 12, 31, 23, 59, 59, 999999)},
         {"created_at": datetime(2026, 3, 1, 9, 30, 0, 1), "updated_at": datetime(2026, 3, 1, 9, 30, 0, 500000)},
     ],
@@ -49,4 +59,4 @@ def test_schema_gives_null_for_a_moment_that_has_not_come():
 
 
 def test_read_only_members_are_what_the_server_writes():
-    assert {"id", "user_id", "created_at", "updated_at"} == READ_ONLY
+    assert {"id", "user_id", "created_at", "updated_at", "completed_at"} == READ_ONLY

@@ -7,7 +7,22 @@ import pytest
 from support import assert_problem, bearer, new_user
 
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
-MEMBERS = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
+MEMBERS = [
+    "id",
+    "user_id",
+    "title",
+    "description",
+    "completed",
+    "created_at",
+    "updated_at",
+    "priority",
+    "due_date",
+    "tags",
+    "completed_at",
+]
+
+
+WRITABLE = ["title", "description", "completed", "priority", "due_date", "tags"]
 
 
 @pytest.fixture
@@ -49,6 +64,7 @@ def test_create_gives_the_whole_task_and_where_it_is(client, call, user):
     assert isinstance(task["id"], int)
     assert task["user_id"] == user
     assert (task["title"], task["description"], task["completed"]) == ("Buy oat milk", "Two litres", False)
+    assert (task["priority"], task["due_date"], task["tags"], task["completed_at"]) == (None, None, [], None)
     assert TIMESTAMP.fullmatch(task["created_at"])
     assert abs((datetime.fromisoformat(task["created_at"]) - before).total_seconds()) < 60
     assert task["updated_at"] == task["created_at"]
@@ -180,20 +196,34 @@ def test_put_what_was_read_changes_nothing_but_the_time(call, task):
 
 
 @pytest.mark.parametrize(
-    "change", [{"title": "New"}, {"description": "New"}, {"description": None}, {"completed": True}]
+    "change",
+    [
+        {"title": "New"},
+        {"description": "New"},
+        {"description": None},
+        {"completed": True},
+        {"priority": "high"},
+        {"due_date": "2026-03-01"},
+        {"due_date": "2026-03-01T09:30:00Z"},
+        {"tags": ["home", "Work"]},
+    ],
 )
 @pytest.mark.parametrize("media_type", ["application/json", "application/merge-patch+json"])
 def test_patch_changes_what_is_sent_and_nothing_else(call, task, change, media_type):
     changed = call("PATCH", f"/{task['id']}", headers={"Content-Type": media_type}, **change)
     assert changed.status_code == 200
-    assert changed.json == task | change | {"updated_at": changed.json["updated_at"]}
+    completed_at = changed.json["updated_at"] if change.get("completed") else None
+    assert changed.json == task | change | {
+        "updated_at": changed.json["updated_at"],
+        "completed_at": completed_at,
+    }
 
 
 @pytest.mark.parametrize("body", ["{}", '{"id": 7, "created_at": "x"}', '{"colour": "red"}'])
 def test_patch_that_leaves_nothing_to_change_is_refused(call, task, body):
     problem = assert_problem(call("PATCH", f"/{task['id']}", data=body), 422)
     assert problem["errors"] == [
-        {"pointer": "#", "detail": "Nothing to change: send at least one of title, description, completed."}
+        {"pointer": "#", "detail": f"Nothing to change: send at least one of {', '.join(WRITABLE)}."}
     ]
     assert call("GET").json == [task]
 
@@ -211,6 +241,129 @@ def test_complete_with_nothing_to_set_toggles(call, task, data):
 def test_complete_with_a_value_sets_it(call, task, value):
     for _ in range(2):
         assert call("PATCH", f"/{task['id']}/complete", completed=value).json["completed"] is value
+
+
+@pytest.mark.parametrize("priority", ["low", "MEDIUM", "High", None])
+def test_priority_good_is_kept_in_lower_case(call, task, priority):
+    kept = priority and priority.lower()
+    assert call("POST", title="x", priority=priority).json["priority"] == kept
+    for method, members in (("PUT", {"title": "x"}), ("PATCH", {})):
+        call("PATCH", f"/{task['id']}", priority="low")
+        assert call(method, f"/{task['id']}", priority=priority, **members).json["priority"] == kept
+    assert call("GET", f"/{task['id']}").json["priority"] == kept
+
+
+@pytest.mark.parametrize("priority", ["urgent", "", " low", 1, True, ["low"], {}], ids=repr)
+def test_priority_bad_is_refused(call, task, priority):
+    problem = assert_problem(call("PATCH", f"/{task['id']}", priority=priority), 422)
+    assert problem["errors"] == [{"pointer": "#/priority", "detail": "priority must be low, medium, high or null."}]
+    assert call("GET").json == [task]
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        pytest.param("2026-03-01", "2026-03-01", id="a day is that day"),
+        pytest.param("0001-01-01", "0001-01-01", id="the first day"),
+        pytest.param("9999-12-31", "9999-12-31", id="the last day"),
+        pytest.param("2026-03-01T09:30", "2026-03-01T09:30:00Z", id="as datetime-local inputs send it"),
+        pytest.param("2026-03-01T09:30:00.000Z", "2026-03-01T09:30:00Z", id="as JavaScript sends it"),
+        pytest.param("2026-03-01T00:30:00+02:00", "2026-02-28T22:30:00Z", id="an offset"),
+        pytest.param("2026-03-01T23:59:59.999999Z", "2026-03-01T23:59:59.999999Z", id="the last moment of a day"),
+        pytest.param("2026-03-01 09:30:00.123456-05:30", "2026-03-01T15:00:00.123456Z", id="microseconds"),
+        pytest.param(None, None, id="none"),
+    ],
+)
+def test_due_date_good_comes_back_as_it_is_meant(call, task, sent, kept):
+    assert call("POST", title="x", due_date=sent).json["due_date"] == kept
+    for before in ("2020-01-01", "2020-01-01T00:00:00Z", None):
+        call("PATCH", f"/{task['id']}", due_date=before)
+        assert call("PATCH", f"/{task['id']}", due_date=sent).json["due_date"] == kept
+    assert call("GET", f"/{task['id']}").json["due_date"] == kept
+
+
+@pytest.mark.parametrize(
+    "due_date",
+    [
+        "2026-02-30",
+        "2026-13-01",
+        "tomorrow",
+        "",
+        "2026-03-01T24:00:00Z",
+        "01/03/2026",
+        1772357400,
+        True,
+        ["2026-03-01"],
+    ],
+    ids=repr,
+)
+def test_due_date_bad_is_refused(call, task, due_date):
+    problem = assert_problem(call("PATCH", f"/{task['id']}", due_date=due_date), 422)
+    assert [error["pointer"] for error in problem["errors"]] == ["#/due_date"]
+    assert problem["detail"].startswith("due_date must be a day such as 2026-03-01")
+    assert call("GET").json == [task]
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        pytest.param(["b", "a"], ["b", "a"], id="the order stays"),
+        pytest.param([" Home ", "home", "HOME", "work"], ["Home", "work"], id="the first spelling stays"),
+        pytest.param(["Straße", "STRASSE", "Café", "cafe"], ["Straße", "Café", "cafe"], id="accents count"),
+        pytest.param(["😀" * 50, "a b", "a,b"], ["😀" * 50, "a b", "a,b"], id="characters"),
+        pytest.param([f"t{n}" for n in range(20)], [f"t{n}" for n in range(20)], id="twenty"),
+        pytest.param(["t"] * 21, ["t"], id="one, twenty-one times"),
+        pytest.param([], [], id="none"),
+        pytest.param(None, [], id="null"),
+    ],
+)
+def test_tags_good_are_kept(call, task, sent, kept):
+    assert call("POST", title="x", tags=sent).json["tags"] == kept
+    call("PATCH", f"/{task['id']}", tags=["before"])
+    assert call("PATCH", f"/{task['id']}", tags=sent).json["tags"] == kept
+    assert call("GET", f"/{task['id']}").json["tags"] == kept
+
+
+@pytest.mark.parametrize(
+    ("tags", "pointers"),
+    [
+        pytest.param("home", ["#/tags"], id="a text"),
+        pytest.param({"0": "home"}, ["#/tags"], id="an object"),
+        pytest.param([f"t{n}" for n in range(21)], ["#/tags"], id="twenty-one"),
+        pytest.param(["ok", 5, None, ["x"]], ["#/tags/1", "#/tags/2", "#/tags/3"], id="no texts"),
+        pytest.param(["", " \u2003", "x" * 51, "a\0b"], ["#/tags/0", "#/tags/1", "#/tags/2", "#/tags/3"], id="lengths"),
+    ],
+)
+def test_tags_bad_are_refused_one_by_one(call, task, tags, pointers):
+    problem = assert_problem(call("PATCH", f"/{task['id']}", tags=tags), 422)
+    assert [error["pointer"] for error in problem["errors"]] == pointers
+    assert call("GET").json == [task]
+
+
+def test_put_without_them_leaves_priority_due_date_and_tags_alone(call, task):
+    organised = {"priority": "high", "due_date": "2026-03-01", "tags": ["home"]}
+    call("PATCH", f"/{task['id']}", **organised)
+    replaced = call("PUT", f"/{task['id']}", title="New").json
+    assert {name: replaced[name] for name in organised} == organised
+
+
+def test_completed_at_is_set_and_cleared_with_completed(call, task):
+    path = f"/{task['id']}"
+    done = call("PATCH", path, completed=True).json
+    assert done["completed_at"] == done["updated_at"]
+    for again in (
+        call("PATCH", path, completed=True),
+        call("PATCH", path, title="Renamed"),
+        call("PUT", path, title="Replaced", completed=True, completed_at=None),
+        call("PATCH", f"{path}/complete", completed=True),
+    ):
+        assert again.json["completed_at"] == done["completed_at"]
+    assert call("PATCH", path, completed=False).json["completed_at"] is None
+    toggled = call("PATCH", f"{path}/complete").json
+    assert toggled["completed_at"] == toggled["updated_at"]
+    assert call("PATCH", f"{path}/complete").json["completed_at"] is None
+    created = call("POST", title="x", completed=True, completed_at="1999-01-01T00:00:00Z").json
+    assert created["completed_at"] == created["created_at"]
 
 
 def test_delete_removes_the_task_and_answers_nothing(call, task):
@@ -237,6 +390,7 @@ def test_updated_at_moves_on_every_change_and_created_at_stays(call, task):
 
 EVERY_CALL = [
     pytest.param("GET", "", None, id="list"),
+    pytest.param("GET", "/summary", None, id="summary"),
     pytest.param("POST", "", {"title": "x"}, id="create"),
     pytest.param("GET", "/{id}", None, id="get"),
     pytest.param("PUT", "/{id}", {"title": "x"}, id="put"),
@@ -244,7 +398,7 @@ EVERY_CALL = [
     pytest.param("PATCH", "/{id}/complete", None, id="complete"),
     pytest.param("DELETE", "/{id}", None, id="delete"),
 ]
-CALLS_ON_A_TASK = EVERY_CALL[2:]
+CALLS_ON_A_TASK = EVERY_CALL[3:]
 
 
 @pytest.mark.parametrize(("method", "path", "body"), EVERY_CALL)
@@ -264,9 +418,8 @@ def test_task_of_another_is_not_found_like_one_that_never_was(client, call, task
     theirs = client.open(f"/api/me/tasks{path.format(id=task['id'])}", method=method, headers=headers, json=body)
     absent = client.open(f"/api/me/tasks{path.format(id=2**63 - 1)}", method=method, headers=headers, json=body)
     assert_problem(theirs, 404, "Task not found")
-    assert theirs.get_data().replace(str(task["id"]).encode(), b"#") == absent.get_data().replace(
-        str(2**63 - 1).encode(), b"#"
-    )
+    path_of = {"theirs": f"/tasks/{task['id']}".encode(), "absent": f"/tasks/{2**63 - 1}".encode()}
+    assert theirs.get_data().replace(path_of["theirs"], b"#") == absent.get_data().replace(path_of["absent"], b"#")
     assert call("GET").json == [task]
 
 

@@ -4,13 +4,18 @@ A message says what is wrong with a field without naming it: whoever reports the
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, validate, validates_schema
 
 from todo.openapi import Output
-from todo.tasks.models import DESCRIPTION_MAX, TITLE_MAX, USER_ID_MAX
+from todo.tasks import moments
+from todo.tasks.folding import tag_key
+from todo.tasks.models import DESCRIPTION_MAX, PRIORITIES, TITLE_MAX, USER_ID_MAX
+
+TAGS_MAX = 20
+TAG_MAX = 50
 
 Input = Mapping[str, Any] | None
 
@@ -60,6 +65,73 @@ class UtcDateTime(fields.Field[datetime]):
         return None if value is None else f"{value.isoformat()}Z"
 
 
+class PriorityName(fields.Field[str]):
+    """One of the priorities, in any case; lower case from there on."""
+
+    default_error_messages = {"invalid": "must be low, medium, high or null."}  # noqa: RUF012 (marshmallow has it so)
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        if not isinstance(value, str) or value.lower() not in PRIORITIES:
+            raise self.make_error("invalid")
+        return value.lower()
+
+
+class DueDate(fields.Field[Any]):
+    """A day or a moment, as clients write it; out as it came in, but a moment in UTC (RFC 3339)."""
+
+    default_error_messages = {  # noqa: RUF012 (marshmallow has it so)
+        "invalid": "must be a day such as 2026-03-01, a moment such as 2026-03-01T09:30:00Z that exists, or null.",
+    }
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> moments.Due:
+        try:
+            return moments.due(moments.parse(value))
+        except (TypeError, ValueError):
+            raise self.make_error("invalid") from None
+
+    def _serialize(self, value: date | None, *_: Any, **__: Any) -> str | None:
+        if isinstance(value, datetime):
+            return f"{value.isoformat()}Z"
+        return None if value is None else value.isoformat()
+
+
+class Tags(fields.Field[list[str]]):
+    """Short texts, each once in whatever case; null means none."""
+
+    default_error_messages = {  # noqa: RUF012 (marshmallow has it so)
+        "invalid": "must be an array of strings.",
+        "many": f"must have at most {TAGS_MAX} entries.",
+        "length": f"must have 1 to {TAG_MAX} characters, not counting white space around them.",
+        "text": "must be a string.",
+        "nul": PlainText.default_error_messages["nul"],
+    }
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> list[str]:
+        if not isinstance(value, list):
+            raise self.make_error("invalid")
+        faults = {}
+        tags: dict[str, str] = {}
+        for place, member in enumerate(value):
+            tag = member.strip() if isinstance(member, str) else None
+            if fault := self._fault(tag):
+                faults[place] = self.make_error(fault).messages
+            elif tag is not None:
+                tags.setdefault(tag_key(tag), tag)
+        if faults:
+            raise ValidationError(faults)
+        if len(tags) > TAGS_MAX:
+            raise self.make_error("many")
+        return list(tags.values())
+
+    @staticmethod
+    def _fault(tag: str | None) -> str | None:
+        if tag is None:
+            return "text"
+        if not 1 <= len(tag) <= TAG_MAX:
+            return "length"
+        return "nul" if "\0" in tag else None
+
+
 TITLE: dict[str, Any] = {
     "validate": validate.Length(
         1, TITLE_MAX, error="must have 1 to {max} characters, not counting white space around them."
@@ -80,6 +152,34 @@ DESCRIPTION: dict[str, Any] = {
     },
 }
 COMPLETED: dict[str, Any] = {"metadata": {"description": "Whether it is done.", "example": False}}
+PRIORITY: dict[str, Any] = {
+    "allow_none": True,
+    "metadata": {
+        "description": "How much it matters; upper case is accepted, and comes back in lower case.",
+        "type": "string",
+        "enum": [*PRIORITIES, None],
+        "example": "high",
+    },
+}
+DUE_DATE: dict[str, Any] = {
+    "allow_none": True,
+    "metadata": {
+        "description": "A day, which is that day everywhere and comes back as sent, or a moment, which comes back in "
+        "UTC; a moment without an offset is in UTC.",
+        "type": "string",
+        "anyOf": [{"format": "date"}, {"format": "date-time"}],
+        "examples": ["2026-03-01", "2026-03-01T09:30:00Z"],
+    },
+}
+TAGS: dict[str, Any] = {
+    "metadata": {
+        "description": "Each stripped of white space around it, and kept once whatever its case, as first spelt.",
+        "type": "array",
+        "items": {"type": "string", "minLength": 1, "maxLength": TAG_MAX},
+        "maxItems": TAGS_MAX,
+        "example": ["shopping", "home"],
+    },
+}
 
 MOMENT = {"type": "string", "format": "date-time", "example": "2026-03-01T09:30:00.123456Z"}
 
@@ -92,6 +192,11 @@ class TaskInput(Schema):
 
         unknown = EXCLUDE
 
+    @pre_load
+    def no_tags_are_an_empty_array(self, document: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Take null for no tags: there is always an array."""
+        return document | {"tags": []} if "tags" in document and document["tags"] is None else document
+
 
 class TaskIn(TaskInput):
     """The body of a POST or a PUT."""
@@ -99,6 +204,9 @@ class TaskIn(TaskInput):
     title = StrippedText(required=True, **TITLE)
     description = PlainText(**DESCRIPTION)
     completed = JsonBoolean(**COMPLETED)
+    priority = PriorityName(**PRIORITY)
+    due_date = DueDate(**DUE_DATE)
+    tags = Tags(**TAGS)
 
 
 class TaskPatch(TaskInput):
@@ -107,6 +215,9 @@ class TaskPatch(TaskInput):
     title = StrippedText(**TITLE)
     description = PlainText(**DESCRIPTION)
     completed = JsonBoolean(**COMPLETED)
+    priority = PriorityName(**PRIORITY)
+    due_date = DueDate(**DUE_DATE)
+    tags = Tags(**TAGS)
 
     # Says in the OpenAPI document what the rule below enforces.
     at_least_one = True
@@ -150,6 +261,14 @@ class TaskOut(Output):
     updated_at = UtcDateTime(
         required=True,
         metadata=MOMENT | {"description": "When it last changed; it never goes back."},
+    )
+    priority = PriorityName(required=True, **PRIORITY)
+    due_date = DueDate(required=True, **DUE_DATE)
+    tags = Tags(required=True, **TAGS)
+    completed_at = UtcDateTime(
+        required=True,
+        allow_none=True,
+        metadata=MOMENT | {"description": "When it was completed, and null while it is not."},
     )
 
 

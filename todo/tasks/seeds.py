@@ -2,32 +2,54 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, time, timedelta
 from itertools import islice
 
 from sqlalchemy import func, insert, select
 
 from todo import database
+from todo.tasks import moments
 from todo.tasks.models import Task
+from todo.tasks.queries import columns
 
 BATCH = 5_000
+
+# When the examples are due that are due at a time of day, in UTC.
+AT = time(9, 30)
 
 # What the advisory lock is taken for, so that two runs for one user wait for each other.
 LOCK = 0x7365656473
 
-# title, description, completed
-EXAMPLES = [
-    ("Book the dentist", "Ask for an appointment before nine.", True),
-    ("Buy oat milk", "Two litres, the barista kind.", False),
-    ("Renew the passport", "Photo, old passport and 60 euros; the office is open on Thursdays until six.", False),
-    ("Reply to Anna about Saturday", None, True),
-    ("Prepare the quarterly review", "Slides by Wednesday; the numbers come from Tomáš.", False),
-    ("Water the plants", None, True),
-    ("Fix the dripping tap", "The washer is a half-inch one.", False),
-    ("Read chapter 4 of the statistics book", None, False),
-    ("Cancel the gym membership", "Notice period: four weeks to the end of the month.", False),
-    ("Back up the photos", "Both phones, then put the disk back in the drawer.", True),
-    ("Plan the trip to Lisbon", "Trains first, then the flat near the Alfama.", False),
-    ("Call grandma 🎂", "Her birthday is on the 14th.", False),
+# title, description, completed, priority, days from today until it is due, whether at a time of day, tags
+EXAMPLES: list[tuple[str, str | None, bool, str | None, int | None, bool, list[str]]] = [
+    ("Book the dentist", "Ask for an appointment before nine.", True, "medium", -3, False, ["health"]),
+    ("Buy oat milk", "Two litres, the barista kind.", False, "low", 0, False, ["shopping", "home"]),
+    (
+        "Renew the passport",
+        "Photo, old passport and 60 euros; the office is open on Thursdays until six.",
+        False,
+        "high",
+        12,
+        False,
+        ["errands"],
+    ),
+    ("Reply to Anna about Saturday", None, True, None, -1, False, ["friends"]),
+    (
+        "Prepare the quarterly review",
+        "Slides by Wednesday; the numbers come from Tomáš.",
+        False,
+        "high",
+        2,
+        True,
+        ["work"],
+    ),
+    ("Water the plants", None, True, "low", 0, False, ["home"]),
+    ("Fix the dripping tap", "The washer is a half-inch one.", False, "medium", -2, False, ["home", "DIY"]),
+    ("Read chapter 4 of the statistics book", None, False, None, None, False, ["study"]),
+    ("Cancel the gym membership", "Notice period: four weeks to the end of the month.", False, "medium", 9, False, []),
+    ("Back up the photos", "Both phones, then put the disk back in the drawer.", True, "low", None, False, ["home"]),
+    ("Plan the trip to Lisbon", "Trains first, then the flat near the Alfama.", False, None, 30, False, ["travel"]),
+    ("Call grandma 🎂", "Her birthday is on the 14th.", False, "high", 1, True, ["family"]),
 ]
 
 
@@ -45,7 +67,8 @@ def planting(user: str, total: int) -> Iterator[tuple[int, Iterator[int]]]:
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(user, LOCK))))
         present = connection.scalar(select(func.count()).select_from(Task).where(Task.user_id == user)) or 0
         missing = max(total - present, 0)
-        rows = (_example(user, number) for number in range(present, present + missing))
+        now = datetime.now(UTC)
+        rows = (_example(user, number, now) for number in range(present, present + missing))
 
         def plant() -> Iterator[int]:
             while batch := list(islice(rows, BATCH)):
@@ -55,9 +78,20 @@ def planting(user: str, total: int) -> Iterator[tuple[int, Iterator[int]]]:
         yield missing, plant()
 
 
-def _example(user: str, number: int) -> dict[str, object]:
+def _example(user: str, number: int, now: datetime) -> dict[str, object]:
     """Give one of the examples, which come over and over; from the second round on they are numbered."""
     turn, place = divmod(number, len(EXAMPLES))
-    title, description, completed = EXAMPLES[place]
-    numbered = f"{title} ({turn + 1})" if turn else title
-    return {"user_id": user, "title": numbered, "description": description, "completed": completed}
+    title, description, completed, priority, days, timed, tags = EXAMPLES[place]
+    due = None
+    if days is not None:
+        day = now.date() + timedelta(days=days)
+        due = moments.due(datetime.combine(day, AT, UTC) if timed else day)
+    members = {
+        "title": f"{title} ({turn + 1})" if turn else title,
+        "description": description,
+        "completed": completed,
+        "priority": priority,
+        "due_date": due,
+        "tags": tags,
+    }
+    return {"user_id": user, **columns(members), "completed_at": now if completed else None}

@@ -1,14 +1,18 @@
 """The calls on tasks: HTTP in, HTTP out."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import Response, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_smorest import Blueprint
 
 from todo.auth import require_jwt
-from todo.tasks import queries
+from todo.tasks import queries, summary
+from todo.tasks.listing import Listing
+from todo.tasks.parameters import TaskQuery
 from todo.tasks.schemas import READ_ONLY, TaskCompletion, TaskIn, TaskOut, TaskPatch
+from todo.tasks.summary import SummaryOut, SummaryQuery, Today
 from todo.validation import JSON, MERGE_PATCH, accepts
 
 bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks", description="What a user has to do.")
@@ -16,11 +20,45 @@ bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks", description
 
 @bp.route("")
 @require_jwt
-@bp.response(200, TaskOut(many=True), description="All of the caller's tasks, oldest first.")
-@accepts()
-def list_tasks(user_id: str) -> ResponseReturnValue:
+@bp.response(
+    200,
+    TaskOut(many=True),
+    description="The caller's tasks: by default all of them, oldest first.",
+    headers={
+        "Link": {
+            "description": 'Where the next page is, as long as there is one: `<path>; rel="next"` (RFC 8288).',
+            "schema": {"type": "string"},
+        },
+        "X-Total-Count": {
+            "description": "With `count=true`: how many tasks there are on all pages.",
+            "schema": {"type": "integer"},
+        },
+    },
+)
+@accepts(query=TaskQuery())
+def list_tasks(user_id: str, query: Listing) -> ResponseReturnValue:
     """List tasks."""
-    return jsonify(queries.list_tasks(user_id))
+    page = queries.list_tasks(user_id, query)
+    headers = {} if page.next is None else {"Link": f'<{next_path(page.next)}>; rel="next"'}
+    if page.total is not None:
+        headers["X-Total-Count"] = str(page.total)
+    return jsonify(page.tasks), 200, headers
+
+
+def next_path(cursor: str) -> str:
+    """Give the path of the page that begins at this cursor: as the client wrote it, with the cursor in the query."""
+    asked = [(name, value) for name, value in request.args.items(multi=True) if name not in ("cursor", "offset")]
+    path_user = (request.view_args or {})["user_id"]
+    return f"{url_for('.list_tasks', user_id=path_user)}?{urlencode([*asked, ('cursor', cursor)])}"
+
+
+@bp.route("/summary")
+@require_jwt
+@bp.response(200, SummaryOut)
+@accepts(query=SummaryQuery())
+def summarize_tasks(user_id: str, query: Today) -> ResponseReturnValue:
+    """Count tasks, for a dashboard."""
+    return jsonify(summary.summarize(user_id, query))
 
 
 @bp.route("", methods=["POST"])

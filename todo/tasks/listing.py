@@ -1,0 +1,174 @@
+"""Lists of tasks: which, in what order, from where on; and the one statement that reads a page of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, Text, and_, cast, collate, func, literal, or_, select, true
+from sqlalchemy.dialects.postgresql import ARRAY, array
+
+from todo.tasks.models import TITLE_MAX
+from todo.tasks.rows import COLUMNS, MEMBERS, tasks
+
+PAGE_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Which tasks. What is not set does not restrict."""
+
+    completed: tuple[bool, ...] = ()
+    priorities: tuple[str | None, ...] = ()
+    tag_keys: tuple[str, ...] = ()
+    due_before: datetime | None = None
+    due_after: datetime | None = None
+    created_after: datetime | None = None
+    updated_after: datetime | None = None
+    overdue: bool | None = None
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    """One key of an order, by the name that clients use."""
+
+    name: str
+    descending: bool = False
+
+
+BY_ID = (SortKey("id"),)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The last task of a page: where the next one begins.
+
+    Attributes:
+        values: What it is sorted by, key by key; a moment is in UTC without saying so.
+        id: Its id.
+        as_of: When the first page was read: what was overdue then is overdue on every page.
+
+    """
+
+    values: tuple[Any, ...]
+    id: int
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What a client asks for."""
+
+    filters: Filters = Filters()
+    sort: tuple[SortKey, ...] = BY_ID
+    limit: int = PAGE_MAX
+    offset: int = 0
+    after: Position | None = None
+    count: bool = False
+    as_of: datetime
+
+
+def _ascii_folded(text: ColumnElement[str]) -> ColumnElement[str]:
+    return func.lower(collate(text, "C"))
+
+
+# A text is found by its folded form, which is stored only where PostgreSQL cannot make it.
+_title = func.coalesce(tasks.c.folded_title, _ascii_folded(tasks.c.title))
+_description = func.coalesce(tasks.c.folded_description, _ascii_folded(tasks.c.description))
+_tag_keys = func.coalesce(tasks.c.tag_keys, tasks.c.tags)
+_tags = func.coalesce(tasks.c.folded_tags, func.array_to_string(_tag_keys, "\n"))
+
+# Tasks are sorted by what clients see of them. Only a title is sorted by its folded form, and that may be longer than
+# the title; what a cursor carries of it must not.
+KEYS: dict[str, ColumnElement[Any]] = MEMBERS | {"title": func.left(collate(_title, "C"), TITLE_MAX)}
+_NULLABLE = ("due_date", "priority")
+
+Keys = Mapping[str, ColumnElement[Any]]
+
+
+def statement(caller: str, listing: Listing) -> Select[Any]:
+    """Give the statement for one page, and one task more if there is one.
+
+    Behind the columns of a task stand the values that it is sorted by, and last, where it is asked for, the number of
+    tasks on all pages; a page without tasks then has one row, whose task is null.
+    """
+    keys = {key.name: KEYS[key.name] for key in listing.sort} | {"id": tasks.c.id}
+    labelled = [keys[key.name].label(f"key_{n}") for n, key in enumerate(listing.sort)]
+    wanted = conditions(caller, listing)
+    if not listing.count:
+        return _page(select(*COLUMNS, *labelled).where(*wanted), listing, keys)
+    # What is counted is read once, and only the tasks of the page are then read whole.
+    matching = select(tasks.c.id, *labelled).where(*wanted).cte("matching")
+    matching_keys = {key.name: matching.c[f"key_{n}"] for n, key in enumerate(listing.sort)} | {"id": matching.c.id}
+    page = _page(select(matching), listing, matching_keys).cte("page")
+    page_keys = {key.name: page.c[f"key_{n}"] for n, key in enumerate(listing.sort)} | {"id": page.c.id}
+    total = select(func.count().label("total")).select_from(matching).cte("total")
+    whole = page.join(tasks, and_(tasks.c.user_id == caller, tasks.c.id == page.c.id))
+    return (
+        select(*COLUMNS, *(page.c[f"key_{n}"] for n in range(len(listing.sort))), total.c.total)
+        .select_from(total.outerjoin(whole, true()))
+        .order_by(*_order(listing.sort, page_keys))
+    )
+
+
+def _page(matching: Select[Any], listing: Listing, keys: Keys) -> Select[Any]:
+    """Cut a page out of what matches."""
+    if listing.after is not None:
+        matching = matching.where(_beyond(listing.sort, listing.after, keys))
+    page = matching.order_by(*_order(listing.sort, keys)).limit(listing.limit + 1)
+    return page.offset(listing.offset) if listing.offset else page
+
+
+def conditions(caller: str, listing: Listing) -> Sequence[ColumnElement[bool]]:
+    """Give what is true of the tasks that are wanted."""
+    wanted = listing.filters
+    given: list[ColumnElement[bool]] = [tasks.c.user_id == caller]
+    given += [tasks.c.completed if completed else ~tasks.c.completed for completed in wanted.completed]
+    if wanted.priorities:
+        named = [priority for priority in wanted.priorities if priority is not None]
+        either = [tasks.c.priority.in_(named)] if named else []
+        given.append(or_(*either, *([tasks.c.priority.is_(None)] if None in wanted.priorities else [])))
+    if wanted.tag_keys:
+        given.append(_tag_keys.bool_op("@>")(cast(array(wanted.tag_keys), ARRAY(Text))))
+    for column, earliest in (
+        (tasks.c.due_at, wanted.due_after),
+        (tasks.c.created_at, wanted.created_after),
+        (tasks.c.updated_at, wanted.updated_after),
+    ):
+        if earliest is not None:
+            given.append(column >= earliest)
+    if wanted.due_before is not None:
+        given.append(tasks.c.due_at < wanted.due_before)
+    if wanted.overdue is not None:
+        overdue = and_(~tasks.c.completed, func.coalesce(tasks.c.due_at < listing.as_of, False))
+        given.append(overdue if wanted.overdue else ~overdue)
+    given += [or_(*(func.strpos(text, word) > 0 for text in (_title, _description, _tags))) for word in wanted.words]
+    return given
+
+
+def _order(sort: Sequence[SortKey], keys: Keys) -> list[ColumnElement[Any]]:
+    """Give the order: null comes last either way, and the id decides between equals."""
+    order: list[ColumnElement[Any]] = []
+    for key in sort:
+        directed = keys[key.name].desc() if key.descending else keys[key.name].asc()
+        order.append(directed.nulls_last() if key.name in _NULLABLE else directed)
+    return order if sort[-1].name == "id" else [*order, keys["id"]]
+
+
+def _beyond(sort: Sequence[SortKey], last: Position, keys: Keys) -> ColumnElement[bool]:
+    """Tell which tasks come after the last one, key by key: further on, or equal and further on in what follows."""
+    beyond: ColumnElement[bool] = keys["id"] > last.id
+    for key, value in reversed(list(zip(sort, last.values, strict=True))):
+        column = keys[key.name]
+        there = literal(value, column.type)
+        further = column < there if key.descending else column > there
+        if key.name == "id":
+            beyond = further
+        elif value is None:
+            beyond = and_(column.is_(None), beyond)
+        else:
+            if key.name in _NULLABLE:
+                further = or_(further, column.is_(None))
+            beyond = or_(further, and_(column == there, beyond))
+    return beyond
