@@ -262,7 +262,8 @@ def test_strict_names_each_unknown_parameter_and_says_when_all_is_known(client, 
     refused = client.open(f"{url}?colour=red&statsu=done", method=method, headers=strict, json=body)
     problem = assert_problem(refused, 422)
     # A call that takes parameters names the nearest.
-    colour, statsu = ("; did you mean count?", "; did you mean status?") if (method, path) == ("GET", "") else (".", ".")
+    is_list = (method, path) == ("GET", "")
+    colour, statsu = ("; did you mean count?", "; did you mean status?") if is_list else (".", ".")
     assert problem["errors"] == [
         {"parameter": "colour", "detail": f"colour is not known here{colour}"},
         {"parameter": "statsu", "detail": f"statsu is not known here{statsu}"},
