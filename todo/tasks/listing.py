@@ -5,7 +5,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, and_, cast, collate, func, literal, or_, select, true
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    FromClause,
+    Select,
+    Text,
+    and_,
+    cast,
+    collate,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, array
 
 from todo.tasks.models import TITLE_MAX
@@ -93,23 +107,36 @@ def statement(caller: str, listing: Listing) -> Select[Any]:
     Behind the columns of a task stand the values that it is sorted by, and last, where it is asked for, the number of
     tasks on all pages; a page without tasks then has one row, whose task is null.
     """
-    keys = {key.name: KEYS[key.name] for key in listing.sort} | {"id": tasks.c.id}
-    labelled = [keys[key.name].label(f"key_{n}") for n, key in enumerate(listing.sort)]
+    labelled = [KEYS[key.name].label(f"key_{n}") for n, key in enumerate(listing.sort)]
     wanted = conditions(caller, listing)
+    if listing.sort[0].name == "id" and not listing.count:
+        return _page(select(*COLUMNS, *labelled).where(*wanted), listing, KEYS)
+    # All that match are read for their keys alone, once, whether they are sorted or counted or both; only the tasks of
+    # the page are then read whole.
+    narrow = select(tasks.c.id, *labelled).where(*wanted)
     if not listing.count:
-        return _page(select(*COLUMNS, *labelled).where(*wanted), listing, keys)
-    # What is counted is read once, and only the tasks of the page are then read whole.
-    matching = select(tasks.c.id, *labelled).where(*wanted).cte("matching")
-    matching_keys = {key.name: matching.c[f"key_{n}"] for n, key in enumerate(listing.sort)} | {"id": matching.c.id}
-    page = _page(select(matching), listing, matching_keys).cte("page")
-    page_keys = {key.name: page.c[f"key_{n}"] for n, key in enumerate(listing.sort)} | {"id": page.c.id}
+        page = _page(narrow, listing, KEYS).cte("page")
+        return _whole(listing, page, page.join(tasks, _same(caller, page)))
+    matching = narrow.cte("matching")
+    page = _page(select(matching), listing, _keys_of(matching, listing)).cte("page")
     total = select(func.count().label("total")).select_from(matching).cte("total")
-    whole = page.join(tasks, and_(tasks.c.user_id == caller, tasks.c.id == page.c.id))
-    return (
-        select(*COLUMNS, *(page.c[f"key_{n}"] for n in range(len(listing.sort))), total.c.total)
-        .select_from(total.outerjoin(whole, true()))
-        .order_by(*_order(listing.sort, page_keys))
-    )
+    joined = total.outerjoin(page.join(tasks, _same(caller, page)), true())
+    return _whole(listing, page, joined).add_columns(total.c.total)
+
+
+def _whole(listing: Listing, page: CTE, source: FromClause) -> Select[Any]:
+    """Read the tasks of a page."""
+    keys = (page.c[f"key_{n}"] for n in range(len(listing.sort)))
+    return select(*COLUMNS, *keys).select_from(source).order_by(*_order(listing.sort, _keys_of(page, listing)))
+
+
+def _same(caller: str, page: CTE) -> ColumnElement[bool]:
+    return and_(tasks.c.user_id == caller, tasks.c.id == page.c.id)
+
+
+def _keys_of(rows: CTE, listing: Listing) -> Keys:
+    """Give what rows are sorted by, where they have it already."""
+    return {key.name: rows.c[f"key_{n}"] for n, key in enumerate(listing.sort)} | {"id": rows.c.id}
 
 
 def _page(matching: Select[Any], listing: Listing, keys: Keys) -> Select[Any]:
