@@ -80,7 +80,11 @@ def test_every_connection_in_use_is_unavailable_and_passes(database_url, monkeyp
     monkeypatch.setattr(database, "POOL_TIMEOUT_S", 0.1)
     app = create_app(config_for(database_url, WEB_THREADS="1"))
     with app.app_context():
-        with db.engine.connect(), pytest.raises(database.DatabaseUnavailable, match="in use"):
+        with (
+            db.engine.connect(),
+            db.engine.connect(),
+            pytest.raises(database.DatabaseUnavailable, match="in use"),
+        ):
             run(NUMBER, {})
         assert run(NUMBER, {})[0].number == 1
         db.engine.dispose()
@@ -160,9 +164,9 @@ def test_breaker_does_not_pause_after_a_quick_refusal(warm, proxy):
 
 
 def test_mistake_of_ours_is_a_bug_and_stays_one(client, app, user, monkeypatch):
-    monkeypatch.setattr("todo.tasks.queries.LIST", text("SELEC"))
+    monkeypatch.setattr("todo.tasks.queries.GET", text("SELEC"))
     with capture_logs():
-        assert_problem(client.get("/api/me/tasks", headers=bearer(user)), 500)
+        assert_problem(client.get("/api/me/tasks/1", headers=bearer(user)), 500)
 
 
 def test_wrong_password_or_database_is_unavailable(postgres):

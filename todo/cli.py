@@ -59,13 +59,13 @@ class Duration(click.ParamType[int]):
 )
 @click.option("--force", is_flag=True, help="Do it in production too, where only the issuer should make tokens.")
 def token(user: str, email: str | None, expires: int, *, force: bool) -> None:
-    r"""Print a token for development.
+    """Print a token for development.
 
     It is signed with BETTER_AUTH_SECRET, as Better Auth would, and it is all that is printed:
 
     \b
         curl -H "Authorization: Bearer $(flask token --user user-123)" http://127.0.0.1:8000/api/me/tasks
-    """
+    """  # noqa: D301 (click looks for the character itself)
     config: Config = current_app.extensions["config"]
     if config.jwks_url is not None:
         raise click.ClickException(

@@ -111,7 +111,9 @@ def test_patch_changes_what_is_sent_and_clears_null(call, task, media_type):
     cleared = call("PATCH", path_of(task), {"description": None}, media_type=media_type)
 
     assert (changed.status_code, cleared.status_code) == (200, 200)
-    assert changed.get_json() | {"updated_at": ""} == task | {"completed": True, "updated_at": ""}
+    after = changed.get_json()
+    assert after["completed_at"] == after["updated_at"]
+    assert after | {"updated_at": "", "completed_at": None} == task | {"completed": True, "updated_at": ""}
     assert cleared.get_json()["description"] is None
     assert cleared.get_json()["completed"] is True
 

@@ -42,7 +42,7 @@ class TokenFile(click.File):
 )
 @click.option("--origin", "origins", multiple=True, help="The origin of a front-end that must be able to call.")
 def doctor(token: TextIO | None, origins: tuple[str, ...]) -> None:
-    r"""Say what is wrong, and what to do about it.
+    """Say what is wrong, and what to do about it.
 
     Looks at the settings, the database, the issuer of the tokens and the front-ends, and ends with status 1 when
     something does not work. Nothing secret is printed.
@@ -51,7 +51,7 @@ def doctor(token: TextIO | None, origins: tuple[str, ...]) -> None:
 
     \b
         pbpaste | flask doctor --token -
-    """
+    """  # noqa: D301 (click looks for the character itself)
     if (refusal := current_app.extensions.get("refusal")) is not None:
         report(examine_refusal(refusal.errors))
     config: Config = current_app.extensions["config"]

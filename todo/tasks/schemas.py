@@ -112,10 +112,10 @@ class Tags(fields.Field[list[str]]):
         faults = {}
         tags: dict[str, str] = {}
         for place, member in enumerate(value):
-            tag = member.strip() if isinstance(member, str) else None
-            if fault := self._fault(tag):
+            tag = member.strip() if isinstance(member, str) else ""
+            if fault := self._fault(member, tag):
                 faults[place] = self.make_error(fault).messages
-            elif tag is not None:
+            else:
                 tags.setdefault(tag_key(tag), tag)
         if faults:
             raise ValidationError(faults)
@@ -124,8 +124,8 @@ class Tags(fields.Field[list[str]]):
         return list(tags.values())
 
     @staticmethod
-    def _fault(tag: str | None) -> str | None:
-        if tag is None:
+    def _fault(member: Any, tag: str) -> str | None:
+        if not isinstance(member, str):
             return "text"
         if not 1 <= len(tag) <= TAG_MAX:
             return "length"

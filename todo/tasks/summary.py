@@ -31,8 +31,8 @@ COUNTS = text(f"""
            count(*) FILTER (WHERE priority IS NULL) AS none,
            (SELECT json_agg(json_build_object('tag', tag, 'count', uses) ORDER BY uses DESC, key COLLATE "C")
             FROM (SELECT key, min(tag COLLATE "C") AS tag, count(*) AS uses
-                  FROM tasks, unnest(tags, coalesce(tag_keys, tags)) AS used (tag, key)
-                  WHERE user_id = :caller
+                  FROM (SELECT unnest(tags) AS tag, unnest(coalesce(tag_keys, tags)) AS key
+                        FROM tasks WHERE user_id = :caller) AS used
                   GROUP BY key ORDER BY uses DESC, key COLLATE "C" LIMIT {TAGS_MAX}) AS top) AS by_tag
     FROM tasks WHERE user_id = :caller
 """)  # noqa: S608 (a number of ours)

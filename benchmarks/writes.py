@@ -1,0 +1,152 @@
+"""What a change costs, with the primary key alone and with more indexes, on copies of a table."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from statistics import median, quantiles
+from typing import Any
+
+import click
+from sqlalchemy import Connection, Executable, text
+
+from benchmarks.filling import AS_OF, DAY_S, Crowd
+from benchmarks.measuring import explain, total_ms
+from benchmarks.shapes import NEVER
+from todo.extensions import db
+from todo.tasks import queries
+
+Change = Callable[[Any, int, random.Random], tuple[Executable, dict[str, Any]]]
+
+COPIED_MAX = 200_000
+CHANGES = 2_000
+ROUNDS = 3
+
+INDEXES: Mapping[str, tuple[str, ...]] = {
+    "primary key alone": (),
+    "and (user_id, due_at, id)": ("user_id, due_at, id",),
+    "and (user_id, updated_at, id)": ("user_id, updated_at, id",),
+    "and both": ("user_id, due_at, id", "user_id, updated_at, id"),
+}
+
+# A copy has the name of the table, so the application's statements find it first.
+COPY = """
+    DROP SCHEMA IF EXISTS {schema} CASCADE;
+    CREATE SCHEMA {schema};
+    CREATE TABLE {schema}.tasks (LIKE public.tasks INCLUDING ALL) WITH (autovacuum_enabled = off);
+    INSERT INTO {schema}.tasks OVERRIDING SYSTEM VALUE SELECT * FROM public.tasks WHERE id <= {rows} ORDER BY id;
+    SELECT setval(pg_get_serial_sequence('{schema}.tasks', 'id'), {rows});
+"""
+# People mostly change what they made lately.
+NEWEST = text("SELECT user_id, id FROM tasks WHERE id > :rows * 9 / 10 AND id <= :rows ORDER BY id")
+STATISTICS = text("""
+    SELECT n_tup_upd AS updates, n_tup_hot_upd AS hot, pg_indexes_size(relid) AS index_bytes
+    FROM pg_stat_user_tables WHERE schemaname = :schema AND relname = 'tasks'
+""")
+
+
+def run(people: Crowd) -> dict[str, Any]:
+    """Measure each kind of change on each copy, in turns, so that a slow minute meets all of them."""
+    rows = min(COPIED_MAX, len(people.owners))
+    times: dict[str, dict[str, Any]] = {name: {} for name in INDEXES}
+    turns = [(turn, kind, number) for turn in range(ROUNDS) for kind in CHANGE for number in range(len(INDEXES))]
+    with db.engine.connect() as connection:
+        for number, indexes in enumerate(INDEXES.values()):
+            _copy(connection, f"copy_{number}", rows, indexes)
+        newest = connection.execute(NEWEST, {"rows": rows}).all()
+        with click.progressbar(turns, label="Changing tasks") as bar:
+            for turn, kind, number in bar:
+                found = times[list(INDEXES)[number]].setdefault(kind, {"us": [], "wal": [], "updates": 0, "hot": 0})
+                _measure(connection, f"copy_{number}", CHANGE[kind], random.Random(turn), newest, found=found)
+        for number in range(len(INDEXES)):
+            connection.execute(text(f"DROP SCHEMA copy_{number} CASCADE"))
+    return {"rows": rows, "changes": CHANGES * ROUNDS, "writes": {name: _told(one) for name, one in times.items()}}
+
+
+def _copy(connection: Connection, schema: str, rows: int, indexes: tuple[str, ...]) -> None:
+    for statement in COPY.format(schema=schema, rows=rows).split(";")[:-1]:
+        connection.execute(text(statement))
+    for columns in indexes:
+        connection.execute(text(f"CREATE INDEX ON {schema}.tasks ({columns})"))
+    connection.execute(text(f"VACUUM (ANALYZE) {schema}.tasks"))
+
+
+def _measure(
+    connection: Connection, schema: str, change: Change, chance: random.Random, newest: Sequence[Any], *, found: Any
+) -> None:
+    """Make many changes of one kind in one copy; in every copy they are the same."""
+    connection.execute(text(f"SET search_path = {schema}, public"))
+    before = _statistics(connection, schema)
+    for number, task in enumerate(chance.sample(newest, min(CHANGES, len(newest)))):
+        report = explain(connection, *change(task, number, chance))
+        found["us"].append(1000 * total_ms(report))
+        found["wal"].append(report["Plan"].get("WAL Bytes", 0))
+    after = _statistics(connection, schema)
+    found["updates"] += after.updates - before.updates
+    found["hot"] += after.hot - before.hot
+    connection.execute(text("RESET search_path"))
+    connection.execute(text(f"VACUUM {schema}.tasks"))
+
+
+def _statistics(connection: Connection, schema: str) -> Any:
+    connection.execute(text("SELECT pg_stat_force_next_flush()"))
+    return connection.execute(STATISTICS, {"schema": schema}).one()
+
+
+def _create(task: Any, number: int, _chance: random.Random) -> tuple[Executable, dict[str, Any]]:
+    values = {"title": f"Call about invoice {number}", "description": None, "priority": "high", "tags": ["home"]}
+    due = {"due_date": (NEVER, False)}
+    return queries.CREATE, {"user_id": task.user_id, **queries.columns(values | due), "done": False}
+
+
+def _patch(task: Any, changes: Mapping[str, Any]) -> tuple[Executable, dict[str, Any]]:
+    return queries.UPDATE, {"caller": task.user_id, "task": task.id, **queries.columns(changes)}
+
+
+def _patch_title(task: Any, number: int, _chance: random.Random) -> tuple[Executable, dict[str, Any]]:
+    return _patch(task, {"title": f"Call again about invoice {number}"})
+
+
+def _complete(task: Any, number: int, _chance: random.Random) -> tuple[Executable, dict[str, Any]]:
+    done = bool(number % 2)
+    values = {"caller": task.user_id, "task": task.id, "completed": done, "done": done}
+    return queries.COMPLETE, values
+
+
+def _patch_due_date(task: Any, _number: int, chance: random.Random) -> tuple[Executable, dict[str, Any]]:
+    return _patch(task, {"due_date": (AS_OF + timedelta(seconds=chance.randrange(60 * DAY_S)), False)})
+
+
+CHANGE: Mapping[str, Change] = {
+    "create": _create,
+    "patch title": _patch_title,
+    "complete": _complete,
+    "patch due_date": _patch_due_date,
+}
+
+
+def _told(kinds: Mapping[str, Any]) -> dict[str, Any]:
+    told = {}
+    for kind, found in kinds.items():
+        tenths = quantiles(found["us"], n=10)
+        told[kind] = {
+            "median_us": median(found["us"]),
+            "p10_us": tenths[0],
+            "p90_us": tenths[-1],
+            "median_wal_bytes": median(found["wal"]),
+            "hot_percent": 100 * found["hot"] / found["updates"] if found["updates"] else None,
+        }
+    return told
+
+
+def table(found: Mapping[str, Any]) -> list[str]:
+    """Give the table as lines of Markdown."""
+    lines = [f"| indexes | {' | '.join(CHANGE)} |", f"|---|{'---|' * len(CHANGE)}"]
+    for name, kinds in found["writes"].items():
+        lines.append(f"| {name} | {' | '.join(_cell(one) for one in kinds.values())} |")
+    return lines
+
+
+def _cell(one: Mapping[str, Any]) -> str:
+    hot = "" if one["hot_percent"] is None else f", HOT {one['hot_percent']:.0f} %"
+    spread = f"({one['p10_us']:.0f} to {one['p90_us']:.0f})"
+    return f"{one['median_us']:.0f} {spread} µs, {one['median_wal_bytes']:.0f} B{hot}"
