@@ -11,32 +11,30 @@ depends_on = None
 
 PRIORITY = postgresql.ENUM("low", "medium", "high", name="priority", create_type=False)
 
-NULLABLE = {
-    "priority": PRIORITY,
-    "due_at": sa.DateTime(timezone=True),
-    "completed_at": sa.DateTime(timezone=True),
-    "folded_title": sa.Text(),
-    "folded_description": sa.Text(),
-    "folded_tags": sa.Text(),
-    "tag_keys": postgresql.ARRAY(sa.Text()),
-}
-REQUIRED = {
+# With a default a column is required. PostgreSQL keeps both in the catalogue, and writes no row.
+COLUMNS = {
+    "priority": (PRIORITY, None),
+    "due_at": (sa.DateTime(timezone=True), None),
     "due_all_day": (sa.Boolean(), "false"),
+    "completed_at": (sa.DateTime(timezone=True), None),
     "tags": (postgresql.ARRAY(sa.Text()), "'{}'"),
+    "tag_keys": (postgresql.ARRAY(sa.Text()), None),
+    "folded_tags": (sa.Text(), None),
+    "folded_title": (sa.Text(), None),
+    "folded_description": (sa.Text(), None),
 }
 
 
 def upgrade() -> None:
     """Apply it."""
     PRIORITY.create(op.get_bind())
-    for name, kind in NULLABLE.items():
-        op.add_column("tasks", sa.Column(name, kind, nullable=True))
-    for name, (kind, default) in REQUIRED.items():
-        op.add_column("tasks", sa.Column(name, kind, server_default=sa.text(default), nullable=False))
+    for name, (kind, default) in COLUMNS.items():
+        server_default = None if default is None else sa.text(default)
+        op.add_column("tasks", sa.Column(name, kind, server_default=server_default, nullable=default is None))
 
 
 def downgrade() -> None:
     """Take it back, with what was written into these columns."""
-    for name in (*NULLABLE, *REQUIRED):
+    for name in COLUMNS:
         op.drop_column("tasks", name)
     PRIORITY.drop(op.get_bind())

@@ -91,7 +91,7 @@ def _ascii_folded(text: ColumnElement[str]) -> ColumnElement[str]:
 _title = func.coalesce(tasks.c.folded_title, _ascii_folded(tasks.c.title))
 _description = func.coalesce(tasks.c.folded_description, _ascii_folded(tasks.c.description))
 _tag_keys = func.coalesce(tasks.c.tag_keys, tasks.c.tags)
-_tags = func.coalesce(tasks.c.folded_tags, func.array_to_string(_tag_keys, "\n"))
+_tags = tasks.c.folded_tags
 
 # Tasks are sorted by what clients see of them. Only a title is sorted by its folded form, and that may be longer than
 # the title; what a cursor carries of it must not.

@@ -55,12 +55,12 @@ class Task(db.Model):  # type: ignore[name-defined,misc]
     priority: Mapped[str | None] = mapped_column(Enum(*PRIORITIES, name="priority"))
     # A day stands at its last moment in UTC.
     due_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    due_all_day: Mapped[bool] = mapped_column(server_default=false())
     # Of a completed task from before this column it is unknown, and `updated_at` comes nearest.
     completed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    # What texts and tags are found by, where PostgreSQL cannot tell it from the texts themselves (see folding).
+    tags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    # What tags and texts are found by, where PostgreSQL cannot tell it from themselves (see folding).
+    tag_keys: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    folded_tags: Mapped[str | None] = mapped_column(Text)
     folded_title: Mapped[str | None] = mapped_column(Text)
     folded_description: Mapped[str | None] = mapped_column(Text)
-    folded_tags: Mapped[str | None] = mapped_column(Text)
-    tag_keys: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
-    due_all_day: Mapped[bool] = mapped_column(server_default=false())
-    tags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
