@@ -15,7 +15,7 @@ from support import assert_problem, bearer, config_for, new_user
 from todo import create_app
 from todo.extensions import db
 from todo.tasks import parameters
-from todo.tasks.listing import Listing, Position, statement
+from todo.tasks.listing import DEFAULT, Listing, Position, default_parameters
 
 MODEL = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -463,7 +463,7 @@ def test_list_by_default_walks_through_the_key_and_sorts_nothing(caller):
     now = datetime.now(UTC)
     for asked in (Listing(as_of=now), Listing(as_of=now, limit=20), Listing(as_of=now, after=Position((1,), 1, now))):
         with caller.app.app_context(), db.engine.connect() as connection:
-            query = statement(caller.user, asked)
+            query = DEFAULT.params(default_parameters(caller.user, asked))
             compiled = query.compile(dialect=db.engine.dialect, compile_kwargs={"literal_binds": True})
             (answer,) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {compiled}").scalar_one()
         assert answer["Plan"]["Node Type"] == "Limit"

@@ -7,11 +7,13 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
+    BigInteger,
     ColumnElement,
     FromClause,
     Select,
     Text,
     and_,
+    bindparam,
     cast,
     collate,
     func,
@@ -26,6 +28,7 @@ from todo.tasks.models import TITLE_MAX
 from todo.tasks.rows import COLUMNS, MEMBERS, tasks
 
 PAGE_MAX = 1000
+BEFORE_ALL = -(2**63)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +102,21 @@ KEYS: dict[str, ColumnElement[Any]] = MEMBERS | {"title": func.left(collate(_tit
 _NULLABLE = ("due_date", "priority")
 
 Keys = Mapping[str, ColumnElement[Any]]
+
+# What nearly everybody asks for, built once: building a statement takes longer than running this one.
+DEFAULT = (
+    select(*COLUMNS, tasks.c.id.label("key_0"))
+    .where(tasks.c.user_id == bindparam("caller"), tasks.c.id > bindparam("after"))
+    .order_by(tasks.c.id)
+    .limit(bindparam("rows", type_=BigInteger))
+)
+
+
+def default_parameters(caller: str, listing: Listing) -> dict[str, Any] | None:
+    """Give the parameters of `DEFAULT` for a page that nothing special is asked of; of any other, None."""
+    if listing.sort != BY_ID or listing.filters != Filters() or listing.offset or listing.count:
+        return None
+    return {"caller": caller, "after": listing.after.id if listing.after else BEFORE_ALL, "rows": listing.limit + 1}
 
 
 def statement(caller: str, listing: Listing) -> Select[Any]:

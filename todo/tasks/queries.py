@@ -45,7 +45,10 @@ class Page:
 
 def list_tasks(caller: str, asked: Listing) -> Page:
     """Read one page of the caller's tasks."""
-    rows = database.read(listing.statement(caller, asked), {})
+    if parameters := listing.default_parameters(caller, asked):
+        rows = database.read(listing.DEFAULT, parameters)
+    else:
+        rows = database.read(listing.statement(caller, asked), {})
     total = rows[0].total if asked.count else None
     if asked.count and rows[0].id is None:
         rows = []

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, DateTime, Row, Table, case, func, literal_column
+from sqlalchemy import ColumnElement, DateTime, Row, Table, Text, case, func, literal_column, type_coerce
+from sqlalchemy.types import NullType
 
 from todo.tasks.models import Task
 
@@ -24,9 +25,10 @@ MEMBERS = {
     "completed": tasks.c.completed,
     "created_at": _utc(tasks.c.created_at),
     "updated_at": _utc(tasks.c.updated_at),
-    "priority": tasks.c.priority,
+    # The driver gives a text and a list: without their types SQLAlchemy hands them on, with them it looks at each.
+    "priority": type_coerce(tasks.c.priority, Text()),
     "due_date": _utc(tasks.c.due_at),
-    "tags": tasks.c.tags,
+    "tags": type_coerce(tasks.c.tags, NullType()),
     "completed_at": _utc(case((tasks.c.completed, func.coalesce(tasks.c.completed_at, tasks.c.updated_at)))),
 }
 _NAMES = tuple(MEMBERS)

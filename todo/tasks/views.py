@@ -23,7 +23,7 @@ bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks", description
 @bp.response(
     200,
     TaskOut(many=True),
-    description="The caller's tasks: by default all of them, oldest first.",
+    description="The caller's tasks: by default the first 1000, oldest first.",
     headers={
         "Link": {
             "description": 'Where the next page is, as long as there is one: `<path>; rel="next"` (RFC 8288).',
