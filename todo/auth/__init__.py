@@ -27,10 +27,10 @@ def with_secret(config: Config, instance_path: str) -> Config:
 def init_app(app: Flask, config: Config) -> None:
     """Choose how tokens are verified: by the settings, never by the token."""
     app.extensions["issuer_keys"] = _issuer_keys(config)
-    app.extensions["token_verifier"] = verifier(config, app.extensions["issuer_keys"])
+    app.extensions["token_verifier"] = _verifier(config, app.extensions["issuer_keys"])
 
 
-def verifier(config: Config, issuer_keys: KeyCache | None) -> Verifier:
+def _verifier(config: Config, issuer_keys: KeyCache | None) -> Verifier:
     """Give what verifies tokens: by the issuer's keys where there are any, else by the shared secret."""
     secrets = [s for s in (config.better_auth_secret, config.better_auth_secret_previous) if s is not None]
     if issuer_keys is not None:

@@ -35,7 +35,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """What a document held: the usable keys by `kid`, and of each of the others why it is not used."""
+    """What a document held: the usable keys by `kid`, and of the first of the others why they are not used."""
 
     keys: Mapping[str, Key]
     dropped: tuple[str, ...] = ()
@@ -61,9 +61,10 @@ def parse(document: bytes) -> KeySet:
             dropped.append(f"key {position}: {error}")
         else:
             keys.setdefault(key.kid, key)
+    reasons = tuple(dropped[:REASONS_MAX])
     if not keys:
-        raise UnusableKeys("; ".join(["the answer holds no usable key", *dropped[:REASONS_MAX]]))
-    return KeySet(keys, tuple(dropped))
+        raise UnusableKeys("; ".join(["the answer holds no usable key", *reasons]))
+    return KeySet(keys, reasons)
 
 
 def _key(entry: Any) -> Key:

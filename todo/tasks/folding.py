@@ -1,7 +1,7 @@
 """What texts have in common when neither case nor accents count: search and sorting compare these.
 
-A folded text is stored beside its text only where PostgreSQL could not make it: that of plain ASCII, and of scripts
-that know neither case nor accents, is `lower(… COLLATE "C")`. So most rows carry nothing twice.
+A folded title or description is stored beside it only where PostgreSQL could not make it: that of plain ASCII, and of
+scripts that know neither case nor accents, is `lower(… COLLATE "C")`. So most rows carry neither twice.
 """
 
 import string

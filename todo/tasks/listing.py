@@ -93,8 +93,8 @@ def _ascii_folded(text: ColumnElement[str]) -> ColumnElement[str]:
 # A text is found by its folded form, which is stored only where PostgreSQL cannot make it.
 _title = func.coalesce(tasks.c.folded_title, _ascii_folded(tasks.c.title))
 _description = func.coalesce(tasks.c.folded_description, _ascii_folded(tasks.c.description))
+_searched = (_title, _description, tasks.c.folded_tags)
 _tag_keys = func.coalesce(tasks.c.tag_keys, tasks.c.tags)
-_tags = tasks.c.folded_tags
 
 # Tasks are sorted by what clients see of them. Only a title is sorted by its folded form, and that may be longer than
 # the title; what a cursor carries of it must not.
@@ -188,7 +188,7 @@ def conditions(caller: str, listing: Listing) -> Sequence[ColumnElement[bool]]:
     if wanted.overdue is not None:
         overdue = and_(~tasks.c.completed, func.coalesce(tasks.c.due_at < listing.as_of, False))
         given.append(overdue if wanted.overdue else ~overdue)
-    given += [or_(*(func.strpos(text, word) > 0 for text in (_title, _description, _tags))) for word in wanted.words]
+    given += [or_(*(func.strpos(text, word) > 0 for text in _searched)) for word in wanted.words]
     return given
 
 

@@ -13,7 +13,7 @@ from marshmallow import ValidationError, fields, post_load
 
 from todo.tasks import cursors, moments
 from todo.tasks.folding import fold, tag_key
-from todo.tasks.listing import BY_ID, PAGE_MAX, Filters, Listing, SortKey
+from todo.tasks.listing import BY_ID, PAGE_MAX, Filters, Listing, Position, SortKey
 from todo.tasks.models import PRIORITIES
 from todo.tasks.schemas import TAGS_MAX
 from todo.validation import QuerySchema
@@ -131,7 +131,7 @@ class SearchWords(Once):
 
     def read(self, value: str) -> tuple[str, ...]:
         """Give the words, folded."""
-        words = tuple(dict.fromkeys(word for word in fold(value).split()))
+        words = tuple(dict.fromkeys(fold(value).split()))
         if len(words) > WORDS_MAX:
             raise ValidationError(f"must have at most {WORDS_MAX} words.")
         return words
@@ -252,7 +252,7 @@ class TaskQuery(QuerySchema):
         )
 
     @staticmethod
-    def _position(sent: Mapping[str, Any], filters: Filters, sort: tuple[SortKey, ...]) -> Any:
+    def _position(sent: Mapping[str, Any], filters: Filters, sort: tuple[SortKey, ...]) -> Position | None:
         if "cursor" not in sent:
             return None
         if "offset" in sent:
