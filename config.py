@@ -178,6 +178,9 @@ class Config:
     jwt_audience: tuple[str, ...] = ()
     jwks_url: str | None = None
     cors_origins: tuple[str, ...] = ()
+    trash_days: int = 30
+    tombstone_days: int = 90
+    require_if_match: bool = False
     log_level: str = "INFO"
     host: str = "127.0.0.1"
     port: int = 8000
@@ -250,6 +253,14 @@ class ConfigSchema(Schema):
     jwt_audience = CommaSeparated(data_key="JWT_AUDIENCE")
     jwks_url = HttpUrl(data_key="JWKS_URL")
     cors_origins = CommaSeparated(data_key="CORS_ORIGINS", validate=_must_be_an_origin)
+    trash_days = _integer("TRASH_DAYS", 0, 3650, "a number of days")
+    tombstone_days = _integer("TOMBSTONE_DAYS", 1, 3650, "a number of days")
+    require_if_match = fields.Boolean(
+        data_key="REQUIRE_IF_MATCH",
+        truthy={"true", "yes", "on", "1"},
+        falsy={"false", "no", "off", "0"},
+        error_messages={"invalid": "must be true or false"},
+    )
     log_level = fields.String(
         data_key="LOG_LEVEL",
         validate=validate.OneOf(
@@ -265,7 +276,7 @@ class ConfigSchema(Schema):
     def tidy(self, environ: Mapping[str, str], **_: Any) -> dict[str, str]:
         """Treat an empty variable as unset, as compose files leave it, and the words of a vocabulary in any case."""
         tidied = {name: value for name, value in environ.items() if value != ""}
-        for name, spelling in (("ENVIRONMENT", str.lower), ("LOG_LEVEL", str.upper)):
+        for name, spelling in (("ENVIRONMENT", str.lower), ("LOG_LEVEL", str.upper), ("REQUIRE_IF_MATCH", str.lower)):
             if name in tidied:
                 tidied[name] = spelling(tidied[name].strip())
         return tidied

@@ -1,5 +1,7 @@
 """How migrations run: one after another, each in a transaction of its own, by one process at a time."""
 
+import time
+
 import click
 from alembic import context
 from alembic.runtime.migration import MigrationInfo
@@ -13,8 +15,10 @@ from todo.embedded import EmbeddedUnavailable
 from todo.extensions import db
 
 # Replicas that start together queue here: the first one migrates, the others then find nothing to do.
-# The lock belongs to a transaction, so it also works through a pooler that shares sessions.
-MIGRATION_LOCK = text("SELECT pg_advisory_xact_lock(7239562310011904)")
+# The lock belongs to a transaction, so it also works through a pooler that shares sessions. They ask again and again
+# rather than wait in PostgreSQL: building an index beside writers waits for every statement that has begun.
+MIGRATION_LOCK = text("SELECT pg_try_advisory_xact_lock(7239562310011904)")
+ASK_AGAIN_S = 0.2
 
 # A change that cannot get its lock soon gives up, instead of making every request queue behind it.
 LOCK_TIMEOUT = text("SET LOCAL lock_timeout = '5s'")
@@ -32,7 +36,8 @@ def run_migrations_online() -> None:
     before its long work, and lock nobody out meanwhile.
     """
     with database.transaction() as guard:
-        guard.execute(MIGRATION_LOCK)
+        while not guard.scalar(MIGRATION_LOCK):
+            time.sleep(ASK_AGAIN_S)
         with db.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
             event.listen(connection, "begin", lambda begun: begun.execute(LOCK_TIMEOUT))
             context.configure(

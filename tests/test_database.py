@@ -118,7 +118,7 @@ def test_passing_trouble_of_the_server_is_unavailable(app, sqlstate):
 
 
 def test_bug_is_logged_without_what_users_wrote(client, app, user, monkeypatch):
-    broken = text("INSERT INTO tasks (user_id, title) VALUES (:user_id, repeat(:title, 100)) RETURNING 1")
+    broken = text("INSERT INTO tasks (user_id, title) VALUES (:caller, repeat(:new_title, 100)) RETURNING 1")
     monkeypatch.setattr("todo.tasks.queries.CREATE", broken)
     with capture_logs() as logs:
         response = client.post("/api/me/tasks", headers=bearer(user), json={"title": "a private matter"})

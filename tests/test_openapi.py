@@ -22,15 +22,23 @@ def test_openapi_lists_every_call_and_which_errors_it_has(client):
     paths = client.get("/openapi.json").json["paths"]
     body, row = {"400", "413", "415"}, {"404"}
     common = {"401", "403", "422", "503"}
+    known, changed = {"304"}, {"412", "428"}
     expected = {
-        ("/api/{user_id}/tasks", "get"): {"200"} | common,
+        ("/api/{user_id}/tasks", "get"): {"200"} | common | known,
         ("/api/{user_id}/tasks", "post"): {"201"} | common | body,
+        ("/api/{user_id}/tasks/changes", "get"): {"200", "410"} | common | known,
         ("/api/{user_id}/tasks/summary", "get"): {"200"} | common,
-        ("/api/{user_id}/tasks/{task_id}", "get"): {"200"} | common | row,
-        ("/api/{user_id}/tasks/{task_id}", "put"): {"200"} | common | row | body,
-        ("/api/{user_id}/tasks/{task_id}", "patch"): {"200"} | common | row | body,
-        ("/api/{user_id}/tasks/{task_id}", "delete"): {"204"} | common | row,
-        ("/api/{user_id}/tasks/{task_id}/complete", "patch"): {"200"} | common | row | body,
+        ("/api/{user_id}/tasks/{task_id}", "get"): {"200"} | common | row | known,
+        ("/api/{user_id}/tasks/{task_id}", "put"): {"200"} | common | row | body | changed,
+        ("/api/{user_id}/tasks/{task_id}", "patch"): {"200"} | common | row | body | changed,
+        ("/api/{user_id}/tasks/{task_id}", "delete"): {"200", "204"} | common | row | changed,
+        ("/api/{user_id}/tasks/{task_id}/complete", "patch"): {"200"} | common | row | body | changed,
+        ("/api/{user_id}/trash", "get"): {"200"} | common,
+        ("/api/{user_id}/trash", "delete"): {"204"} | common,
+        ("/api/{user_id}/trash/{task_id}", "delete"): {"204"} | common | row,
+        ("/api/{user_id}/trash/{task_id}/restore", "post"): {"200"} | common | row,
+        ("/api/{user_id}/export", "get"): {"200"} | common,
+        ("/api/{user_id}", "delete"): {"204"} | common,
         ("/", "get"): {"200"},
         ("/health", "get"): {"200"},
         ("/health/ready", "get"): {"200", "503"},

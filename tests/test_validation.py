@@ -8,7 +8,7 @@ from marshmallow import Schema, fields
 from support import assert_problem, bearer, sized
 
 from todo import validation
-from todo.validation import prefers_strict
+from todo.validation import preference
 
 LIMIT = 64 * 1024
 
@@ -199,7 +199,7 @@ def test_body_that_breaks_off_is_400(client, user, error):
 )
 def test_prefer_handling_is_read_as_rfc_7240_says(app, prefer, strict):
     with app.test_request_context("/", headers={"Prefer": prefer} if prefer else {}):
-        assert prefers_strict() is strict
+        assert (preference("handling") == "strict") is strict
 
 
 def test_strict_names_each_unknown_member_and_the_nearest_known_one(post):

@@ -3,7 +3,7 @@
 from flask import Flask
 
 from config import ROOT, Config
-from todo import auth, cli, database, docs, doctor, errors, health, logs, openapi, routing, tasks
+from todo import auth, cli, database, docs, doctor, errors, health, logs, openapi, routing, tasks, trash, users
 from todo.extensions import ORJSONProvider, api, cors, db, exactly, migrate, vary_by_origin
 
 
@@ -35,9 +35,13 @@ def create_app(config: Config | None = None) -> Flask:
 
     openapi.init_app(app)
     api.register_blueprint(tasks.bp, parameters=[openapi.USER])
+    api.register_blueprint(trash.bp, parameters=[openapi.USER])
+    api.register_blueprint(users.bp, parameters=[openapi.USER])
     api.register_blueprint(health.bp)
     app.register_blueprint(docs.bp)
     app.register_blueprint(cli.bp)
+    app.register_blueprint(trash.commands)
+    app.register_blueprint(users.commands)
     app.register_blueprint(doctor.bp)
     # Last, because the documentation brings an error handler of its own.
     errors.init_app(app)

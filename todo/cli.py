@@ -1,6 +1,8 @@
 """The flask commands: one line out, a progress bar on long work, exit status set."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 import click
@@ -11,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from config import ROOT, Config
 from todo import database
 from todo.auth.tokens import USER_ID, issue
+from todo.database import DatabaseUnavailable
 from todo.embedded import EmbeddedUnavailable
 from todo.extensions import db
 from todo.tasks import seeds
@@ -104,17 +107,27 @@ def seed(user: str, count: int) -> None:
 
     A second run adds nothing; an interrupted one leaves nothing behind.
     """
+    with reported(), seeds.planting(user, count) as (missing, batches):
+        if missing == 0:
+            click.echo(f"{user} has {count} tasks or more already: nothing added.")
+            return
+        with click.progressbar(length=missing, label=f"Adding {missing} tasks") as bar:
+            for added in batches:
+                bar.update(added)
+    click.echo(f"Added {missing} tasks for {user}.")
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """End a command whose database does not do its part with one line about that."""
     try:
-        with seeds.planting(user, count) as (missing, batches):
-            if missing == 0:
-                click.echo(f"{user} has {count} tasks or more already: nothing added.")
-                return
-            with click.progressbar(length=missing, label=f"Adding {missing} tasks") as bar:
-                for added in batches:
-                    bar.update(added)
+        yield
     except (DBAPIError, EmbeddedUnavailable) as error:
         raise database_trouble(error) from error
-    click.echo(f"Added {missing} tasks for {user}.")
+    except DatabaseUnavailable as problem:
+        if isinstance(cause := problem.__cause__, DBAPIError | EmbeddedUnavailable):
+            raise database_trouble(cause) from problem
+        raise click.ClickException(str(problem)) from problem
 
 
 def database_trouble(error: DBAPIError | EmbeddedUnavailable) -> click.ClickException:

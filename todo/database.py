@@ -8,14 +8,16 @@ import selectors
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 from flask import Flask
-from sqlalchemy import Connection, Dialect, Engine, Executable, Row, event
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy import ClauseElement, Connection, CursorResult, Dialect, Engine, Executable, Row, event
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
+from sqlalchemy.engine.interfaces import DBAPIConnection, IsolationLevel
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
@@ -51,6 +53,10 @@ CONNECT_ARGS: Mapping[str, Any] = {
 # SQLSTATEs that say "not now" and not "never" (PostgreSQL, appendix A): the class, or the whole code.
 PASSING = ("08", "25006", "40", "53", "55P03", "57", "58")
 
+# Somebody else's transaction was in the way, and nothing of this one took effect. Citus also says so when many write
+# for one user.
+UNDONE = ("40001", "40P01")
+
 # A table or a column that is not there: the migrations have not run yet.
 SCHEMA_LACKING = ("42P01", "42703")
 
@@ -66,6 +72,10 @@ class DatabaseUnavailable(Unavailable):
 
 class ConnectionLost(DatabaseUnavailable):
     """503: the connection died under a statement, which may have taken effect or not."""
+
+
+class Undone(DatabaseUnavailable):
+    """503: the statement was taken back, because another one was in its way."""
 
 
 class SchemaLacking(DatabaseUnavailable):
@@ -156,7 +166,38 @@ def _has_something_to_read(file_descriptor: int) -> bool:
         return bool(selector.select(0))
 
 
-def read(statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A statement in the words of the driver: to build and to compile it would take longer than to run it.
+
+    Attributes:
+        sql: Its text.
+        constants: The parameters that are always the same.
+
+    """
+
+    sql: str
+    constants: Mapping[str, Any]
+
+
+def prepared(*statements: ClauseElement) -> Prepared:
+    """Compile a statement, or several that are sent as one.
+
+    Several make one round trip and one transaction (PostgreSQL, 'Multiple Statements in a Simple Query'), and each sees
+    what others committed while the one before it waited for a lock. The rows are those of the last.
+    """
+    dialect = PGDialect_psycopg2()  # type: ignore[no-untyped-call]
+    compiled = [statement.compile(dialect=dialect) for statement in statements]
+    constants: dict[str, Any] = {}
+    for one in compiled:
+        constants |= {name: value for name, value in one.params.items() if value is not None}
+    return Prepared(";\n".join(str(one) for one in compiled), constants)
+
+
+Statement = Executable | Prepared
+
+
+def read(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
     """Run one statement that changes nothing; when its connection turns out to be dead, run it once more.
 
     Raises:
@@ -169,16 +210,43 @@ def read(statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[A
         return write(statement, parameters)
 
 
-def write(statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+def write(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
     """Run one statement that changes something, once: after a lost answer nobody knows whether it took effect.
+
+    Only when PostgreSQL says that it took the statement back is it run once more.
 
     Raises:
         DatabaseUnavailable: when PostgreSQL cannot answer now.
 
     """
     try:
-        with db.engine.connect() as connection:
-            return connection.execute(statement, dict(parameters)).all()
+        return _run(statement, parameters)
+    except Undone:
+        return _run(statement, parameters)
+
+
+def _run(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+    with translated(), db.engine.connect() as connection:
+        return execute(connection, statement, parameters).all()
+
+
+def execute(connection: Connection, statement: Statement, parameters: Mapping[str, Any]) -> CursorResult[Any]:
+    """Run a statement on a connection."""
+    if isinstance(statement, Prepared):
+        return connection.exec_driver_sql(statement.sql, {**statement.constants, **parameters})
+    return connection.execute(statement, dict(parameters))
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Make of what the driver and the pool raise what a client may be told.
+
+    Raises:
+        DatabaseUnavailable: when PostgreSQL cannot answer now.
+
+    """
+    try:
+        yield
     except DBAPIError as error:
         raise _translated(error) from error
     except PoolTimeoutError as error:
@@ -188,9 +256,9 @@ def write(statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[
 
 
 @contextmanager
-def transaction() -> Iterator[Connection]:
+def transaction(isolation_level: IsolationLevel = "READ COMMITTED") -> Iterator[Connection]:
     """Open the one explicit transaction of work that cannot be one statement; an error takes all of it back."""
-    with db.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection, connection.begin():
+    with db.engine.connect().execution_options(isolation_level=isolation_level) as connection, connection.begin():
         yield connection
 
 
@@ -216,6 +284,8 @@ def _translated(error: DBAPIError) -> Exception:
         return SchemaLacking(reason=reason)
     if error.connection_invalidated:
         return ConnectionLost(reason=reason)
+    if sqlstate in UNDONE:
+        return Undone(reason=reason)
     if sqlstate.startswith(PASSING) or isinstance(error.orig, psycopg2.OperationalError | psycopg2.InterfaceError):
         return DatabaseUnavailable(reason=reason)
     # The message of any other error may quote a row.

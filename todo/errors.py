@@ -11,9 +11,13 @@
     ├── NotFound                404  no such path
     │   └── TaskNotFound             no such task of this caller
     ├── MethodNotAllowed        405  with Allow
+    ├── CursorExpired           410  the changes since then are no longer known in full
+    ├── PreconditionFailed      412  the task is not as the client knows it: `current` is how it is
     ├── ContentTooLarge         413
     ├── UnsupportedMediaType    415
     ├── UnprocessableContent    422  readable, and breaks a rule: `errors` names each
+    │   └── IdempotencyKeyReused     the key belongs to another creation
+    ├── PreconditionRequired    428  a change must say which state of the task it is meant for
     ├── InternalError           500  a bug of ours: says nothing about the inside
     └── Unavailable             503  with Retry-After
 
@@ -37,10 +41,11 @@ SENTENCES_MAX = 10
 
 
 class Fault(TypedDict, total=False):
-    """One entry of a 422: where (`pointer`, RFC 6901, or `parameter`) and what."""
+    """One entry of a 422: where (`pointer`, RFC 6901, `parameter` or `header`) and what."""
 
     pointer: str
     parameter: str
+    header: str
     detail: str
 
 
@@ -150,6 +155,24 @@ class MethodNotAllowed(Problem):
     detail = "This path does not take this method."
 
 
+class CursorExpired(Problem):
+    """410: what was deleted since the cursor was given is no longer known in full."""
+
+    status = HTTPStatus.GONE
+    detail = "The cursor is too old: deletions since then are no longer known. Begin again without it."
+
+    def __init__(self) -> None:
+        """Say it in a word that programs can tell from other problems."""
+        super().__init__(code="cursor_expired")
+
+
+class PreconditionFailed(Problem):
+    """412: the task has changed since the client read it; `current` is how it is now (RFC 9110, section 13.1.1)."""
+
+    status = HTTPStatus.PRECONDITION_FAILED
+    detail = "The task has changed since it was read. Look at the current one and try again."
+
+
 class ContentTooLarge(Problem):
     """413: the body is over the limit."""
 
@@ -177,6 +200,22 @@ class UnprocessableContent(Problem):
         if len(errors) > SENTENCES_MAX:
             sentences.append(f"There are {len(errors) - SENTENCES_MAX} more faults.")
         super().__init__(" ".join(sentences), errors=list(errors), **kwargs)
+
+
+class IdempotencyKeyReused(UnprocessableContent):
+    """422: the key made a task of another body before, so nobody can say which of the two is meant."""
+
+    def __init__(self) -> None:
+        """Name the header."""
+        rule = "Idempotency-Key has been used for another task: take a new key for a new task."
+        super().__init__([{"header": "Idempotency-Key", "detail": rule}])
+
+
+class PreconditionRequired(Problem):
+    """428: the settings want every change to say which state of the task it is meant for (RFC 6585, section 3)."""
+
+    status = HTTPStatus.PRECONDITION_REQUIRED
+    detail = "Send If-Match with the ETag of the task, so that nobody's changes are overwritten unseen."
 
 
 class InternalError(Problem):

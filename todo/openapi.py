@@ -26,9 +26,12 @@ PROBLEMS: dict[type[errors.Problem], dict[str, str]] = {
     errors.Unauthorized: {"WWW-Authenticate": "The challenge (RFC 6750)."},
     errors.WrongUser: {},
     errors.TaskNotFound: {},
+    errors.CursorExpired: {},
+    errors.PreconditionFailed: {},
     errors.ContentTooLarge: {},
     errors.UnsupportedMediaType: {"Accept": "What is accepted instead."},
     errors.UnprocessableContent: {},
+    errors.PreconditionRequired: {},
     errors.Unavailable: {"Retry-After": "Seconds to wait before trying again."},
 }
 
@@ -44,9 +47,17 @@ USER = {
     "example": "me",
 }
 
-PREFER = {
-    "description": "With `handling=strict`, whatever is not known here is an error (RFC 7240).",
-    "schema": {"type": "string"},
+# The request headers that calls read.
+HEADERS = {
+    "Prefer": "With `handling=strict`, whatever is not known here is an error; with `return=representation`, a "
+    "deletion answers with what was deleted (RFC 7240).",
+    "If-Match": "The `ETag` of the task that is meant, or several: in any other state it is left alone, and the answer "
+    "is 412 (RFC 9110).",
+    "If-None-Match": "The `ETag` of what is known already: when it is still the newest, the answer is 304 without a "
+    "body (RFC 9110).",
+    "Idempotency-Key": "A name for this creation, up to 255 characters, that no other has: sent again, it makes no "
+    "second task.",
+    "Confirm": "The id of the user whose data is to be erased.",
 }
 
 
@@ -64,6 +75,7 @@ class FaultOut(Output):
 
     pointer = fields.String(metadata={"description": "Where in the body (RFC 6901).", "example": "#/title"})
     parameter = fields.String(metadata={"description": "Which parameter of the query."})
+    header = fields.String(metadata={"description": "Which header of the request."})
     detail = fields.String(required=True, metadata={"example": "title is required."})
 
 
@@ -83,6 +95,10 @@ class ProblemOut(Output):
         }
     )
     errors = fields.List(fields.Nested(FaultOut), metadata={"description": "With a 422: every fault."})
+    current = fields.Dict(
+        keys=fields.String(), metadata={"description": "With a 412: the task as it is now, as in other answers."}
+    )
+    code = fields.String(metadata={"description": "With a 410: `cursor_expired`.", "example": "cursor_expired"})
     checks = fields.Dict(
         keys=fields.String(),
         values=fields.String(),
@@ -130,7 +146,9 @@ def init_app(app: Flask) -> None:
     api.register_converter(Int64Converter, lambda _: {"type": "integer", "format": "int64"})
     # Pages come as links, so the schema of the library's own paging describes nothing here.
     del api.spec.components.schemas["PaginationMetadata"]
-    api.spec.components.parameter("Prefer", "header", PREFER)
+    for header, description in HEADERS.items():
+        api.spec.components.parameter(header, "header", {"description": description, "schema": {"type": "string"}})
+    api.spec.components.response("NotModified", {"description": "The client has it already."})
     api.spec.components.security_scheme(
         "bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": AUTHORIZE}
     )

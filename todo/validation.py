@@ -26,7 +26,8 @@ MERGE_PATCH = "application/merge-patch+json"
 
 BROKEN_OFF = "The request body ended before it was complete."
 
-STRICT = {"Preference-Applied": "handling=strict"}
+APPLIED = "Preference-Applied"
+STRICT = {APPLIED: "handling=strict"}
 
 P = ParamSpec("P")
 
@@ -48,6 +49,7 @@ def accepts(
     *,
     query: QuerySchema | None = None,
     read_only: Iterable[str] = (),
+    headers: Sequence[str] = (),
     media_types: Sequence[str] = (JSON,),
     required: bool = True,
 ) -> Callable[[Callable[P, ResponseReturnValue]], Callable[P, ResponseReturnValue]]:
@@ -57,13 +59,14 @@ def accepts(
         body: The schema of the body; without one a body is ignored.
         query: The schema of the parameters; without one they are ignored.
         read_only: Members that are no fault in a body and have no effect.
+        headers: The request headers that the view reads.
         media_types: The media types that the body may have.
         required: Whether there must be a body.
 
     """
     known = frozenset(read_only) | frozenset(body.fields if body else ())
     parameters = {*query.fields, *query.aliases} if query else set()
-    documentation = _documentation(body, query, media_types, required=required)
+    documentation = _documentation(body, query, headers, media_types, required=required)
 
     def decorate(view: Callable[P, ResponseReturnValue]) -> Callable[P, ResponseReturnValue]:
         first, *rest = view.__name__.split("_")
@@ -72,7 +75,7 @@ def accepts(
 
         @wraps(documented)
         def validated(*args: P.args, **kwargs: P.kwargs) -> ResponseReturnValue:
-            strict = prefers_strict()
+            strict = preference("handling") == "strict"
             faults = _unknown(request.args, parameters, sorted(parameters), _in_query) if strict else []
             if query is not None:
                 kwargs["query"] = load_query(query, faults, strict=strict)
@@ -86,7 +89,7 @@ def accepts(
             answer = view(*args, **kwargs)
             if strict:
                 answer = make_response(answer)
-                answer.headers.update(STRICT)
+                answer.headers.add(APPLIED, STRICT[APPLIED])
             return answer
 
         return validated
@@ -129,13 +132,13 @@ def load_query(schema: QuerySchema, faults: list[Fault], *, strict: bool) -> Any
     return loaded
 
 
-def prefers_strict() -> bool:
-    """Tell whether the client asks for `handling=strict` (RFC 7240, section 4.4); its first word on it counts."""
-    for preference in parse_list_header(request.headers.get("Prefer", "")):
-        name, _, value = preference.partition(";")[0].partition("=")
-        if name.strip().lower() == "handling":
-            return value.strip().strip('"').lower() == "strict"
-    return False
+def preference(name: str) -> str | None:
+    """Give what the client prefers (`Prefer`, RFC 7240, section 2), in lower case; its first word on it counts."""
+    for sent in parse_list_header(request.headers.get("Prefer", "")):
+        preferred, _, value = sent.partition(";")[0].partition("=")
+        if preferred.strip().lower() == name:
+            return value.strip().strip('"').lower()
+    return None
 
 
 def read_json(media_types: Sequence[str]) -> Any:
@@ -277,9 +280,14 @@ def _unknown(
 
 
 def _documentation(
-    body: Schema | None, query: QuerySchema | None, media_types: Sequence[str], *, required: bool
+    body: Schema | None,
+    query: QuerySchema | None,
+    headers: Sequence[str],
+    media_types: Sequence[str],
+    *,
+    required: bool,
 ) -> dict[str, Any]:
-    parameters: list[Any] = ["Prefer"]
+    parameters: list[Any] = ["Prefer", *headers]
     if query is not None:
         parameters.append({"in": "query", "schema": query})
     if body is None:

@@ -135,7 +135,13 @@ def test_every_route_but_the_public_ones_needs_a_token(app, client):
                 guarded.add(rule.rule)
     assert guarded == {
         "/api/<user_id>/tasks",
+        "/api/<user_id>/tasks/changes",
         "/api/<user_id>/tasks/summary",
         "/api/<user_id>/tasks/<int64:task_id>",
         "/api/<user_id>/tasks/<int64:task_id>/complete",
+        "/api/<user_id>/trash",
+        "/api/<user_id>/trash/<int64:task_id>",
+        "/api/<user_id>/trash/<int64:task_id>/restore",
+        "/api/<user_id>/export",
+        "/api/<user_id>",
     }

@@ -26,6 +26,8 @@ def test_users_never_see_each_other(client):  # noqa: C901 (the machine is one c
             # What each user should have: task id -> task, in creation order.
             self.model = [{}, {}, {}]
             self.last_id = 0
+            # How many changes each has made.
+            self.revisions = [0, 0, 0]
 
         def call(self, who, method, path="", body=None):
             return client.open(f"/api/me/tasks{path}", method=method, headers=self.headers[who], json=body)
@@ -42,11 +44,16 @@ def test_users_never_see_each_other(client):  # noqa: C901 (the machine is one c
                 return
             assert response.status_code == 200
             before, after = self.model[who][task], response.json
+            if before == before | members:
+                assert after == before
+                return
             assert datetime.fromisoformat(after["updated_at"]) > datetime.fromisoformat(before["updated_at"])
+            self.revisions[who] += 1
             completed_at = None
             if members.get("completed", before["completed"]):
                 completed_at = before["completed_at"] or after["updated_at"]
-            assert after == before | members | {"updated_at": after["updated_at"], "completed_at": completed_at}
+            moved = {"updated_at": after["updated_at"], "revision": self.revisions[who]}
+            assert after == before | members | moved | {"completed_at": completed_at}
             self.model[who][task] = after
 
         @rule(
@@ -60,6 +67,8 @@ def test_users_never_see_each_other(client):  # noqa: C901 (the machine is one c
             task = response.json
             assert task["id"] > self.last_id
             assert task["user_id"] == self.users[who]
+            self.revisions[who] += 1
+            assert task["revision"] == self.revisions[who]
             assert {name: task[name] for name in body} == body | {"title": title.strip()}
             self.last_id = task["id"]
             self.model[who][task["id"]] = task
@@ -114,6 +123,7 @@ def test_users_never_see_each_other(client):  # noqa: C901 (the machine is one c
             task = self.pick(pick)
             response = self.call(who, "DELETE", f"/{task}")
             if self.model[who].pop(task, None):
+                self.revisions[who] += 1
                 assert response.status_code == 204
             else:
                 assert_problem(response, 404, "Task not found")

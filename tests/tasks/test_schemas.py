@@ -20,6 +20,7 @@ ROW = {
     "due_date": None,
     "tags": [],
     "completed_at": None,
+    "revision": 17,
 }
 
 
@@ -59,4 +60,4 @@ def test_schema_gives_null_for_a_moment_that_has_not_come():
 
 
 def test_read_only_members_are_what_the_server_writes():
-    assert {"id", "user_id", "created_at", "updated_at", "completed_at"} == READ_ONLY
+    assert {"id", "user_id", "created_at", "updated_at", "completed_at", "revision"} == READ_ONLY

@@ -134,4 +134,4 @@ def test_url_as_providers_hand_it_out_works(serve, proxy: PostgresProxy, databas
 
     assert (upgraded.returncode, upgraded.stderr) == (0, "")
     assert_works(serve(DATABASE_URL=url), user)
-    assert any(sql.startswith("INSERT") for sql in proxy.queries)
+    assert any("INSERT INTO tasks" in sql for sql in proxy.queries)

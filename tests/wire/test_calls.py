@@ -113,7 +113,8 @@ def test_patch_changes_what_is_sent_and_clears_null(call, task, media_type):
     assert (changed.status_code, cleared.status_code) == (200, 200)
     after = changed.get_json()
     assert after["completed_at"] == after["updated_at"]
-    assert after | {"updated_at": "", "completed_at": None} == task | {"completed": True, "updated_at": ""}
+    expected = task | {"completed": True, "updated_at": "", "revision": task["revision"] + 1}
+    assert after | {"updated_at": "", "completed_at": None} == expected
     assert cleared.get_json()["description"] is None
     assert cleared.get_json()["completed"] is True
 

@@ -41,11 +41,14 @@ def test_upgrade_by_four_replicas_at_once_migrates_once(empty_url, root):
 
 
 def test_upgrade_waits_for_another_one_that_is_under_way(empty_url):
-    waiting = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = (" + THIS + ")"
+    waiting = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
+        " AND query LIKE '%%pg_try_advisory_xact_lock%%' AND pid <> %s"
+    )
     with closing(psycopg2.connect(empty_url)) as first:
         first.cursor().execute("SELECT pg_advisory_xact_lock(7239562310011904)")
         replica = start(*UPGRADE, DATABASE_URL=empty_url)
-        wait_until(lambda: query(empty_url, waiting), "waiting")
+        wait_until(lambda: query(empty_url, waiting, first.info.backend_pid), "waiting")
         assert query(empty_url, "SELECT to_regclass('tasks'), to_regclass('alembic_version')") == [(None, None)]
 
     stdout, stderr = replica.communicate(timeout=DEADLINE_S)

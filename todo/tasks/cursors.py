@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,18 +21,19 @@ class BadCursor(ValueError):
     """The cursor cannot be used; the message says why."""
 
 
-def encode(filters: Filters, sort: tuple[SortKey, ...], last: Position) -> str:
-    """Write down where the page after this task begins."""
-    parts = [VERSION, _question(filters, sort), last.values, last.id, last.as_of]
+def seal(parts: Sequence[Any]) -> str:
+    """Write down some parts, of which the first says what they are for and in which version."""
     payload = orjson.dumps(parts, option=orjson.OPT_NAIVE_UTC)
     return _written(payload + _digest(payload))
 
 
-def decode(cursor: str, filters: Filters, sort: tuple[SortKey, ...]) -> Position:
-    """Read where to go on.
+def unseal(cursor: str, version: Any) -> list[Any]:
+    """Read the parts that were written down, without the first one.
+
+    They may still be nonsense: a cursor can be forged, and that must break nothing.
 
     Raises:
-        BadCursor: it is damaged, of another version, or made for other filters or another order.
+        BadCursor: it is damaged, or of another version.
 
     """
     try:
@@ -43,18 +45,39 @@ def decode(cursor: str, filters: Filters, sort: tuple[SortKey, ...]) -> Position
         parts = None
     if not isinstance(parts, list):
         raise BadCursor("is not one that this service gave, or it was altered: begin again without it.")
-    if parts[:1] != [VERSION]:
+    if parts[:1] != [version]:
         raise BadCursor("was given by another version of this service: begin again without it.")
+    return parts[1:]
+
+
+def forged() -> BadCursor:
+    """Make the error for parts that nobody but a forger can have written."""
+    return BadCursor("is not one that this service gave: begin again without it.")
+
+
+def encode(filters: Filters, sort: tuple[SortKey, ...], last: Position) -> str:
+    """Write down where the page after this task begins."""
+    return seal([VERSION, _question(filters, sort), last.values, last.id, last.as_of])
+
+
+def decode(cursor: str, filters: Filters, sort: tuple[SortKey, ...]) -> Position:
+    """Read where to go on.
+
+    Raises:
+        BadCursor: it is damaged, of another version, or made for other filters or another order.
+
+    """
+    parts = unseal(cursor, VERSION)
     try:
-        _, question, values, last_id, as_of = parts
+        question, values, last_id, as_of = parts
         if question != _question(filters, sort):
             raise BadCursor("was given for other filters or another order: begin again without it.")
         read = tuple(_read(key, value) for key, value in zip(sort, values, strict=True))
-        return Position(read, _integer(last_id), _moment(as_of))
+        return Position(read, integer(last_id), _moment(as_of))
     except (TypeError, ValueError) as error:
         if isinstance(error, BadCursor):
             raise
-        raise BadCursor("is not one that this service gave: begin again without it.") from None
+        raise forged() from None
 
 
 def _question(filters: Filters, sort: tuple[SortKey, ...]) -> str:
@@ -74,7 +97,7 @@ def _read(key: SortKey, value: Any) -> Any:
     """Read one value that tasks are sorted by. A cursor can be forged: that must break nothing, and opens nothing."""
     match key.name:
         case "id":
-            return _integer(value)
+            return integer(value)
         case "completed" if isinstance(value, bool):
             return value
         case "title" if isinstance(value, str) and len(value) <= TITLE_MAX and "\0" not in value:
@@ -88,7 +111,8 @@ def _read(key: SortKey, value: Any) -> Any:
     raise ValueError
 
 
-def _integer(value: Any) -> int:
+def integer(value: Any) -> int:
+    """Read a number that the database could have given as an id or a revision, or raise ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
         raise ValueError
     return value

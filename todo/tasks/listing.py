@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    CTE,
     BigInteger,
     ColumnElement,
     FromClause,
@@ -21,11 +20,13 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    tuple_,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, array
 
+from todo.database import prepared
 from todo.tasks.models import TITLE_MAX
-from todo.tasks.rows import COLUMNS, MEMBERS, tasks
+from todo.tasks.rows import COLUMNS, MEMBERS, lists, tasks
 
 PAGE_MAX = 1000
 BEFORE_ALL = -(2**63)
@@ -85,6 +86,11 @@ class Listing:
     count: bool = False
     as_of: datetime
 
+    @property
+    def question(self) -> tuple[Any, ...]:
+        """Give all that the answer depends on, beside the tasks and the time."""
+        return self.filters, self.sort, self.limit, self.offset, self.after, self.count
+
 
 def _ascii_folded(text: ColumnElement[str]) -> ColumnElement[str]:
     return func.lower(collate(text, "C"))
@@ -98,18 +104,36 @@ _tag_keys = func.coalesce(tasks.c.tag_keys, tasks.c.tags)
 
 # Tasks are sorted by what clients see of them. Only a title is sorted by its folded form, and that may be longer than
 # the title; what a cursor carries of it must not.
-KEYS: dict[str, ColumnElement[Any]] = MEMBERS | {"title": func.left(collate(_title, "C"), TITLE_MAX)}
+_sorted_title = func.coalesce(func.left(tasks.c.folded_title, TITLE_MAX), _ascii_folded(tasks.c.title))
+KEYS: dict[str, ColumnElement[Any]] = MEMBERS | {"title": collate(_sorted_title, "C")}
 _NULLABLE = ("due_date", "priority")
 
 Keys = Mapping[str, ColumnElement[Any]]
 
-# What nearly everybody asks for, built once: building a statement takes longer than running this one.
-DEFAULT = (
-    select(*COLUMNS, tasks.c.id.label("key_0"))
-    .where(tasks.c.user_id == bindparam("caller"), tasks.c.id > bindparam("after"))
-    .order_by(tasks.c.id)
-    .limit(bindparam("rows", type_=BigInteger))
-)
+
+def _unless_known(caller: Any, known: Any, page: FromClause) -> Select[Any]:
+    """Put the revision of the caller's list beside the page.
+
+    When it is the known one there is no row, and no page is read. A page without tasks has one row, whose task is null.
+    """
+    beside = select(*page.c, lists.c.revision.label("list_revision")).select_from(lists.outerjoin(page, true()))
+    return beside.where(lists.c.user_id == caller, lists.c.revision != known)
+
+
+def _default() -> Select[Any]:
+    caller = bindparam("caller", type_=Text)
+    page = (
+        select(*COLUMNS, tasks.c.id.label("key_0"))
+        .where(tasks.c.user_id == caller, tasks.c.id > bindparam("after", type_=BigInteger))
+        .order_by(tasks.c.id)
+        .limit(bindparam("rows", type_=BigInteger))
+        .subquery("page")
+    )
+    return _unless_known(caller, bindparam("known", type_=BigInteger), page).order_by(page.c.id)
+
+
+# What nearly everybody asks for, built once.
+DEFAULT = prepared(_default())
 
 
 def default_parameters(caller: str, listing: Listing) -> dict[str, Any] | None:
@@ -119,40 +143,41 @@ def default_parameters(caller: str, listing: Listing) -> dict[str, Any] | None:
     return {"caller": caller, "after": listing.after.id if listing.after else BEFORE_ALL, "rows": listing.limit + 1}
 
 
-def statement(caller: str, listing: Listing) -> Select[Any]:
+def statement(caller: str, listing: Listing, known: int) -> Select[Any]:
     """Give the statement for one page, and one task more if there is one.
 
-    Behind the columns of a task stand the values that it is sorted by, and last, where it is asked for, the number of
-    tasks on all pages; a page without tasks then has one row, whose task is null.
+    Behind the columns of a task stand the values that it is sorted by, the number of tasks on all pages, where it is
+    asked for, and the revision of the caller's list. When that is the known one, there is no row.
     """
     labelled = [KEYS[key.name].label(f"key_{n}") for n, key in enumerate(listing.sort)]
     wanted = conditions(caller, listing)
     if listing.sort[0].name == "id" and not listing.count:
-        return _page(select(*COLUMNS, *labelled).where(*wanted), listing, KEYS)
+        rows = _page(select(*COLUMNS, *labelled).where(*wanted), listing, KEYS).subquery("page")
+        return _unless_known(caller, known, rows).order_by(*_order(listing.sort, _keys_of(rows, listing)))
     # All that match are read for their keys alone, once, whether they are sorted or counted or both; only the tasks of
     # the page are then read whole.
     narrow = select(tasks.c.id, *labelled).where(*wanted)
-    if not listing.count:
-        page = _page(narrow, listing, KEYS).cte("page")
-        return _whole(listing, page, page.join(tasks, _same(caller, page)))
-    matching = narrow.cte("matching")
-    page = _page(select(matching), listing, _keys_of(matching, listing)).cte("page")
-    total = select(func.count().label("total")).select_from(matching).cte("total")
-    joined = total.outerjoin(page.join(tasks, _same(caller, page)), true())
-    return _whole(listing, page, joined).add_columns(total.c.total)
+    matching = narrow.cte("matching") if listing.count else None
+    source = narrow if matching is None else select(matching)
+    keys = KEYS if matching is None else _keys_of(matching, listing)
+    page = _page(source, listing, keys).cte("page")
+    whole = page.join(tasks, and_(tasks.c.user_id == caller, tasks.c.id == page.c.id))
+    found = [*COLUMNS, *(page.c[f"key_{n}"] for n in range(len(listing.sort)))]
+    listed: FromClause = lists
+    if matching is not None:
+        total = select(func.count().label("total")).select_from(matching).cte("total")
+        found.append(total.c.total)
+        listed = lists.outerjoin(total, true())
+    found.append(lists.c.revision.label("list_revision"))
+    return (
+        select(*found)
+        .select_from(listed.outerjoin(whole, true()))
+        .where(lists.c.user_id == caller, lists.c.revision != known)
+        .order_by(*_order(listing.sort, _keys_of(page, listing)))
+    )
 
 
-def _whole(listing: Listing, page: CTE, source: FromClause) -> Select[Any]:
-    """Read the tasks of a page."""
-    keys = (page.c[f"key_{n}"] for n in range(len(listing.sort)))
-    return select(*COLUMNS, *keys).select_from(source).order_by(*_order(listing.sort, _keys_of(page, listing)))
-
-
-def _same(caller: str, page: CTE) -> ColumnElement[bool]:
-    return and_(tasks.c.user_id == caller, tasks.c.id == page.c.id)
-
-
-def _keys_of(rows: CTE, listing: Listing) -> Keys:
+def _keys_of(rows: FromClause, listing: Listing) -> Keys:
     """Give what rows are sorted by, where they have it already."""
     return {key.name: rows.c[f"key_{n}"] for n, key in enumerate(listing.sort)} | {"id": rows.c.id}
 
@@ -188,7 +213,7 @@ def conditions(caller: str, listing: Listing) -> Sequence[ColumnElement[bool]]:
     if wanted.overdue is not None:
         overdue = and_(~tasks.c.completed, func.coalesce(tasks.c.due_at < listing.as_of, False))
         given.append(overdue if wanted.overdue else ~overdue)
-    given += [or_(*(func.strpos(text, word) > 0 for text in _searched)) for word in wanted.words]
+    given += [or_(*(text.contains(word, autoescape=True) for text in _searched)) for word in wanted.words]
     return given
 
 
@@ -207,6 +232,10 @@ def _beyond(sort: Sequence[SortKey], last: Position, keys: Keys) -> ColumnElemen
     for key, value in reversed(list(zip(sort, last.values, strict=True))):
         column = keys[key.name]
         there = literal(value, column.type)
+        if key is sort[-1] and not key.descending and value is not None and key.name not in ("id", *_NULLABLE):
+            # The same said as one comparison, which makes the value of a row once.
+            beyond = tuple_(column, keys["id"]) > tuple_(there, literal(last.id, BigInteger))
+            continue
         further = column < there if key.descending else column > there
         if key.name == "id":
             beyond = further

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from marshmallow import ValidationError, fields, post_load
+from marshmallow import ValidationError, fields, post_load, validates_schema
 
 from todo.tasks import cursors, moments
 from todo.tasks.folding import fold, tag_key
@@ -166,7 +166,24 @@ DAY_OR_MOMENT = {"type": "string", "example": "2026-03-01"}
 FROM = "; a day stands for its first moment in UTC."
 
 
-class TaskQuery(QuerySchema):
+class PageQuery(QuerySchema):
+    """The parameters of every list that comes in pages."""
+
+    limit = WholeNumber(1, PAGE_MAX, metadata=_says(f"How many tasks at most; {PAGE_MAX} without it."))
+    offset = WholeNumber(
+        0, OFFSET_MAX, metadata=_says("How many tasks to skip. The pages of `Link` are faster, and skip nothing.")
+    )
+    cursor = Once(metadata=_says("Where to go on, from the `Link` of the page before.", type="string"))
+    count = Word(BOOLEANS, metadata=_says("Whether to count all tasks that match, for `X-Total-Count`."))
+
+    @validates_schema
+    def begins_in_one_place(self, sent: dict[str, Any], **_: Any) -> None:
+        """Refuse to guess where a page begins."""
+        if "cursor" in sent and "offset" in sent:
+            raise ValidationError("cannot be sent together with cursor.", "offset")
+
+
+class TaskQuery(PageQuery):
     """The parameters of a list."""
 
     aliases: ClassVar[Mapping[str, str]] = {"q": "search", "sort_by": "sort", "sort_order": "order"}
@@ -214,12 +231,6 @@ class TaskQuery(QuerySchema):
     order = Word(
         ORDERS, metadata=_says("`desc` turns every key around that has no minus of its own. Also `sort_order`.")
     )
-    limit = WholeNumber(1, PAGE_MAX, metadata=_says(f"How many tasks at most; {PAGE_MAX} without it."))
-    offset = WholeNumber(
-        0, OFFSET_MAX, metadata=_says("How many tasks to skip. The pages of `Link` are faster, and skip nothing.")
-    )
-    cursor = Once(metadata=_says("Where to go on, from the `Link` of the page before.", type="string"))
-    count = Word(BOOLEANS, metadata=_says("Whether to count all tasks that match, for `X-Total-Count`."))
 
     @post_load
     def build(self, sent: dict[str, Any], **_: Any) -> Listing:
@@ -255,8 +266,6 @@ class TaskQuery(QuerySchema):
     def _position(sent: Mapping[str, Any], filters: Filters, sort: tuple[SortKey, ...]) -> Position | None:
         if "cursor" not in sent:
             return None
-        if "offset" in sent:
-            raise ValidationError("cannot be sent together with cursor.", "offset")
         try:
             return cursors.decode(sent["cursor"], filters, sort)
         except cursors.BadCursor as error:

@@ -1,59 +1,259 @@
-"""One function per operation, one SQL statement each, the caller's id always first.
+"""One function per operation, one round trip each, the caller's id always first.
 
-A task of somebody else is simply not found: ownership lives in the WHERE.
+A task of somebody else is simply not found: ownership lives in the WHERE. Every write locks the caller's row of
+`task_lists` before anything else, so all writers of one user take the same turns and those of others never wait; and
+every table in a statement is asked for the caller's rows by name, so it also runs where users are spread over machines.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Boolean, Row, bindparam, case, delete, func, insert, literal_column, select, update
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Integer,
+    Interval,
+    LargeBinary,
+    Row,
+    Text,
+    any_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    false,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    true,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from todo import database
-from todo.errors import TaskNotFound
+from todo.database import Prepared, prepared
+from todo.errors import IdempotencyKeyReused, PreconditionFailed, TaskNotFound
 from todo.tasks import folding, listing
 from todo.tasks.cursors import encode
+from todo.tasks.idempotency import Idempotency
 from todo.tasks.listing import Listing, Position
-from todo.tasks.rows import COLUMNS, TaskRow, as_task, tasks
+from todo.tasks.rows import COLUMNS, TaskRow, as_task, columns_of, lists, stored_in, tasks, trash
 
-_mine = tasks.c.user_id == bindparam("caller")
-_this = tasks.c.id == bindparam("task")
+Revisions = Collection[int] | None
+
+_caller = bindparam("caller", type_=Text)
+_mine = tasks.c.user_id == _caller
+_this = tasks.c.id == bindparam("task", type_=BigInteger)
+_my_list = lists.c.user_id == _caller
+
+# Whether the task is still in one of the states that the caller knows, where the caller says so.
+_known = cast(bindparam("revisions"), ARRAY(BigInteger))
+_as_known = or_(_known.is_(None), tasks.c.revision == any_(_known))
 
 # A change always moves the time forward, even when the clock was set back or two changes share a microsecond.
 _now = func.greatest(func.now(), tasks.c.updated_at + literal_column("interval '1 microsecond'"))
 
 # A task that stays completed keeps the time of its completion; `done` is whether it is completed afterwards.
-_done = bindparam("done", type_=Boolean)
+_done = cast(bindparam("done"), Boolean)
 _since = case((tasks.c.completed, func.coalesce(tasks.c.completed_at, tasks.c.updated_at)))
 
-GET = select(*COLUMNS).where(_mine, _this)
-CREATE = insert(tasks).values(completed_at=case((_done, func.now()))).returning(*COLUMNS)
-UPDATE = update(tasks).where(_mine, _this).values(updated_at=_now, completed_at=_since).returning(*COLUMNS)
-COMPLETE = UPDATE.values(completed_at=case((_done, func.coalesce(_since, _now))))
-TOGGLE = UPDATE.values(completed=~tasks.c.completed, completed_at=case((~tasks.c.completed, _now)))
-DELETE = delete(tasks).where(_mine, _this).returning(tasks.c.id)
+# What is compared to tell whether a change changes anything. The other columns follow from these.
+_COMPARED = ("title", "description", "completed", "priority", "due_at", "due_all_day", "tags")
+_DERIVED = ("tag_keys", "folded_tags", "folded_title", "folded_description")
+_SET_ON_CREATION = (*_COMPARED, *_DERIVED)
+_NOTHING: dict[str, Any] = dict.fromkeys(_SET_ON_CREATION) | {"completed": False, "due_all_day": False, "tags": []}
+
+# The first step of whatever changes tasks that are there.
+LOCKED = (
+    select((lists.c.revision + literal_column("1")).label("revision")).where(_my_list).with_for_update().cte("locked")
+)
+
+
+def raised_to(revision: ColumnElement[int]) -> CTE:
+    """Raise the revision of the caller's list to that of what was written; what changed nothing has an old one."""
+    return update(lists).where(_my_list, lists.c.revision < revision).values(revision=revision).cte("raised")
+
+
+def _new(name: str) -> ColumnElement[Any]:
+    return cast(bindparam(f"new_{name}"), tasks.c[name].type)
+
+
+def _changing(differs: ColumnElement[bool], values: dict[str, Any]) -> Prepared:
+    """Write to the task, in its newest state; where nothing differs it keeps its revision and its time."""
+    changed = (
+        update(tasks)
+        .where(_mine, _this, _as_known, tasks.c.revision < LOCKED.c.revision)
+        .values(
+            {"completed_at": _since}
+            | values
+            | {
+                "revision": case((differs, LOCKED.c.revision), else_=tasks.c.revision),
+                "updated_at": case((differs, _now), else_=tasks.c.updated_at),
+            }
+        )
+        .returning(*COLUMNS)
+        .cte("changed")
+    )
+    return prepared(select(changed).add_cte(raised_to(changed.c.revision)))
+
+
+@cache
+def _setting(names: frozenset[str]) -> Prepared:
+    """Give the statement that sets these columns."""
+    values = {name: _new(name) for name in sorted(names)}
+    if "completed" in names:
+        values["completed_at"] = case((_new("completed"), func.coalesce(_since, _now)))
+    compared = [tasks.c[name].is_distinct_from(values[name]) for name in _COMPARED if name in names]
+    return _changing(or_(*compared), values)
+
+
+TOGGLE = _changing(true(), {"completed": ~tasks.c.completed, "completed_at": case((~tasks.c.completed, _now))})
+
+GET = prepared(select(*COLUMNS).where(_mine, _this))
+
+
+def _insertion(raised: CTE) -> Any:
+    """Write a new task with the revision that the list was raised to."""
+    key = {
+        "idempotency_key": bindparam("key", type_=Text),
+        "idempotency_digest": bindparam("digest", type_=LargeBinary),
+    }
+    written = (
+        {"user_id": _caller}
+        | {name: _new(name) for name in _SET_ON_CREATION}
+        | {"completed_at": case((_new("completed"), func.now()))}
+        | {name: cast(value, tasks.c[name].type) for name, value in key.items()}
+    )
+    source = select(*(cast(value, tasks.c[name].type) for name, value in written.items()), raised.c.revision)
+    return insert(tasks).from_select([*written, "revision"], source)
+
+
+def _creation() -> Prepared:
+    raised = (
+        postgresql.insert(lists)
+        .values(user_id=_caller, revision=literal_column("1"))
+        .on_conflict_do_update(
+            index_elements=[lists.c.user_id], set_={"revision": lists.c.revision + literal_column("1")}
+        )
+        .returning(lists.c.revision)
+        .cte("raised")
+    )
+    return prepared(_insertion(raised).returning(*COLUMNS))
+
+
+# Makes the caller's list if need be, and locks it in any case.
+LOCK = (
+    postgresql.insert(lists)
+    .values(user_id=_caller, revision=literal_column("0"))
+    .on_conflict_do_update(index_elements=[lists.c.user_id], set_={"revision": lists.c.revision})
+    .returning(lists.c.revision)
+)
+
+
+def _creation_once() -> Prepared:
+    """Write a new task unless its key made one before, which is looked for once the list is locked.
+
+    That takes a statement of its own: one that began before it waited would not see what happened meanwhile, and of two
+    creations at once with one key, or of one beside a deletion, the second would know nothing.
+    """
+    key = bindparam("key", type_=Text)
+    digest = tasks.c.idempotency_digest
+    live = select(*COLUMNS, digest, false().label("created")).where(_mine, tasks.c.idempotency_key == key).cte("live")
+    stored = stored_in(trash)
+    deleted = (
+        select(*columns_of(stored), stored.c.idempotency_digest, false().label("created"))
+        .select_from(trash.join(stored, true()))
+        .where(trash.c.user_id == _caller, trash.c.task["idempotency_key"].astext == key)
+        .cte("deleted")
+    )
+    raised = (
+        update(lists)
+        .where(_my_list, ~select(live).exists(), ~select(deleted).exists())
+        .values(revision=lists.c.revision + literal_column("1"))
+        .returning(lists.c.revision)
+        .cte("raised")
+    )
+    made = _insertion(raised).returning(*COLUMNS, digest, true().label("created")).cte("made")
+    return prepared(LOCK, union_all(select(made), select(live), select(deleted)))
+
+
+CREATE = _creation()
+CREATE_ONCE = _creation_once()
+
+
+def _deletion() -> Prepared:
+    """Move the task into the trash, with all that it holds or, where nothing is kept, only the mark of it."""
+    gone = (
+        delete(tasks)
+        .where(_mine, _this, _as_known, tasks.c.revision < LOCKED.c.revision)
+        .returning(*tasks.c, LOCKED.c.revision.label("list_revision"))
+        .cte("gone")
+    )
+    days = cast(bindparam("days"), Integer)
+    whole = func.to_jsonb(literal_column("gone")).op("-")(literal_column("'list_revision'"))
+    kept = (
+        insert(trash)
+        .from_select(
+            ["user_id", "id", "revision", "expires_at", "task"],
+            select(
+                gone.c.user_id,
+                gone.c.id,
+                gone.c.list_revision,
+                case((days > literal_column("0"), func.now() + func.make_interval(0, 0, 0, days, type_=Interval))),
+                case((days > literal_column("0"), whole)),
+            ),
+        )
+        .cte("kept")
+    )
+    return prepared(select(*columns_of(gone)).add_cte(raised_to(gone.c.list_revision), kept))
+
+
+DELETE = _deletion()
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Tasks in order; where the next page begins, if there is one; how many there are on all, if that was asked."""
+    """A page of a list.
+
+    Attributes:
+        tasks: What is on it, in order.
+        next: Where the next page begins, if there is one.
+        total: How many there are on all pages, if that was asked.
+        revision: The revision of the caller's list.
+
+    """
 
     tasks: list[TaskRow]
     next: str | None
     total: int | None
+    revision: int
 
 
-def list_tasks(caller: str, asked: Listing) -> Page:
-    """Read one page of the caller's tasks."""
+def list_tasks(caller: str, asked: Listing, known: int | None = None) -> Page | None:
+    """Read one page of the caller's tasks; give None where the revision that the caller knows is still the newest."""
+    seen = -1 if known is None else known
     if parameters := listing.default_parameters(caller, asked):
-        rows = database.read(listing.DEFAULT, parameters)
+        rows = database.read(listing.DEFAULT, {**parameters, "known": seen})
     else:
-        rows = database.read(listing.statement(caller, asked), {})
-    total = rows[0].total if asked.count else None
-    if asked.count and rows[0].id is None:
+        rows = database.read(listing.statement(caller, asked, seen), {})
+    if not rows and seen > 0:
+        return None
+    revision = rows[0].list_revision if rows else 0
+    if revision == seen:
+        return None
+    total = (rows[0].total if rows else 0) if asked.count else None
+    if rows and rows[0].id is None:
         rows = []
     page, more = rows[: asked.limit], rows[asked.limit :]
-    return Page([as_task(row) for row in page], _next(asked, page[-1]) if more else None, total)
+    return Page([as_task(row) for row in page], _next(asked, page[-1]) if more else None, total, revision)
 
 
 def _next(asked: Listing, last: Row[Any]) -> str:
@@ -61,34 +261,66 @@ def _next(asked: Listing, last: Row[Any]) -> str:
     return encode(asked.filters, asked.sort, Position(values, last.id, asked.as_of))
 
 
-def create_task(caller: str, values: Mapping[str, Any]) -> TaskRow:
-    """Add a task to the caller's, with what was given; the database fills in the rest."""
-    done = values.get("completed", False)
-    return _the_one(database.write(CREATE, {"user_id": caller, **columns(values), "done": done}))
+def create_task(caller: str, values: Mapping[str, Any], once: Idempotency | None = None) -> tuple[TaskRow, bool]:
+    """Add a task to the caller's.
+
+    Returns:
+        The task, and whether it was made now: one that the same key made before is given as it is today.
+
+    Raises:
+        IdempotencyKeyReused: the key made a task of another body.
+
+    """
+    held = _NOTHING | columns(values)
+    new = {"caller": caller, **{f"new_{name}": value for name, value in held.items()}}
+    if once is None:
+        (row,) = database.write(CREATE, {**new, "key": None, "digest": None})
+        return as_task(row), True
+    (row,) = database.write(CREATE_ONCE, {**new, "key": once.key, "digest": once.digest})
+    if bytes(row.idempotency_digest) != once.digest:
+        raise IdempotencyKeyReused
+    return as_task(row), row.created
 
 
 def get_task(caller: str, task: int) -> TaskRow:
     """Read one task of the caller, or raise TaskNotFound."""
-    return _the_one(database.read(GET, {"caller": caller, "task": task}))
-
-
-def update_task(caller: str, task: int, changes: Mapping[str, Any]) -> TaskRow:
-    """Set the given members of one task of the caller, or raise TaskNotFound."""
-    values = {"caller": caller, "task": task, **columns(changes)}
-    if "completed" not in changes:
-        return _the_one(database.write(UPDATE, values))
-    return _the_one(database.write(COMPLETE, {**values, "done": changes["completed"]}))
-
-
-def toggle_task(caller: str, task: int) -> TaskRow:
-    """Turn one task of the caller from open to completed or back, or raise TaskNotFound."""
-    return _the_one(database.write(TOGGLE, {"caller": caller, "task": task}))
-
-
-def delete_task(caller: str, task: int) -> None:
-    """Remove one task of the caller, or raise TaskNotFound."""
-    if not database.write(DELETE, {"caller": caller, "task": task}):
+    rows = database.read(GET, {"caller": caller, "task": task})
+    if not rows:
         raise TaskNotFound
+    return as_task(rows[0])
+
+
+def update_task(caller: str, task: int, changes: Mapping[str, Any], known: Revisions = None) -> TaskRow:
+    """Set the given members of one task of the caller.
+
+    Raises:
+        TaskNotFound: there is no such task.
+        PreconditionFailed: it is in none of the known revisions.
+
+    """
+    held = columns(changes)
+    new = {f"new_{name}": value for name, value in held.items()}
+    return _change(_setting(frozenset(held)), caller, task, known, **new)
+
+
+def toggle_task(caller: str, task: int, known: Revisions = None) -> TaskRow:
+    """Turn one task of the caller from open to completed or back; raise as `update_task` does."""
+    return _change(TOGGLE, caller, task, known)
+
+
+def delete_task(caller: str, task: int, trash_days: int, known: Revisions = None) -> TaskRow:
+    """Move one task of the caller into the trash, for some days or for good; raise as `update_task` does."""
+    return _change(DELETE, caller, task, known, days=trash_days)
+
+
+def _change(statement: Prepared, caller: str, task: int, known: Revisions, **values: Any) -> TaskRow:
+    revisions = None if known is None else list(known)
+    rows = database.write(statement, {"caller": caller, "task": task, "revisions": revisions, **values})
+    if rows:
+        return as_task(rows[0])
+    if known is None:
+        raise TaskNotFound
+    raise PreconditionFailed(current=get_task(caller, task))
 
 
 def columns(members: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,9 +330,3 @@ def columns(members: Mapping[str, Any]) -> dict[str, Any]:
         due = held.pop("due_date")
         held["due_at"], held["due_all_day"] = due or (None, False)
     return held | folding.columns(held)
-
-
-def _the_one(rows: Sequence[Row[Any]]) -> TaskRow:
-    if not rows:
-        raise TaskNotFound
-    return as_task(rows[0])

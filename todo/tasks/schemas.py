@@ -270,6 +270,14 @@ class TaskOut(Output):
         allow_none=True,
         metadata=MOMENT | {"description": "When it was completed, and null while it is not."},
     )
+    revision = fields.Integer(
+        required=True,
+        metadata={
+            "description": "Which of its user's changes was the last one to it; quoted, it is the task's `ETag`.",
+            "example": 17,
+            "format": "int64",
+        },
+    )
 
 
 # What the server alone writes. A client that sends these back is not wrong, even when it asks for strictness.

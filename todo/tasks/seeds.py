@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, time, timedelta
 from itertools import islice
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 
 from todo import database
-from todo.tasks import moments
-from todo.tasks.models import Task
+from todo.tasks import moments, queries
+from todo.tasks.models import Task, TaskList
 from todo.tasks.queries import columns
 
 BATCH = 5_000
@@ -17,8 +17,7 @@ BATCH = 5_000
 # When the examples are due that are due at a time of day, in UTC.
 AT = time(9, 30)
 
-# What the advisory lock is taken for, so that two runs for one user wait for each other.
-LOCK = 0x7365656473
+LOCK = database.prepared(queries.LOCK)
 
 # title, description, completed, priority, days from today until it is due, whether at a time of day, tags
 EXAMPLES: list[tuple[str, str | None, bool, str | None, int | None, bool, list[str]]] = [
@@ -57,18 +56,22 @@ EXAMPLES: list[tuple[str, str | None, bool, str | None, int | None, bool, list[s
 def planting(user: str, total: int) -> Iterator[tuple[int, Iterator[int]]]:
     """Prepare to give a user as many example tasks as are missing from a total.
 
-    All of it is one transaction, because it is to be done wholly or not at all and takes more than one statement.
+    All of it is one transaction, because it is to be done wholly or not at all and takes more than one statement. Two
+    for one user wait for each other.
 
     Yields:
         How many tasks are missing, and an iterator that adds them in batches and gives the size of each.
 
     """
     with database.transaction() as connection:
-        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(user, LOCK))))
+        revision = database.execute(connection, LOCK, {"caller": user}).scalar_one()
         present = connection.scalar(select(func.count()).select_from(Task).where(Task.user_id == user)) or 0
         missing = max(total - present, 0)
         now = datetime.now(UTC)
-        rows = (_example(user, number, now) for number in range(present, present + missing))
+        rows = (
+            _example(user, number, now) | {"revision": place}
+            for place, number in enumerate(range(present, present + missing), revision + 1)
+        )
 
         def plant() -> Iterator[int]:
             while batch := list(islice(rows, BATCH)):
@@ -76,6 +79,7 @@ def planting(user: str, total: int) -> Iterator[tuple[int, Iterator[int]]]:
                 yield len(batch)
 
         yield missing, plant()
+        connection.execute(update(TaskList).where(TaskList.user_id == user).values(revision=revision + missing))
 
 
 def _example(user: str, number: int, now: datetime) -> dict[str, object]:

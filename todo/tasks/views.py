@@ -1,19 +1,21 @@
 """The calls on tasks: HTTP in, HTTP out."""
 
 from typing import Any
-from urllib.parse import urlencode
 
-from flask import Response, jsonify, request, url_for
+from flask import current_app, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_smorest import Blueprint
 
 from todo.auth import require_jwt
-from todo.tasks import queries, summary
+from todo.tasks import changes, idempotency, queries, summary
+from todo.tasks.answers import ETAG, PAGED, no_content, paged, tagged
+from todo.tasks.changes import Asked, ChangesOut, ChangesQuery
 from todo.tasks.listing import Listing
 from todo.tasks.parameters import TaskQuery
+from todo.tasks.preconditions import QueryTag, if_match, knows, task_tag, unchanged
 from todo.tasks.schemas import READ_ONLY, TaskCompletion, TaskIn, TaskOut, TaskPatch
 from todo.tasks.summary import SummaryOut, SummaryQuery, Today
-from todo.validation import JSON, MERGE_PATCH, accepts
+from todo.validation import APPLIED, JSON, MERGE_PATCH, accepts, preference
 
 bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks", description="What a user has to do.")
 
@@ -24,32 +26,36 @@ bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks", description
     200,
     TaskOut(many=True),
     description="The caller's tasks: by default the first 1000, oldest first.",
-    headers={
-        "Link": {
-            "description": 'Where the next page is, as long as there is one: `<path>; rel="next"` (RFC 8288).',
-            "schema": {"type": "string"},
-        },
-        "X-Total-Count": {
-            "description": "With `count=true`: how many tasks there are on all pages.",
-            "schema": {"type": "integer"},
-        },
-    },
+    headers=PAGED | ETAG,
 )
-@accepts(query=TaskQuery())
+@bp.alt_response(304, "NotModified")
+@accepts(query=TaskQuery(), headers=["If-None-Match"])
 def list_tasks(user_id: str, query: Listing) -> ResponseReturnValue:
     """List tasks."""
-    page = queries.list_tasks(user_id, query)
-    headers = {} if page.next is None else {"Link": f'<{next_path(page.next)}>; rel="next"'}
-    if page.total is not None:
-        headers["X-Total-Count"] = str(page.total)
-    return jsonify(page.tasks), 200, headers
+    # What is overdue changes by itself.
+    tag = QueryTag(user_id, *query.question, lasting=query.filters.overdue is None)
+    page = queries.list_tasks(user_id, query, tag.known)
+    if page is None:
+        return tag.unchanged()
+    return jsonify(page.tasks), 200, paged(page.next, page.total) | tag.headers(page.revision)
 
 
-def next_path(cursor: str) -> str:
-    """Give the path of the page that begins at this cursor: as the client wrote it, with the cursor in the query."""
-    asked = [(name, value) for name, value in request.args.items(multi=True) if name not in ("cursor", "offset")]
-    path_user = (request.view_args or {})["user_id"]
-    return f"{url_for('.list_tasks', user_id=path_user)}?{urlencode([*asked, ('cursor', cursor)])}"
+@bp.route("/changes")
+@require_jwt
+@bp.response(200, ChangesOut, headers=ETAG)
+@bp.alt_response(304, "NotModified")
+@bp.alt_response(410, "CursorExpired")
+@accepts(query=ChangesQuery(), headers=["If-None-Match"])
+def list_changes(user_id: str, query: Asked) -> ResponseReturnValue:
+    """Follow what changes.
+
+    Without `since` it begins with all tasks. Ask again with `next` as `since`, at once while `has_more`, else when you
+    like: each task comes once, as it is now, and each deletion after what it deletes. On the last page, `count` and
+    `checksum` tell whether a copy that was kept like this is the same.
+    """
+    tag = QueryTag(user_id, "changes", query)
+    found = changes.list_changes(user_id, query, tag.known)
+    return tag.unchanged() if found is None else (jsonify(found.page), 200, tag.headers(found.revision))
 
 
 @bp.route("/summary")
@@ -64,80 +70,103 @@ def summarize_tasks(user_id: str, query: Today) -> ResponseReturnValue:
 @bp.route("", methods=["POST"])
 @require_jwt
 @bp.response(
-    201, TaskOut, headers={"Location": {"description": "The path of the new task.", "schema": {"type": "string"}}}
+    201,
+    TaskOut,
+    headers={
+        "Location": {"description": "The path of the new task.", "schema": {"type": "string"}},
+        "Idempotent-Replayed": {
+            "description": "`true` where the task was made by an earlier call with the same `Idempotency-Key`.",
+            "schema": {"type": "string"},
+        },
+    }
+    | ETAG,
 )
-@accepts(TaskIn(), read_only=READ_ONLY)
+@accepts(TaskIn(), read_only=READ_ONLY, headers=["Idempotency-Key"])
 def create_task(user_id: str, body: dict[str, Any]) -> ResponseReturnValue:
     """Create a task."""
-    task = queries.create_task(user_id, body)
+    once = idempotency.parse(request.headers.get(idempotency.HEADER), body)
+    task, made = queries.create_task(user_id, body, once)
     # As the client wrote the path: an id with a slash in it can be called `me` only.
     path_user = (request.view_args or {})["user_id"]
-    return jsonify(task), 201, {"Location": url_for(".get_task", user_id=path_user, task_id=task["id"])}
+    headers = {"Location": url_for(".get_task", user_id=path_user, task_id=task["id"])}
+    return tagged(task, 201, headers if made else headers | {"Idempotent-Replayed": "true"})
 
 
 @bp.route("/<int64:task_id>")
 @require_jwt
-@bp.response(200, TaskOut)
+@bp.response(200, TaskOut, headers=ETAG)
+@bp.alt_response(304, "NotModified")
 @bp.alt_response(404, "TaskNotFound")
-@accepts()
+@accepts(headers=["If-None-Match"])
 def get_task(user_id: str, task_id: int) -> ResponseReturnValue:
     """Read one task."""
-    return jsonify(queries.get_task(user_id, task_id))
+    task = queries.get_task(user_id, task_id)
+    tag = task_tag(task)
+    return unchanged(tag) if knows(tag) else tagged(task)
 
 
 @bp.route("/<int64:task_id>", methods=["PUT"])
 @require_jwt
-@bp.response(200, TaskOut)
+@bp.response(200, TaskOut, headers=ETAG)
 @bp.alt_response(404, "TaskNotFound")
-@accepts(TaskIn(), read_only=READ_ONLY)
+@bp.alt_response(412, "PreconditionFailed")
+@bp.alt_response(428, "PreconditionRequired")
+@accepts(TaskIn(), read_only=READ_ONLY, headers=["If-Match"])
 def replace_task(user_id: str, task_id: int, body: dict[str, Any]) -> ResponseReturnValue:
     """Replace a task.
 
     An absent `description` clears it; any other absent member is left alone.
     """
-    return jsonify(queries.update_task(user_id, task_id, {"description": None, **body}))
+    return tagged(queries.update_task(user_id, task_id, {"description": None, **body}, if_match()))
 
 
 @bp.route("/<int64:task_id>", methods=["PATCH"])
 @require_jwt
-@bp.response(200, TaskOut)
+@bp.response(200, TaskOut, headers=ETAG)
 @bp.alt_response(404, "TaskNotFound")
-@accepts(TaskPatch(), read_only=READ_ONLY, media_types=(JSON, MERGE_PATCH))
+@bp.alt_response(412, "PreconditionFailed")
+@bp.alt_response(428, "PreconditionRequired")
+@accepts(TaskPatch(), read_only=READ_ONLY, headers=["If-Match"], media_types=(JSON, MERGE_PATCH))
 def update_task(user_id: str, task_id: int, body: dict[str, Any]) -> ResponseReturnValue:
     """Change a task.
 
     An absent member is untouched, `null` clears (RFC 7396).
     """
-    return jsonify(queries.update_task(user_id, task_id, body))
+    return tagged(queries.update_task(user_id, task_id, body, if_match()))
 
 
 @bp.route("/<int64:task_id>/complete", methods=["PATCH"])
 @require_jwt
-@bp.response(200, TaskOut)
+@bp.response(200, TaskOut, headers=ETAG)
 @bp.alt_response(404, "TaskNotFound")
-@accepts(TaskCompletion(), read_only=READ_ONLY, media_types=(JSON, MERGE_PATCH), required=False)
+@bp.alt_response(412, "PreconditionFailed")
+@bp.alt_response(428, "PreconditionRequired")
+@accepts(TaskCompletion(), read_only=READ_ONLY, headers=["If-Match"], media_types=(JSON, MERGE_PATCH), required=False)
 def complete_task(user_id: str, task_id: int, body: dict[str, Any]) -> ResponseReturnValue:
     """Complete a task, or reopen it.
 
     Without a body it toggles; with one it sets.
     """
-    task = queries.update_task(user_id, task_id, body) if body else queries.toggle_task(user_id, task_id)
-    return jsonify(task)
+    if body:
+        return tagged(queries.update_task(user_id, task_id, body, if_match()))
+    return tagged(queries.toggle_task(user_id, task_id, if_match()))
 
 
 @bp.route("/<int64:task_id>", methods=["DELETE"])
 @require_jwt
 @bp.response(204)
+@bp.alt_response(200, schema=TaskOut, description="With `Prefer: return=representation`: the task as it was.")
 @bp.alt_response(404, "TaskNotFound")
-@accepts()
+@bp.alt_response(412, "PreconditionFailed")
+@bp.alt_response(428, "PreconditionRequired")
+@accepts(headers=["If-Match"])
 def delete_task(user_id: str, task_id: int) -> ResponseReturnValue:
-    """Delete a task."""
-    queries.delete_task(user_id, task_id)
+    """Delete a task.
+
+    It goes to the trash for some days.
+    """
+    days = current_app.extensions["config"].trash_days
+    task = queries.delete_task(user_id, task_id, days, if_match())
+    if preference("return") == "representation":
+        return tagged(task, 200, {APPLIED: "return=representation"})
     return no_content()
-
-
-def no_content() -> Response:
-    """Answer 204, with no body and nothing that describes one."""
-    response = Response(status=204)
-    del response.headers["Content-Type"]
-    return response

@@ -1,0 +1,83 @@
+"""Add revisions, safe retries and the trash; every step is a matter of the catalogue alone.
+
+The version before this one goes on serving, and knows nothing of revisions. What it writes gets them from a trigger,
+which a later release takes away.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0004_add_revisions"
+down_revision = "0003_fold_texts"
+branch_labels = None
+depends_on = None
+
+NUMBER = """
+CREATE FUNCTION number_older_write() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO task_lists (user_id, revision) VALUES (NEW.user_id, 1)
+    ON CONFLICT (user_id) DO UPDATE SET revision = task_lists.revision + 1
+    RETURNING task_lists.revision INTO NEW.revision;
+    RETURN NEW;
+END
+$$
+"""
+ON_INSERT = """
+CREATE TRIGGER number_older_insert BEFORE INSERT ON tasks
+FOR EACH ROW WHEN (NEW.revision = 0) EXECUTE FUNCTION number_older_write()
+"""
+# Every change of the older version moves the time; numbering a task does not.
+ON_UPDATE = """
+CREATE TRIGGER number_older_update BEFORE UPDATE ON tasks
+FOR EACH ROW WHEN (NEW.revision = OLD.revision AND NEW.updated_at <> OLD.updated_at)
+EXECUTE FUNCTION number_older_write()
+"""
+
+
+def upgrade() -> None:
+    """Apply it."""
+    op.create_table(
+        "task_lists",
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("forgotten", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("erased_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("user_id", name=op.f("pk_task_lists")),
+        sa.CheckConstraint("forgotten BETWEEN 0 AND revision", name=op.f("ck_task_lists_forgotten_range")),
+    )
+    op.create_table(
+        "trash",
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("deleted_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("task", postgresql.JSONB(), nullable=True),
+        sa.PrimaryKeyConstraint("user_id", "id", name=op.f("pk_trash")),
+        sa.CheckConstraint("(task IS NULL) = (expires_at IS NULL)", name=op.f("ck_trash_task_expires")),
+    )
+    op.create_index("ix_trash_user_id_revision", "trash", ["user_id", "revision"], unique=True)
+    op.create_index(
+        "ix_trash_user_id_idempotency_key",
+        "trash",
+        ["user_id", sa.text("(task ->> 'idempotency_key')")],
+        postgresql_where=sa.text("(task ->> 'idempotency_key') IS NOT NULL"),
+    )
+    op.add_column("tasks", sa.Column("revision", sa.BigInteger(), server_default=sa.text("0"), nullable=False))
+    op.add_column("tasks", sa.Column("idempotency_key", sa.Text(), nullable=True))
+    op.add_column("tasks", sa.Column("idempotency_digest", sa.LargeBinary(), nullable=True))
+    op.execute(NUMBER)
+    op.execute(ON_INSERT)
+    op.execute(ON_UPDATE)
+
+
+def downgrade() -> None:
+    """Take it back, with all deleted tasks."""
+    op.execute("DROP TRIGGER number_older_update ON tasks")
+    op.execute("DROP TRIGGER number_older_insert ON tasks")
+    op.execute("DROP FUNCTION number_older_write()")
+    for name in ("revision", "idempotency_key", "idempotency_digest"):
+        op.drop_column("tasks", name)
+    op.drop_table("trash")
+    op.drop_table("task_lists")

@@ -1,0 +1,55 @@
+"""Safe retries: the `Idempotency-Key` of a creation (draft-ietf-httpapi-idempotency-key-header)."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from todo.errors import UnprocessableContent
+from todo.tasks.models import IDEMPOTENCY_KEY_MAX
+
+HEADER = "Idempotency-Key"
+
+# A string of a structured field (RFC 9651, section 3.3.3).
+QUOTED = re.compile(r'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+ESCAPED = re.compile(r'\\(["\\])')
+
+DIGEST_BYTES = 16
+PERSON = b"todo creation"
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """What makes a creation the same one: the client's name for it, and a digest of what it asks for."""
+
+    key: str
+    digest: bytes
+
+
+def parse(header: str | None, values: Mapping[str, Any]) -> Idempotency | None:
+    """Read the header of a creation with these values, which have been validated.
+
+    Raises:
+        UnprocessableContent: the key is empty, too long, or begins with a quotation mark and is no quoted string.
+
+    """
+    if header is None:
+        return None
+    key = header.strip()
+    if key.startswith('"'):
+        quoted = QUOTED.fullmatch(key)
+        key = ESCAPED.sub(r"\1", quoted[1]) if quoted else ""
+    if not 1 <= len(key) <= IDEMPOTENCY_KEY_MAX:
+        rule = f"{HEADER} must have 1 to {IDEMPOTENCY_KEY_MAX} characters, with or without quotation marks around them."
+        raise UnprocessableContent([{"header": HEADER, "detail": rule}])
+    return Idempotency(key, _digest(values))
+
+
+def _digest(values: Mapping[str, Any]) -> bytes:
+    """Digest what is asked for: what is left out is the same as what it then becomes."""
+    meant = {name: value for name, value in values.items() if value not in (None, False, [])}
+    document = orjson.dumps(meant, default=tuple, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(document, digest_size=DIGEST_BYTES, person=PERSON).digest()

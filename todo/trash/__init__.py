@@ -1,0 +1,6 @@
+"""The trash: deleted tasks, which can be brought back for a while."""
+
+from todo.trash.command import bp as commands
+from todo.trash.views import bp
+
+__all__ = ["bp", "commands"]

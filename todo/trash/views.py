@@ -1,0 +1,102 @@
+"""The calls on deleted tasks: HTTP in, HTTP out."""
+
+from typing import Any
+
+from flask import jsonify
+from flask.typing import ResponseReturnValue
+from flask_smorest import Blueprint
+from marshmallow import ValidationError, post_load
+
+from todo.auth import require_jwt
+from todo.tasks.answers import ETAG, PAGED, no_content, paged, tagged
+from todo.tasks.cursors import BadCursor, forged, integer, seal, unseal
+from todo.tasks.listing import PAGE_MAX
+from todo.tasks.parameters import PageQuery
+from todo.tasks.schemas import MOMENT, TaskOut, UtcDateTime
+from todo.trash import queries
+from todo.trash.queries import NEWEST, Asked
+from todo.validation import accepts
+
+bp = Blueprint("trash", __name__, url_prefix="/api/<user_id>/trash", description="What was deleted a while ago.")
+
+CURSOR_VERSION = "trash 1"
+
+
+class TrashQuery(PageQuery):
+    """The parameters of the trash."""
+
+    @post_load
+    def build(self, sent: dict[str, Any], **_: Any) -> Asked:
+        """Say which page is asked for."""
+        before = self._before(sent["cursor"]) if "cursor" in sent else NEWEST
+        count, offset = sent.get("count", False), sent.get("offset", 0)
+        return Asked(limit=sent.get("limit", PAGE_MAX), offset=offset, before=before, count=count)
+
+    @staticmethod
+    def _before(cursor: str) -> int:
+        try:
+            (revision,) = unseal(cursor, CURSOR_VERSION)
+            return integer(revision)
+        except BadCursor as error:
+            raise ValidationError(str(error), "cursor") from None
+        except ValueError:
+            raise ValidationError(str(forged()), "cursor") from None
+
+
+class TrashedTaskOut(TaskOut):
+    """A deleted task, as it was."""
+
+    deleted_at = UtcDateTime(required=True, metadata=MOMENT | {"description": "When it was deleted."})
+    expires_at = UtcDateTime(
+        required=True, metadata=MOMENT | {"description": "Until when it can be brought back, at least."}
+    )
+
+
+@bp.route("")
+@require_jwt
+@bp.response(
+    200,
+    TrashedTaskOut(many=True),
+    description="Deleted tasks: by default the last 1000, the newest deletion first.",
+    headers=PAGED,
+)
+@accepts(query=TrashQuery())
+def list_trash(user_id: str, query: Asked) -> ResponseReturnValue:
+    """List deleted tasks."""
+    page = queries.list_trash(user_id, query)
+    cursor = None if page.next is None else seal([CURSOR_VERSION, page.next])
+    return jsonify(page.tasks), 200, paged(cursor, page.total)
+
+
+@bp.route("/<int64:task_id>/restore", methods=["POST"])
+@require_jwt
+@bp.response(200, TaskOut, headers=ETAG)
+@bp.alt_response(404, "TaskNotFound")
+@accepts()
+def restore_task(user_id: str, task_id: int) -> ResponseReturnValue:
+    """Bring a deleted task back.
+
+    It has the same id as before.
+    """
+    return tagged(queries.restore_task(user_id, task_id))
+
+
+@bp.route("/<int64:task_id>", methods=["DELETE"])
+@require_jwt
+@bp.response(204)
+@bp.alt_response(404, "TaskNotFound")
+@accepts()
+def discard_task(user_id: str, task_id: int) -> ResponseReturnValue:
+    """Delete a task for good."""
+    queries.discard_task(user_id, task_id)
+    return no_content()
+
+
+@bp.route("", methods=["DELETE"])
+@require_jwt
+@bp.response(204)
+@accepts()
+def empty_trash(user_id: str) -> ResponseReturnValue:
+    """Delete all deleted tasks for good."""
+    queries.empty_trash(user_id)
+    return no_content()
