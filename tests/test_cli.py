@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from support import SECRET, PostgresProxy, bearer, config_for, new_database, new_user
 
-from todo import cli, create_app
+from todo import cli, create_app, database, embedded
 from todo.embedded import EmbeddedUnavailable
 from todo.extensions import db
 from todo.tasks import seeds
@@ -27,7 +27,7 @@ def production(database_url) -> Flask:
     return create_app(config_for(database_url, ENVIRONMENT="production"))
 
 
-@pytest.mark.parametrize("command", ["seed", "token", "doctor", "dev", "db", "openapi"])
+@pytest.mark.parametrize("command", ["seed", "token", "doctor", "dev", "db", "openapi", "purge", "user"])
 def test_every_command_has_help(run, command):
     shown = run(command, "--help")
     assert shown.exit_code == 0
@@ -136,6 +136,30 @@ def test_seed_adds_what_is_missing(run, client, user):
     assert len(client.get("/api/me/tasks", headers=bearer(user)).json) == 30
 
 
+def test_seed_numbers_its_tasks_and_a_second_run_raises_nothing(run, client, user, monkeypatch):
+    monkeypatch.setattr(seeds, "BATCH", 5)
+    tags = []
+    for _ in range(2):
+        assert run("seed", "--user", user, "--count", "13").exit_code == 0
+        changes = client.get("/api/me/tasks/changes", headers=bearer(user))
+        assert [task["revision"] for task in changes.json["tasks"]] == list(range(1, 14))
+        assert changes.json["tasks"] == client.get("/api/me/tasks", headers=bearer(user)).json
+        assert (changes.json["count"], changes.json["has_more"]) == (13, False)
+        tags.append(client.get("/api/me/tasks", headers=bearer(user)).headers["ETag"])
+    assert tags[0] == tags[1]
+    assert tags[0].startswith('"13-')
+
+
+def test_seed_goes_on_after_the_revision_of_the_user(run, client, user):
+    own = client.post("/api/me/tasks", headers=bearer(user), json={"title": "own"}).json
+    client.delete(f"/api/me/tasks/{own['id']}", headers=bearer(user))
+    since = client.get("/api/me/tasks/changes", headers=bearer(user)).json["next"]
+    run("seed", "--user", user, "--count", "3")
+    changes = client.get(f"/api/me/tasks/changes?since={since}", headers=bearer(user)).json
+    assert [task["revision"] for task in changes["tasks"]] == [3, 4, 5]
+    assert client.post("/api/me/tasks", headers=bearer(user), json={"title": "own"}).json["revision"] == 6
+
+
 def test_seed_is_for_the_demo_user_by_default(run, client):
     assert run("seed").exit_code == 0
     assert len(client.get("/api/me/tasks", headers=bearer("user-123")).json) == 12
@@ -177,6 +201,29 @@ def test_seed_without_a_database_says_so_in_one_line(socket_path):
 
 def test_database_trouble_of_a_missing_embedded_server_is_said_as_it_is():
     assert cli.database_trouble(EmbeddedUnavailable("install it")).message == "install it"
+
+
+@pytest.mark.parametrize("command", [["seed"], ["purge"], ["user", "export", "u1"], ["user", "erase", "--yes", "u1"]])
+def test_commands_without_the_embedded_server_say_what_is_missing(monkeypatch, command):
+    def missing(_folder):
+        raise EmbeddedUnavailable("install it")
+
+    monkeypatch.setattr(embedded, "start", missing)
+    refused = create_app(config_for(None)).test_cli_runner().invoke(args=command)
+    assert (refused.exit_code, refused.output) == (1, "Error: install it\n")
+
+
+@pytest.mark.parametrize("command", [["purge"], ["user", "export", "u1"], ["user", "erase", "--yes", "u1"]])
+def test_commands_that_get_no_connection_say_so_in_one_line(database_url, monkeypatch, command):
+    monkeypatch.setattr(database, "POOL_TIMEOUT_S", 0.1)
+    app = create_app(config_for(database_url, WEB_THREADS="1"))
+    with app.app_context():
+        with db.engine.connect(), db.engine.connect():
+            refused = app.test_cli_runner().invoke(args=command)
+        db.engine.dispose()
+    assert refused.exit_code == 1
+    assert refused.output.startswith("Error: ")
+    assert len(refused.output.splitlines()) == 1
 
 
 def test_dev_in_production_is_refused(production):

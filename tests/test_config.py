@@ -23,6 +23,7 @@ def test_config_without_any_variable_is_development():
     assert settings.better_auth_secret is None
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
     assert settings.cors_origins == ("http://localhost:3000", "http://127.0.0.1:3000")
+    assert (settings.trash_days, settings.tombstone_days, settings.require_if_match) == (30, 90, False)
     assert 1 <= settings.web_concurrency <= 8
 
 
@@ -38,6 +39,9 @@ def test_config_reads_every_variable():
             "JWT_AUDIENCE": "todo",
             "JWKS_URL": "https://auth.example.com/keys",
             "CORS_ORIGINS": "https://app.example.com,http://localhost:5173",
+            "TRASH_DAYS": "7",
+            "TOMBSTONE_DAYS": "365",
+            "REQUIRE_IF_MATCH": " TRUE ",
             "LOG_LEVEL": "debug",
             "HOST": "0.0.0.0",
             "PORT": "8080",
@@ -55,6 +59,9 @@ def test_config_reads_every_variable():
         jwt_audience=("todo",),
         jwks_url="https://auth.example.com/keys",
         cors_origins=("https://app.example.com", "http://localhost:5173"),
+        trash_days=7,
+        tombstone_days=365,
+        require_if_match=True,
         log_level="DEBUG",
         host="0.0.0.0",
         port=8080,
@@ -109,6 +116,17 @@ def test_config_database_url_is_normalised_and_keeps_the_rest(scheme):
         ("CORS_ORIGINS", "https://app.example.com/", "is not an exact origin"),
         ("CORS_ORIGINS", "https://app.example.com,app.example.com", "is not an exact origin"),
         ("CORS_ORIGINS", "https://*.example.com", "is not an exact origin"),
+        ("TRASH_DAYS", "-1", "must be a number of days from 0 to 3650"),
+        ("TRASH_DAYS", "3651", "must be a number of days from 0 to 3650"),
+        ("TRASH_DAYS", "30d", "must be a number of days from 0 to 3650"),
+        ("TRASH_DAYS", "0.5", "must be a number of days from 0 to 3650"),
+        ("TOMBSTONE_DAYS", "0", "must be a number of days from 1 to 3650"),
+        ("TOMBSTONE_DAYS", "3651", "must be a number of days from 1 to 3650"),
+        ("TOMBSTONE_DAYS", "never", "must be a number of days from 1 to 3650"),
+        ("REQUIRE_IF_MATCH", "maybe", "must be true or false"),
+        ("REQUIRE_IF_MATCH", "2", "must be true or false"),
+        ("REQUIRE_IF_MATCH", "t", "must be true or false"),
+        ("REQUIRE_IF_MATCH", " ", "must be true or false"),
         ("LOG_LEVEL", "loud", "must be DEBUG, INFO, WARNING, ERROR or CRITICAL"),
         ("PORT", "http", "must be a port number from 1 to 65535"),
         ("PORT", "65536", "must be a port number from 1 to 65535"),
@@ -122,6 +140,33 @@ def test_config_bad_value_is_refused_by_name_and_rule(name, value, message):
     assert list(refused.value.errors) == [name]
     assert f"{name} " in str(refused.value)
     assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "days"),
+    [
+        ("TRASH_DAYS", "0", 0),
+        ("TRASH_DAYS", "3650", 3650),
+        ("TRASH_DAYS", "", 30),
+        ("TOMBSTONE_DAYS", "1", 1),
+        ("TOMBSTONE_DAYS", "3650", 3650),
+        ("TOMBSTONE_DAYS", "", 90),
+    ],
+)
+def test_config_days_can_be_any_number_between_the_bounds(name, value, days):
+    assert getattr(Config.from_environment({name: value}), name.lower()) == days
+
+
+@pytest.mark.parametrize(
+    ("value", "required"),
+    [
+        *((word, True) for word in ("true", "yes", "on", "1", "True", "YES", "On ")),
+        *((word, False) for word in ("false", "no", "off", "0", "False", "NO", " oFF", "")),
+    ],
+)
+def test_config_require_if_match_takes_the_usual_words_in_any_case(value, required):
+    assert Config.from_environment({"REQUIRE_IF_MATCH": value}).require_if_match is required
 
 
 @pytest.mark.parametrize("environment", ["production", "staging"])

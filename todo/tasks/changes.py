@@ -143,8 +143,8 @@ def _changes() -> Prepared:
         .order_by(trash.c.revision)
         .limit(rows)
     )
-    both = union_all(select(changed.subquery("alive")), select(deleted.subquery("gone"))).subquery("both")
-    page = select(both).order_by(both.c.revision).limit(rows).cte("page")
+    merged = union_all(select(changed.subquery("alive")), select(deleted.subquery("gone"))).subquery("merged")
+    page = select(merged).order_by(merged.c.revision).limit(rows).cte("page")
     last = select(func.count()).select_from(page).scalar_subquery() < rows
     proof = _proof().where(tasks.c.user_id == caller, last).subquery("proof")
     return prepared(

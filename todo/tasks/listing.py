@@ -151,27 +151,31 @@ def statement(caller: str, listing: Listing, known: int) -> Select[Any]:
     """
     labelled = [KEYS[key.name].label(f"key_{n}") for n, key in enumerate(listing.sort)]
     wanted = conditions(caller, listing)
-    if listing.sort[0].name == "id" and not listing.count:
-        rows = _page(select(*COLUMNS, *labelled).where(*wanted), listing, KEYS).subquery("page")
-        return _unless_known(caller, known, rows).order_by(*_order(listing.sort, _keys_of(rows, listing)))
-    # All that match are read for their keys alone, once, whether they are sorted or counted or both; only the tasks of
-    # the page are then read whole.
-    narrow = select(tasks.c.id, *labelled).where(*wanted)
+    if listing.sort[0].name != "id" or listing.count:
+        return _keys_first(caller, listing, known, select(tasks.c.id, *labelled).where(*wanted))
+    page = _page(select(*COLUMNS, *labelled).where(*wanted), listing, KEYS).subquery("page")
+    return _unless_known(caller, known, page).order_by(*_order(listing.sort, _keys_of(page, listing)))
+
+
+def _keys_first(caller: str, listing: Listing, known: int, narrow: Select[Any]) -> Select[Any]:
+    """Read all that match for their keys alone, once, whether they are sorted or counted or both.
+
+    Only the tasks of the page are then read whole. All is joined to the list from its side, so that nothing is read at
+    all when the list is known.
+    """
     matching = narrow.cte("matching") if listing.count else None
-    source = narrow if matching is None else select(matching)
-    keys = KEYS if matching is None else _keys_of(matching, listing)
+    source, keys = (narrow, KEYS) if matching is None else (select(matching), _keys_of(matching, listing))
     page = _page(source, listing, keys).cte("page")
-    whole = page.join(tasks, and_(tasks.c.user_id == caller, tasks.c.id == page.c.id))
     found = [*COLUMNS, *(page.c[f"key_{n}"] for n in range(len(listing.sort)))]
-    listed: FromClause = lists
+    beside: FromClause = lists
     if matching is not None:
         total = select(func.count().label("total")).select_from(matching).cte("total")
+        beside = lists.outerjoin(total, true())
         found.append(total.c.total)
-        listed = lists.outerjoin(total, true())
-    found.append(lists.c.revision.label("list_revision"))
+    whole = page.join(tasks, and_(tasks.c.user_id == caller, tasks.c.id == page.c.id))
     return (
-        select(*found)
-        .select_from(listed.outerjoin(whole, true()))
+        select(*found, lists.c.revision.label("list_revision"))
+        .select_from(beside.outerjoin(whole, true()))
         .where(lists.c.user_id == caller, lists.c.revision != known)
         .order_by(*_order(listing.sort, _keys_of(page, listing)))
     )

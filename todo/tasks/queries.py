@@ -25,6 +25,7 @@ from sqlalchemy import (
     case,
     cast,
     delete,
+    exists,
     false,
     func,
     insert,
@@ -50,6 +51,7 @@ from todo.tasks.rows import COLUMNS, TaskRow, as_task, columns_of, lists, stored
 Revisions = Collection[int] | None
 
 _caller = bindparam("caller", type_=Text)
+_key = bindparam("key", type_=Text)
 _mine = tasks.c.user_id == _caller
 _this = tasks.c.id == bindparam("task", type_=BigInteger)
 _my_list = lists.c.user_id == _caller
@@ -107,7 +109,6 @@ def _changing(differs: ColumnElement[bool], values: dict[str, Any]) -> Prepared:
 
 @cache
 def _setting(names: frozenset[str]) -> Prepared:
-    """Give the statement that sets these columns."""
     values = {name: _new(name) for name in sorted(names)}
     if "completed" in names:
         values["completed_at"] = case((_new("completed"), func.coalesce(_since, _now)))
@@ -122,18 +123,14 @@ GET = prepared(select(*COLUMNS).where(_mine, _this))
 
 def _insertion(raised: CTE) -> Any:
     """Write a new task with the revision that the list was raised to."""
-    key = {
-        "idempotency_key": bindparam("key", type_=Text),
-        "idempotency_digest": bindparam("digest", type_=LargeBinary),
+    written = {name: _new(name) for name in _SET_ON_CREATION} | {
+        "user_id": _caller,
+        "completed_at": case((_new("completed"), func.now())),
+        "idempotency_key": cast(_key, Text),
+        "idempotency_digest": cast(bindparam("digest"), LargeBinary),
+        "revision": raised.c.revision,
     }
-    written = (
-        {"user_id": _caller}
-        | {name: _new(name) for name in _SET_ON_CREATION}
-        | {"completed_at": case((_new("completed"), func.now()))}
-        | {name: cast(value, tasks.c[name].type) for name, value in key.items()}
-    )
-    source = select(*(cast(value, tasks.c[name].type) for name, value in written.items()), raised.c.revision)
-    return insert(tasks).from_select([*written, "revision"], source)
+    return insert(tasks).from_select([*written], select(*written.values()))
 
 
 def _creation() -> Prepared:
@@ -164,19 +161,18 @@ def _creation_once() -> Prepared:
     That takes a statement of its own: one that began before it waited would not see what happened meanwhile, and of two
     creations at once with one key, or of one beside a deletion, the second would know nothing.
     """
-    key = bindparam("key", type_=Text)
     digest = tasks.c.idempotency_digest
-    live = select(*COLUMNS, digest, false().label("created")).where(_mine, tasks.c.idempotency_key == key).cte("live")
+    live = select(*COLUMNS, digest, false().label("created")).where(_mine, tasks.c.idempotency_key == _key).cte("live")
     stored = stored_in(trash)
     deleted = (
         select(*columns_of(stored), stored.c.idempotency_digest, false().label("created"))
         .select_from(trash.join(stored, true()))
-        .where(trash.c.user_id == _caller, trash.c.task["idempotency_key"].astext == key)
+        .where(trash.c.user_id == _caller, trash.c.task["idempotency_key"].astext == _key)
         .cte("deleted")
     )
     raised = (
         update(lists)
-        .where(_my_list, ~select(live).exists(), ~select(deleted).exists())
+        .where(_my_list, ~exists().select_from(live), ~exists().select_from(deleted))
         .values(revision=lists.c.revision + literal_column("1"))
         .returning(lists.c.revision)
         .cte("raised")
@@ -198,6 +194,7 @@ def _deletion() -> Prepared:
         .cte("gone")
     )
     days = cast(bindparam("days"), Integer)
+    kept_at_all = days > literal_column("0")
     whole = func.to_jsonb(literal_column("gone")).op("-")(literal_column("'list_revision'"))
     kept = (
         insert(trash)
@@ -207,8 +204,8 @@ def _deletion() -> Prepared:
                 gone.c.user_id,
                 gone.c.id,
                 gone.c.list_revision,
-                case((days > literal_column("0"), func.now() + func.make_interval(0, 0, 0, days, type_=Interval))),
-                case((days > literal_column("0"), whole)),
+                case((kept_at_all, func.now() + days * literal_column("interval '1 day'", Interval))),
+                case((kept_at_all, whole)),
             ),
         )
         .cte("kept")
@@ -271,8 +268,7 @@ def create_task(caller: str, values: Mapping[str, Any], once: Idempotency | None
         IdempotencyKeyReused: the key made a task of another body.
 
     """
-    held = _NOTHING | columns(values)
-    new = {"caller": caller, **{f"new_{name}": value for name, value in held.items()}}
+    new = {"caller": caller, **making(values)}
     if once is None:
         (row,) = database.write(CREATE, {**new, "key": None, "digest": None})
         return as_task(row), True
@@ -298,29 +294,42 @@ def update_task(caller: str, task: int, changes: Mapping[str, Any], known: Revis
         PreconditionFailed: it is in none of the known revisions.
 
     """
-    held = columns(changes)
-    new = {f"new_{name}": value for name, value in held.items()}
-    return _change(_setting(frozenset(held)), caller, task, known, **new)
+    return _change(*setting(changes), caller, task, known)
 
 
 def toggle_task(caller: str, task: int, known: Revisions = None) -> TaskRow:
     """Turn one task of the caller from open to completed or back; raise as `update_task` does."""
-    return _change(TOGGLE, caller, task, known)
+    return _change(TOGGLE, {}, caller, task, known)
 
 
 def delete_task(caller: str, task: int, trash_days: int, known: Revisions = None) -> TaskRow:
     """Move one task of the caller into the trash, for some days or for good; raise as `update_task` does."""
-    return _change(DELETE, caller, task, known, days=trash_days)
+    return _change(DELETE, {"days": trash_days}, caller, task, known)
 
 
-def _change(statement: Prepared, caller: str, task: int, known: Revisions, **values: Any) -> TaskRow:
+def _change(statement: Prepared, values: Mapping[str, Any], caller: str, task: int, known: Revisions) -> TaskRow:
     revisions = None if known is None else list(known)
-    rows = database.write(statement, {"caller": caller, "task": task, "revisions": revisions, **values})
+    rows = database.write(statement, {**values, "caller": caller, "task": task, "revisions": revisions})
     if rows:
         return as_task(rows[0])
     if known is None:
         raise TaskNotFound
     raise PreconditionFailed(current=get_task(caller, task))
+
+
+def setting(changes: Mapping[str, Any]) -> tuple[Prepared, dict[str, Any]]:
+    """Give the statement that sets these members, and with what."""
+    held = columns(changes)
+    return _setting(frozenset(held)), _renamed(held)
+
+
+def making(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Give with what a task is made that has these members."""
+    return _renamed(_NOTHING | columns(values))
+
+
+def _renamed(held: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"new_{name}": value for name, value in held.items()}
 
 
 def columns(members: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,10 @@ BATCH = 1_000
 # One walk through the trash, at the start: the rest is done user by user, so that it also runs where users are spread
 # over machines.
 EXPIRED = text("""
-    SELECT user_id, count(*) AS number FROM trash
-    WHERE expires_at <= now() OR task IS NULL AND deleted_at <= now() - make_interval(days => :days)
+    SELECT user_id, count(*) FILTER (WHERE task IS NOT NULL) + count(*) FILTER (WHERE is_old) AS number
+    FROM (SELECT user_id, task, deleted_at <= now() - make_interval(days => :days) AS is_old FROM trash
+          WHERE expires_at <= now() OR task IS NULL) AS expired
+    WHERE task IS NOT NULL OR is_old
     GROUP BY user_id ORDER BY user_id
 """)
 

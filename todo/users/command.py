@@ -1,6 +1,9 @@
 """`flask user`: the same for an operator."""
 
-from typing import BinaryIO
+import errno
+import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 import click
 from flask import Blueprint
@@ -14,11 +17,35 @@ bp.cli.short_help = bp.cli.help = "Take a user's data along, or erase it."
 
 @bp.cli.command("export")
 @click.argument("user", type=UserId(), metavar="ID")
-@click.option("--output", type=click.File("wb", lazy=True, atomic=True), default="-", help="A file, instead of stdout.")
-def export(user: str, output: BinaryIO) -> None:
-    """Write everything of a user as lines of JSON (NDJSON), as of one moment."""
-    with reported():
-        output.writelines(data.export(user))
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file, instead of stdout.")
+def export(user: str, output: Path | None) -> None:
+    """Write everything of a user as lines of JSON (NDJSON), as of one moment.
+
+    A file that is there already is replaced when all is written, and left alone when anything fails.
+    """
+    try:
+        with reported():
+            if output is None:
+                sys.stdout.buffer.writelines(data.export(user))
+                sys.stdout.flush()
+            else:
+                replace(output, data.export(user))
+    except OSError as error:
+        # Whoever reads may stop when it is enough.
+        if error.errno == errno.EPIPE:
+            raise
+        raise click.ClickException(f"the export cannot be written: {error.strerror}.") from error
+
+
+def replace(file: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file wholly or not at all."""
+    unfinished = file.with_name(f"{file.name}.part")
+    try:
+        with unfinished.open("wb") as output:
+            output.writelines(pieces)
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 @bp.cli.command("erase")

@@ -91,8 +91,8 @@ def _list(connection: Connection, user: str) -> dict[str, Any]:
 
 
 def _streamed(connection: Connection, statement: Prepared, user: str) -> Iterator[Any]:
-    streaming = connection.execution_options(yield_per=LINES)
-    return iter(execute(streaming, statement, {"caller": user}).partitions())
+    streaming = connection.execution_options(stream_results=True, max_row_buffer=LINES)
+    return iter(execute(streaming, statement, {"caller": user}).partitions(LINES))
 
 
 def _trashed(row: Any) -> dict[str, Any]:

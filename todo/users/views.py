@@ -16,6 +16,10 @@ from todo.validation import accepts
 bp = Blueprint("users", __name__, url_prefix="/api/<user_id>", description="Everything of a user.")
 
 NDJSON = "application/x-ndjson"
+CONFIRM = (
+    "Confirm must hold the id of the user, percent-encoded where it is not plain ASCII: this erases everything, and "
+    "nothing brings it back."
+)
 
 
 @bp.route("/export")
@@ -49,10 +53,12 @@ def erase_user(user_id: str) -> ResponseReturnValue:
 
     `Confirm` must hold the id of the user.
     """
-    confirmed = request.headers.get("Confirm", "")
-    # An id may have characters that no header can.
-    if user_id not in (confirmed, unquote(confirmed)):
-        rule = "Confirm must hold the id of the user: this erases everything, and nothing brings it back."
-        raise UnprocessableContent([{"header": "Confirm", "detail": rule}])
+    if user_id not in _readings(request.headers.get("Confirm", "")):
+        raise UnprocessableContent([{"header": "Confirm", "detail": CONFIRM}])
     data.erase(user_id)
     return no_content()
+
+
+def _readings(header: str) -> set[str]:
+    """Give what a header may mean, which has bytes only: clients write other characters than ASCII in several ways."""
+    return {header, unquote(header), header.encode("latin-1").decode(errors="replace")}

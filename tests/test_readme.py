@@ -1,0 +1,25 @@
+"""What the README shows in Python does what it says."""
+
+import re
+import textwrap
+
+from support import bearer
+
+
+def example(readme, language):
+    """Give the one example in a language that makes a checksum."""
+    blocks = re.findall(rf"^ *```{language}\n(.*?)^ *```$", readme, re.DOTALL | re.MULTILINE)
+    (found,) = [block for block in blocks if "checksum" in block]
+    return textwrap.dedent(found)
+
+
+def test_checksum_in_python_is_that_of_the_feed(client, user, root):
+    shown = {}
+    exec(example((root / "README.md").read_text(), "python"), shown)
+    for tasks in range(3):
+        feed = client.get("/api/me/tasks/changes", headers=bearer(user)).json
+        assert feed["count"] == tasks
+        assert shown["checksum"](feed["tasks"]) == feed["checksum"]
+        assert shown["checksum"](feed["tasks"][::-1]) == feed["checksum"]
+        client.post("/api/me/tasks", headers=bearer(user), json={"title": "x"})
+    assert shown["checksum"](feed["tasks"][:1]) != feed["checksum"]

@@ -1,0 +1,264 @@
+"""`flask purge`: what has expired goes, once, in batches, and nothing else does."""
+
+import threading
+from contextlib import closing
+
+import psycopg2
+import pytest
+from support import PostgresProxy, assert_problem, bearer, config_for, new_database, new_user
+from wire.server import DEADLINE_S, query, start
+
+from todo import create_app
+from todo.extensions import db
+from todo.trash import purging
+
+MADE = """
+    WITH list AS (INSERT INTO task_lists (user_id, revision) VALUES (%(user)s, %(number)s))
+    INSERT INTO trash (user_id, id, revision, deleted_at, expires_at, task)
+    SELECT %(user)s, n, n, now() - make_interval(days => %(age)s),
+           CASE WHEN %(full)s THEN now() - make_interval(days => %(age)s - 30) END,
+           CASE WHEN %(full)s THEN '{"title": "secret"}'::jsonb END
+    FROM generate_series(1, %(number)s) AS n
+"""
+LEFT = "SELECT count(*), count(task) FROM trash WHERE user_id = %s"
+FORGOTTEN = "SELECT forgotten FROM task_lists WHERE user_id = %s"
+
+
+@pytest.fixture
+def purge(app):
+    """Purge, as an operator does; what other tests left has gone before."""
+
+    def purge():
+        return app.test_cli_runner().invoke(args=["purge"])
+
+    assert purge().exit_code == 0
+    return purge
+
+
+@pytest.fixture
+def filled(database_url):
+    """Make users with a number of deleted tasks of an age in days, or of marks of such."""
+
+    def fill(number, age, *, full=True):
+        user = new_user()
+        query_with(database_url, MADE, {"user": user, "number": number, "age": age, "full": full})
+        return user
+
+    return fill
+
+
+def query_with(url, sql, values):
+    """Run a statement with named values."""
+    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(sql, values)
+
+
+def left(url, user):
+    """Give how many deleted tasks and marks there are of a user, and how many of them hold something."""
+    return query(url, LEFT, user)[0]
+
+
+def aged(url, user, days):
+    """Set back all that is in the trash of a user."""
+    moved = "deleted_at = deleted_at - make_interval(days => %s), expires_at = expires_at - make_interval(days => %s)"
+    query(url, f"UPDATE trash SET {moved} WHERE user_id = %s", days, days, user)
+
+
+def test_purge_with_nothing_to_do_says_so(purge, filled, database_url):
+    user = filled(3, 29)
+    done = purge()
+    assert (done.exit_code, done.output.splitlines()[-1]) == (0, "Nothing has expired.")
+    assert left(database_url, user) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("age", "full", "remaining"),
+    [
+        pytest.param(29, True, (4, 4), id="deleted lately"),
+        pytest.param(31, True, (4, 0), id="to be forgotten"),
+        pytest.param(89, True, (4, 0), id="to be forgotten, long ago"),
+        pytest.param(91, True, (0, 0), id="to be forgotten altogether"),
+        pytest.param(89, False, (4, 0), id="a mark"),
+        pytest.param(91, False, (0, 0), id="an old mark"),
+    ],
+)
+def test_purge_forgets_what_has_expired_and_nothing_else(purge, filled, database_url, age, full, remaining):
+    user = filled(4, age, full=full)
+    assert purge().exit_code == 0
+    assert left(database_url, user) == remaining
+    assert query(database_url, FORGOTTEN, user) == [(4 if remaining == (0, 0) else 0,)]
+
+
+def test_purge_says_how_many_it_purged_and_a_second_run_finds_nothing(purge, filled, database_url):
+    users = [filled(3, 31), filled(2, 91, full=False)]
+    first, second = purge(), purge()
+    assert first.output.splitlines()[-1] == "Purged 5 deleted tasks and marks of such."
+    assert second.output.splitlines()[-1] == "Nothing has expired."
+    assert [left(database_url, user) for user in users] == [(3, 0), (0, 0)]
+
+
+def test_purge_goes_in_batches_and_shows_how_far_it_is(purge, filled, database_url, app, monkeypatch):
+    monkeypatch.setattr(purging, "BATCH", 2)
+    tasks, marks = filled(5, 31), filled(5, 91, full=False)
+    with app.app_context():
+        assert list(purging.forget(tasks, 90)) == [2, 2, 1]
+        assert list(purging.forget(marks, 90)) == [2, 2, 1]
+    both = filled(3, 91)
+    assert "Purging" in purge().output
+    assert [left(database_url, user) for user in (tasks, marks, both)] == [(5, 0), (0, 0), (0, 0)]
+
+
+def test_purge_that_is_interrupted_keeps_what_it_did(purge, filled, database_url, monkeypatch):
+    monkeypatch.setattr(purging, "BATCH", 2)
+    forget = purging.forget
+
+    def interrupted(user, days):
+        yield next(forget(user, days))
+        raise KeyboardInterrupt
+
+    user = filled(5, 31)
+    with monkeypatch.context() as patched:
+        patched.setattr(purging, "forget", interrupted)
+        aborted = purge()
+    assert (aborted.exit_code, aborted.output.splitlines()[-1]) == (1, "Aborted!")
+    assert left(database_url, user) == (5, 3)
+    assert purge().output.splitlines()[-1] == "Purged 3 deleted tasks and marks of such."
+    assert left(database_url, user) == (5, 0)
+
+
+@pytest.mark.parametrize(("age", "full", "remaining"), [(31, True, (400, 0)), (91, False, (0, 0))])
+def test_purge_by_four_threads_at_once_does_everything_once(
+    purge, filled, database_url, app, monkeypatch, age, full, remaining
+):
+    monkeypatch.setattr(purging, "BATCH", 7)
+    users = [filled(400, age, full=full) for _ in range(3)]
+    gate = threading.Barrier(4)
+    counts = []
+
+    def forget():
+        with app.app_context():
+            expired = purging.expired(90)
+            gate.wait()
+            counts.append(sum(sum(purging.forget(one.user, 90)) for one in expired))
+
+    threads = [threading.Thread(target=forget) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(counts) == 4
+    assert sum(counts) == 1200
+    assert [left(database_url, user) for user in users] == [remaining] * 3
+    assert purge().output.splitlines()[-1] == "Nothing has expired."
+
+
+def test_purge_by_two_processes_at_once_does_everything_once(purge, filled, database_url):
+    users = [filled(1500, 91, full=full) for full in (True, False, True)]
+    processes = [start("flask", "purge", DATABASE_URL=database_url) for _ in range(2)]
+    ended = [(*process.communicate(timeout=DEADLINE_S), process.returncode) for process in processes]
+    assert [(stderr, status) for _, stderr, status in ended] == [("", 0)] * 2
+    said = [stdout.splitlines()[-1] for stdout, _, _ in ended]
+    assert sum(int(line.split()[1]) for line in said if line != "Nothing has expired.") == 7500
+    assert [left(database_url, user) for user in users] == [(0, 0)] * 3
+
+
+def test_purge_waits_for_no_one_who_restores_meanwhile(purge, filled, database_url):
+    user = filled(2, 31)
+    with closing(psycopg2.connect(database_url)) as other:
+        other.cursor().execute("SELECT 1 FROM trash WHERE user_id = %s AND id = 1 FOR UPDATE", (user,))
+        assert purge().output.splitlines()[-1] == "Purged 1 deleted tasks and marks of such."
+    assert left(database_url, user) == (2, 1)
+
+
+@pytest.mark.parametrize(("days", "remaining"), [("1", (0, 0)), ("200", (2, 0)), ("3650", (2, 0))])
+def test_purge_remembers_deletions_for_as_long_as_is_set(purge, filled, database_url, days, remaining):
+    user = filled(2, 100)
+    app = create_app(config_for(database_url, TOMBSTONE_DAYS=days))
+    assert app.test_cli_runner().invoke(args=["purge"]).exit_code == 0
+    assert left(database_url, user) == remaining
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture
+def call(client, user):
+    """Call as the user, on the paths below the user's own."""
+
+    def call(method, path, **members):
+        body = {"json": members} if members else {}
+        return client.open(f"/api/{user}{path}", method=method, headers=bearer(user), **body)
+
+    return call
+
+
+def test_purge_lets_an_expired_task_no_longer_come_back(purge, call, database_url, user):
+    task = call("POST", "/tasks", title="secret").json
+    call("DELETE", f"/tasks/{task['id']}")
+    aged(database_url, user, 31)
+    assert len(call("GET", "/trash").json) == 1
+    purge()
+    assert call("GET", "/trash").json == []
+    assert_problem(call("POST", f"/trash/{task['id']}/restore"), 404, "Task not found")
+    assert query(database_url, "SELECT id FROM trash WHERE user_id = %s AND task::text LIKE '%%secret%%'", user) == []
+
+
+def test_cursors_expire_with_the_marks_alone_and_only_those_before_them(purge, call, database_url, user):
+    tasks = [call("POST", "/tasks", title=title).json for title in "abc"]
+    cursors = [call("GET", "/tasks/changes").json["next"]]
+    for task in tasks[:2]:
+        call("DELETE", f"/tasks/{task['id']}")
+        cursors.append(call("GET", "/tasks/changes").json["next"])
+
+    def followed():
+        return [call("GET", f"/tasks/changes?since={cursor}").status_code for cursor in cursors]
+
+    aged(database_url, user, 31)
+    purge()
+    assert left(database_url, user) == (2, 0)
+    assert followed() == [200, 200, 200]
+    query(
+        database_url,
+        "UPDATE trash SET deleted_at = now() - interval '91 days' WHERE user_id = %s AND id = %s",
+        user,
+        tasks[0]["id"],
+    )
+    purge()
+    assert left(database_url, user) == (1, 0)
+    assert followed() == [410, 200, 200]
+    problem = assert_problem(call("GET", f"/tasks/changes?since={cursors[0]}"), 410)
+    assert problem["code"] == "cursor_expired"
+    told = call("GET", f"/tasks/changes?since={cursors[1]}").json
+    assert [mark["id"] for mark in told["deleted"]] == [tasks[1]["id"]]
+    fresh = call("GET", "/tasks/changes").json
+    assert [task["id"] for task in fresh["tasks"]] == [tasks[2]["id"]]
+    assert call("GET", f"/tasks/changes?since={fresh['next']}").status_code == 200
+
+
+def test_cursor_of_a_first_page_expires_with_no_mark_from_before_it(purge, call, database_url, user):
+    for title in "abc":
+        call("POST", "/tasks", title=title)
+    call("DELETE", f"/tasks/{call('GET', '/tasks').json[0]['id']}")
+    first = call("GET", "/tasks/changes?limit=1").json
+    assert first["has_more"]
+    aged(database_url, user, 91)
+    purge()
+    assert left(database_url, user) == (0, 0)
+    assert call("GET", f"/tasks/changes?since={first['next']}").status_code == 200
+
+
+def test_purge_on_an_empty_database_says_what_to_do(postgres):
+    app = create_app(config_for(new_database(postgres, "todo_purge_unmigrated")))
+    refused = app.test_cli_runner().invoke(args=["purge"])
+    assert refused.exit_code == 1
+    assert refused.output == "Error: the database has no tables yet, or older ones: run `flask db upgrade` first.\n"
+    with app.app_context():
+        db.engine.dispose()
+
+
+def test_purge_without_a_database_says_so_in_one_line(socket_path):
+    proxy = PostgresProxy(socket_path)
+    proxy.close()
+    refused = create_app(config_for(proxy.url("todo"))).test_cli_runner().invoke(args=["purge"])
+    assert refused.exit_code == 1
+    assert refused.output.startswith("Error: the database cannot be used: ")
+    assert len(refused.output.splitlines()) == 1

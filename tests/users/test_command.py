@@ -1,0 +1,155 @@
+"""`flask user`: an operator takes a user's data along, or erases it."""
+
+import json
+
+import pytest
+from support import PostgresProxy, bearer, config_for, new_database
+from wire.server import run as run_process
+
+from todo import create_app
+from todo.extensions import db
+
+COMMANDS = [("export",), ("erase", "--yes")]
+
+
+@pytest.fixture
+def run(app):
+    """Run a flask command, with an answer to what it asks."""
+    return lambda *words, answer=None: app.test_cli_runner().invoke(args=["user", *words], input=answer)
+
+
+@pytest.fixture
+def call(client, user):
+    """Call as the user, on the paths below the user's own."""
+
+    def call(method, path, **members):
+        body = {"json": members} if members else {}
+        return client.open(f"/api/{user}{path}", method=method, headers=bearer(user), **body)
+
+    return call
+
+
+@pytest.fixture
+def filled(call):
+    """Give the user two tasks, one with an accent, and a deleted one."""
+    for title in ("Žluťoučký 🥛", "x"):
+        call("POST", "/tasks", title=title)
+    call("DELETE", f"/tasks/{call('POST', '/tasks', title='gone').json['id']}")
+
+
+@pytest.mark.parametrize("command", [[], ["export"], ["erase"]])
+def test_user_commands_have_help(run, command):
+    shown = run(*command, "--help")
+    assert shown.exit_code == 0
+    assert shown.output.startswith("Usage: ")
+
+
+def test_export_prints_what_the_call_gives_and_nothing_else(run, call, filled, user):
+    printed = run("export", user)
+    assert printed.exit_code == 0
+    assert printed.stdout_bytes == call("GET", "/export").get_data()
+    assert len(printed.stdout_bytes.splitlines()) == 4
+
+
+def test_export_by_a_process_writes_utf_8_whatever_the_locale(call, filled, database_url, user):
+    ended = run_process("flask", "user", "export", user, DATABASE_URL=database_url, PYTHONIOENCODING="ascii")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == call("GET", "/export").get_data(as_text=True)
+
+
+def test_export_writes_to_a_file(run, call, filled, user, tmp_path):
+    file = tmp_path / "export.ndjson"
+    file.write_text("old")
+    written = run("export", user, "--output", str(file))
+    assert (written.exit_code, written.output) == (0, "")
+    assert file.read_bytes() == call("GET", "/export").get_data()
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_export_to_where_nothing_can_be_written_says_so(run, user, tmp_path):
+    refused = run("export", user, "--output", str(tmp_path / "none" / "x"))
+    assert refused.exit_code == 1
+    assert "No such file or directory" in refused.output
+    assert "Traceback" not in refused.output
+
+
+def test_export_of_a_user_without_tasks_says_that_there_are_none(run, user):
+    (line,) = run("export", user).stdout.splitlines()
+    assert json.loads(line)["list"] == {"user_id": user, "revision": 0, "erased_at": None, "tasks": 0, "deleted": 0}
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", ""])
+def test_erase_that_is_not_wanted_keeps_all(run, call, filled, user, answer):
+    before = call("GET", "/export").get_data()
+    aborted = run("erase", user, answer=answer)
+    assert aborted.exit_code == 1
+    assert f"Erase all tasks of {user}?" in aborted.output
+    assert "Aborted!" in aborted.output
+    assert call("GET", "/export").get_data() == before
+
+
+@pytest.mark.parametrize(("words", "answer"), [(["--yes"], None), ([], "y\n")])
+def test_erase_that_is_wanted_erases_all_and_says_how_much(run, call, filled, user, words, answer):
+    erased = run("erase", user, *words, answer=answer)
+    assert erased.exit_code == 0
+    assert erased.output.splitlines()[-1] == f"Erased 2 tasks and 1 deleted ones of {user}."
+    assert ("Erase all tasks" in erased.output) == (answer is not None)
+    assert call("GET", "/tasks").json == call("GET", "/trash").json == []
+
+
+def test_erase_of_a_user_without_tasks_erases_none(run, user):
+    assert run("erase", user, "--yes").output == f"Erased 0 tasks and 0 deleted ones of {user}.\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("user", ["", "x" * 256, "a\nb", "a\x00b"])
+def test_user_that_cannot_be_is_refused(run, command, user):
+    refused = run(*command, user)
+    assert refused.exit_code == 2
+    assert "must have 1 to 255 characters" in refused.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_user_must_be_named(run, command):
+    refused = run(*command)
+    assert refused.exit_code == 2
+    assert "Missing argument 'ID'" in refused.output
+
+
+@pytest.fixture(scope="module")
+def unmigrated(postgres):
+    """Give the application on a database with nothing in it."""
+    app = create_app(config_for(new_database(postgres, "todo_users_unmigrated")))
+    yield app
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_user_commands_on_an_empty_database_say_what_to_do(unmigrated, command):
+    refused = unmigrated.test_cli_runner().invoke(args=["user", *command, "u1"])
+    assert refused.exit_code == 1
+    assert refused.output == "Error: the database has no tables yet, or older ones: run `flask db upgrade` first.\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_user_commands_without_a_database_say_so_in_one_line(socket_path, command):
+    proxy = PostgresProxy(socket_path)
+    proxy.close()
+    refused = create_app(config_for(proxy.url("todo"))).test_cli_runner().invoke(args=["user", *command, "u1"])
+    assert refused.exit_code == 1
+    assert refused.output.startswith("Error: the database cannot be used: ")
+    assert len(refused.output.splitlines()) == 1
+
+
+def test_export_that_fails_leaves_the_file_as_it_was(unmigrated, tmp_path):
+    file = tmp_path / "export.ndjson"
+    file.write_text("old")
+    assert unmigrated.test_cli_runner().invoke(args=["user", "export", "u1", "--output", str(file)]).exit_code == 1
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_export_to_a_file_that_cannot_be_written_says_so_in_one_line(run, filled, user, tmp_path):
+    done = run("export", user, "--output", str(tmp_path / "nowhere" / "export.ndjson"))
+    assert (done.exit_code, done.stderr) == (1, "Error: the export cannot be written: No such file or directory.\n")
