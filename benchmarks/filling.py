@@ -36,7 +36,7 @@ NULL = r"\N"
 
 COLUMNS = (
     "user_id, title, description, folded_title, folded_description, tags, tag_keys, folded_tags, "
-    "completed, created_at, updated_at, completed_at, priority, due_at, due_all_day"
+    "completed, created_at, updated_at, completed_at, priority, due_at, due_all_day, revision"
 )
 OLD_COLUMNS = "user_id, title, description, completed, created_at, updated_at"
 
@@ -136,15 +136,17 @@ class Tasks:
         priorities = (*PRIORITIES, NULL, NULL, NULL)
         texts = [_copied(_text_columns(*text)) for text in self.texts]
         tags = [self._selections() for _ in range(VOCABULARIES)]
+        revisions = [0] * len(names)
         for number, owner in enumerate(self.people.owners):
             created, updated = self._moments(number)
             done = chance.choice("ft")
             changed = self._at(updated)
+            revisions[owner] += 1
             yield (
                 f"{names[owner]}\t{texts[chance.randrange(TEXTS)]}\t"
                 f"{tags[owner % VOCABULARIES][chance.randrange(SELECTIONS)]}\t{done}\t{self._at(created)}\t"
                 f"{changed}\t{changed if done == 't' else NULL}\t"
-                f"{chance.choice(priorities)}\t{self._due(created)}\n"
+                f"{chance.choice(priorities)}\t{self._due(created)}\t{revisions[owner]}\n"
             )
 
     def _moments(self, number: int) -> tuple[int, int]:
@@ -193,6 +195,14 @@ def _copied(values: Sequence[Any]) -> str:
         else:
             written.append(NULL if value is None else value.replace("\n", r"\n"))
     return "\t".join(written)
+
+
+def number_lists(cursor: Any) -> None:
+    """Give each user the list that goes with the tasks."""
+    cursor.execute(
+        "INSERT INTO task_lists (user_id, revision) SELECT user_id, max(revision) FROM tasks GROUP BY user_id"
+    )
+    cursor.execute("VACUUM (ANALYZE) task_lists")
 
 
 def fill(cursor: Any, columns: str, lines: Iterator[str], rows: int) -> None:

@@ -18,7 +18,7 @@ MEANING = {
     "instant": "first page, deep page and one task",
     "list": "every filter, search and order",
 }
-RECIPE = "1"
+RECIPE = "2"
 
 
 def prepare(postgres: Any, rows: int, *, fresh: bool) -> tuple[str, filling.Crowd]:
@@ -33,6 +33,7 @@ def prepare(postgres: Any, rows: int, *, fresh: bool) -> tuple[str, filling.Crow
     if not there:
         with server.administration(postgres, database) as cursor:
             filling.fill(cursor, filling.COLUMNS, filling.Tasks(people, accented=0.1).new(), rows)
+            filling.number_lists(cursor)
         server.keep(postgres, database, content)
     return database, people
 

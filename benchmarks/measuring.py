@@ -6,7 +6,9 @@ from statistics import median
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Executable, event
+from sqlalchemy import Connection, event
+
+from todo.database import Statement, execute
 
 RUNS = 5
 
@@ -81,7 +83,7 @@ class Measurement:
         return times | {"plan_in_words": in_words(self.plan), "plan": lean(self.plan)}
 
 
-def explain(connection: Connection, statement: Executable, parameters: Mapping[str, Any]) -> dict[str, Any]:
+def explain(connection: Connection, statement: Statement, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Run a statement as the application does, and give what PostgreSQL says about it instead of its rows."""
 
     def prefixed(_c: Any, _cursor: Any, sql: str, values: Any, _context: Any, _many: Any) -> tuple[str, Any]:
@@ -89,7 +91,7 @@ def explain(connection: Connection, statement: Executable, parameters: Mapping[s
 
     event.listen(connection, "before_cursor_execute", prefixed, retval=True)
     try:
-        said = connection.execute(statement, dict(parameters)).cursor.fetchone()[0]  # type: ignore[index]
+        said = execute(connection, statement, parameters).cursor.fetchone()[0]  # type: ignore[index]
     finally:
         event.remove(connection, "before_cursor_execute", prefixed)
     report: dict[str, Any] = (orjson.loads(said) if isinstance(said, str) else said)[0]
@@ -101,13 +103,13 @@ def total_ms(report: Mapping[str, Any]) -> float:
     return float(report["Planning Time"] + report["Execution Time"])
 
 
-def measure(connection: Connection, statement: Executable, parameters: Mapping[str, Any]) -> Measurement:
+def measure(connection: Connection, statement: Statement, parameters: Mapping[str, Any]) -> Measurement:
     """Run a statement once to warm up and then some times."""
     return compare(connection, {"": statement}, parameters)[""]
 
 
 def compare(
-    connection: Connection, statements: Mapping[str, Executable], parameters: Mapping[str, Any]
+    connection: Connection, statements: Mapping[str, Statement], parameters: Mapping[str, Any]
 ) -> dict[str, Measurement]:
     """Measure statements in turns, so that a slow moment of the machine meets all of them."""
     reports: dict[str, list[dict[str, Any]]] = {name: [] for name in statements}

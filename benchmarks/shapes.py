@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Executable, text
+from sqlalchemy import text
 
 from benchmarks.filling import AS_OF
 from todo import database
+from todo.database import Statement
 from todo.tasks import listing, queries, summary
 from todo.tasks.folding import fold
 from todo.tasks.listing import BY_ID, Filters, Listing, Position, SortKey
@@ -17,6 +18,9 @@ from todo.tasks.parameters import WORDS_MAX
 
 PAGE = 50
 FEW = 20
+
+# No revision of a list: who knows none of them wants the page.
+UNKNOWN = -1
 NEVER = datetime(2099, 1, 1, tzinfo=UTC)
 SORTS = ("created_at", "updated_at", "title", "due_date", "priority", "completed")
 
@@ -40,7 +44,7 @@ class Shape:
 
     name: str
     group: str
-    statement: Executable
+    statement: Statement
     parameters: Mapping[str, Any]
 
 
@@ -51,7 +55,7 @@ class Subject:
         """Look at the user's tasks."""
         self.user = user
         total = replace(Listing(as_of=AS_OF), limit=1, count=True)
-        self.tasks: int = database.read(listing.statement(user, total), {})[0].total
+        self.tasks: int = database.read(listing.statement(user, total, UNKNOWN), {})[0].total
         middle = {"caller": user, "task": self.position(BY_ID, self.tasks // 2).id}
         self.title_words = tuple(fold(database.read(queries.GET, middle)[0].title).split())[:WORDS_MAX]
         self.tag_keys = [row.key for row in database.read(TAG_KEYS, {"caller": user})]
@@ -59,7 +63,7 @@ class Subject:
     def position(self, sort: tuple[SortKey, ...], place: int) -> Position:
         """Give where a page begins behind the task at this place of an order."""
         asked = Listing(sort=sort, limit=1, offset=place, as_of=AS_OF)
-        row = database.read(listing.statement(self.user, asked), {})[0]
+        row = database.read(listing.statement(self.user, asked, UNKNOWN), {})[0]
         return Position(tuple(getattr(row, f"key_{n}") for n in range(len(sort))), row.id, AS_OF)
 
     def edge(self, name: str, place: int) -> datetime:
@@ -69,8 +73,10 @@ class Subject:
 
     def page(self, name: str, group: str = "list", **asked: Any) -> Shape:
         """Ask for a page of the list."""
-        wanted: dict[str, Any] = {"limit": PAGE, "as_of": AS_OF} | asked
-        return Shape(name, group, listing.statement(self.user, Listing(**wanted)), {})
+        wanted = Listing(**({"limit": PAGE, "as_of": AS_OF} | asked))
+        if parameters := listing.default_parameters(self.user, wanted):
+            return Shape(name, group, listing.DEFAULT, {**parameters, "known": UNKNOWN})
+        return Shape(name, group, listing.statement(self.user, wanted, UNKNOWN), {})
 
 
 def shapes(subject: Subject) -> Iterator[Shape]:

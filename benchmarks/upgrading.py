@@ -16,7 +16,7 @@ import psycopg2
 from benchmarks import filling, server
 
 DATABASE = "upgrading"
-REVISIONS = ("0002_organise_tasks", "0003_fold_texts")
+REVISIONS = ("0002_organise_tasks", "0003_fold_texts", "0004_add_revisions", "0005_number_tasks")
 ACCENTED = 0.25
 CALM_S = 5
 TIMEOUT_S = 60

@@ -7,33 +7,46 @@ from statistics import median, quantiles
 from typing import Any
 
 import click
-from sqlalchemy import Connection, Executable, text
+from sqlalchemy import Connection, text
 
 from benchmarks.filling import AS_OF, DAY_S, Crowd
 from benchmarks.measuring import explain, total_ms
 from benchmarks.shapes import NEVER
+from todo.database import Statement
 from todo.extensions import db
 from todo.tasks import queries
 
-Change = Callable[[Any, int, random.Random], tuple[Executable, dict[str, Any]]]
+Asked = tuple[Statement, dict[str, Any]]
+Change = Callable[[Any, int, random.Random], Asked]
 
 COPIED_MAX = 200_000
 CHANGES = 2_000
 ROUNDS = 3
 
+BARE = "UNIQUE INDEX ON {schema}.tasks (user_id, revision) INCLUDE (id)"
+COVERING = (
+    "UNIQUE INDEX ON {schema}.tasks (user_id, revision) INCLUDE "
+    "(id, completed, created_at, updated_at, priority, due_at, due_all_day, completed_at)"
+)
+BY_DUE = "INDEX ON {schema}.tasks (user_id, due_at, id)"
+BY_UPDATE = "INDEX ON {schema}.tasks (user_id, updated_at, id)"
+
 INDEXES: Mapping[str, tuple[str, ...]] = {
-    "primary key alone": (),
-    "and (user_id, due_at, id)": ("user_id, due_at, id",),
-    "and (user_id, updated_at, id)": ("user_id, updated_at, id",),
-    "and both": ("user_id, due_at, id", "user_id, updated_at, id"),
+    "by revision": (BARE,),
+    "by revision, with what lists need (ours)": (COVERING,),
+    "by revision, and by due_at": (BARE, BY_DUE),
+    "by revision, by due_at and by updated_at": (BARE, BY_DUE, BY_UPDATE),
 }
 
 # A copy has the name of the table, so the application's statements find it first.
 COPY = """
     DROP SCHEMA IF EXISTS {schema} CASCADE;
     CREATE SCHEMA {schema};
-    CREATE TABLE {schema}.tasks (LIKE public.tasks INCLUDING ALL) WITH (autovacuum_enabled = off);
+    CREATE TABLE {schema}.tasks (LIKE public.tasks INCLUDING ALL EXCLUDING INDEXES) WITH (autovacuum_enabled = off);
+    CREATE TABLE {schema}.task_lists (LIKE public.task_lists INCLUDING ALL) WITH (autovacuum_enabled = off);
+    INSERT INTO {schema}.task_lists SELECT * FROM public.task_lists;
     INSERT INTO {schema}.tasks OVERRIDING SYSTEM VALUE SELECT * FROM public.tasks WHERE id <= {rows} ORDER BY id;
+    ALTER TABLE {schema}.tasks ADD PRIMARY KEY (user_id, id);
     SELECT setval(pg_get_serial_sequence('{schema}.tasks', 'id'), {rows});
 """
 # People mostly change what they made lately.
@@ -65,9 +78,9 @@ def run(people: Crowd) -> dict[str, Any]:
 def _copy(connection: Connection, schema: str, rows: int, indexes: tuple[str, ...]) -> None:
     for statement in COPY.format(schema=schema, rows=rows).split(";")[:-1]:
         connection.execute(text(statement))
-    for columns in indexes:
-        connection.execute(text(f"CREATE INDEX ON {schema}.tasks ({columns})"))
-    connection.execute(text(f"VACUUM (ANALYZE) {schema}.tasks"))
+    for index in indexes:
+        connection.execute(text(f"CREATE {index.format(schema=schema)}"))
+    connection.execute(text(f"VACUUM (ANALYZE) {schema}.tasks, {schema}.task_lists"))
 
 
 def _measure(
@@ -84,7 +97,7 @@ def _measure(
     found["updates"] += after.updates - before.updates
     found["hot"] += after.hot - before.hot
     connection.execute(text("RESET search_path"))
-    connection.execute(text(f"VACUUM {schema}.tasks"))
+    connection.execute(text(f"VACUUM {schema}.tasks, {schema}.task_lists"))
 
 
 def _statistics(connection: Connection, schema: str) -> Any:
@@ -92,27 +105,26 @@ def _statistics(connection: Connection, schema: str) -> Any:
     return connection.execute(STATISTICS, {"schema": schema}).one()
 
 
-def _create(task: Any, number: int, _chance: random.Random) -> tuple[Executable, dict[str, Any]]:
-    values = {"title": f"Call about invoice {number}", "description": None, "priority": "high", "tags": ["home"]}
-    due = {"due_date": (NEVER, False)}
-    return queries.CREATE, {"user_id": task.user_id, **queries.columns(values | due), "done": False}
+def _create(task: Any, number: int, _chance: random.Random) -> Asked:
+    values = {"title": f"Call about invoice {number}", "priority": "high", "tags": ["home"]}
+    made = queries.making(values | {"due_date": (NEVER, False)})
+    return queries.CREATE, {"caller": task.user_id, "key": None, "digest": None, **made}
 
 
-def _patch(task: Any, changes: Mapping[str, Any]) -> tuple[Executable, dict[str, Any]]:
-    return queries.UPDATE, {"caller": task.user_id, "task": task.id, **queries.columns(changes)}
+def _patch(task: Any, changes: Mapping[str, Any]) -> Asked:
+    statement, values = queries.setting(changes)
+    return statement, {"caller": task.user_id, "task": task.id, "revisions": None, **values}
 
 
-def _patch_title(task: Any, number: int, _chance: random.Random) -> tuple[Executable, dict[str, Any]]:
+def _patch_title(task: Any, number: int, _chance: random.Random) -> Asked:
     return _patch(task, {"title": f"Call again about invoice {number}"})
 
 
-def _complete(task: Any, number: int, _chance: random.Random) -> tuple[Executable, dict[str, Any]]:
-    done = bool(number % 2)
-    values = {"caller": task.user_id, "task": task.id, "completed": done, "done": done}
-    return queries.COMPLETE, values
+def _complete(task: Any, number: int, _chance: random.Random) -> Asked:
+    return _patch(task, {"completed": bool(number % 2)})
 
 
-def _patch_due_date(task: Any, _number: int, chance: random.Random) -> tuple[Executable, dict[str, Any]]:
+def _patch_due_date(task: Any, _number: int, chance: random.Random) -> Asked:
     return _patch(task, {"due_date": (AS_OF + timedelta(seconds=chance.randrange(60 * DAY_S)), False)})
 
 
