@@ -6,11 +6,12 @@ from contextlib import closing
 
 import psycopg2
 import pytest
-from sqlalchemy import text
+from sqlalchemy import bindparam, literal, literal_column, select, text
 from structlog.testing import capture_logs
 from support import assert_problem, bearer, config_for
 
 from todo import create_app, database
+from todo.database import Prepared, prepared
 from todo.extensions import db
 
 NUMBER = text("SELECT 1 AS number")
@@ -115,6 +116,94 @@ def test_passing_trouble_of_the_server_is_unavailable(app, sqlstate):
     trouble = text(f"DO $$ BEGIN RAISE 'trouble with a secret' USING ERRCODE = '{sqlstate}'; END $$")
     with app.app_context(), pytest.raises(database.DatabaseUnavailable, match=sqlstate):
         database.write(trouble, {})
+
+
+def test_prepared_statement_holds_its_text_and_its_constants():
+    statement = select(bindparam("asked"), literal(7).label("always"), literal(None))
+    made = prepared(statement)
+    assert made == Prepared(str(statement.compile(dialect=database.PGDialect_psycopg2())), made.constants)
+    assert "%(asked)s" in made.sql
+    assert list(made.constants.values()) == [7]
+
+
+def test_prepared_statement_is_run_with_constants_and_parameters(warm, proxy):
+    made = prepared(select((bindparam("asked") + literal(7)).label("number"), literal_column("'100 %'").label("text")))
+    for run in (database.read, database.write):
+        assert [tuple(row) for row in run(made, {"asked": 3})] == [(10, "100 %")]
+    assert len(proxy.queries) == 2
+
+
+def test_prepared_statements_are_one_message_and_give_the_rows_of_the_last(warm, proxy):
+    asked = bindparam("asked")
+    made = prepared(select((asked + literal(1)).label("first")), select((asked + literal(2)).label("second")))
+    assert [row._asdict() for row in database.write(made, {"asked": 40})] == [{"second": 42}]
+    (query,) = proxy.queries
+    assert query.count("SELECT") == 2
+
+
+def test_prepared_statements_take_effect_together_or_not_at_all(app, user):
+    insertion = text("INSERT INTO task_lists (user_id, revision) VALUES (:asked, 1)")
+    with app.app_context():
+        with pytest.raises(database.InternalError):
+            database.write(prepared(insertion, text("SELECT 1 / 0")), {"asked": user})
+        there = text("SELECT 1 FROM task_lists WHERE user_id = :asked")
+        assert database.read(there, {"asked": user}) == []
+        both = prepared(insertion, text("SELECT revision FROM task_lists WHERE user_id = :asked"))
+        assert database.write(both, {"asked": user}) == [(1,)]
+
+
+@pytest.fixture
+def stumbling(warm, proxy):
+    """Give a statement that fails with a SQLSTATE so many times, and then says at which attempt it did not."""
+    body = """
+        DECLARE attempt bigint := nextval('pg_temp.attempts');
+        BEGIN
+            IF attempt <= failures THEN RAISE 'in the way' USING ERRCODE = code; END IF;
+            RETURN attempt;
+        END
+    """
+    with db.engine.connect() as connection:
+        connection.exec_driver_sql("CREATE TEMPORARY SEQUENCE attempts")
+        function = "pg_temp.stumble(failures int, code text) RETURNS bigint LANGUAGE plpgsql"
+        connection.exec_driver_sql(f"CREATE FUNCTION {function} AS $${body}$$")
+    proxy.queries.clear()
+    return text("SELECT pg_temp.stumble(:failures, :code) AS attempt")
+
+
+@pytest.mark.parametrize("run", [database.read, database.write])
+@pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
+def test_statement_that_was_taken_back_is_run_once_more(stumbling, proxy, run, sqlstate):
+    assert run(stumbling, {"failures": 1, "code": sqlstate})[0].attempt == 2
+    assert len(proxy.queries) == 2
+
+
+@pytest.mark.parametrize("run", [database.read, database.write])
+@pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
+def test_statement_that_was_taken_back_twice_is_unavailable(stumbling, proxy, run, sqlstate):
+    with pytest.raises(database.Undone, match=sqlstate):
+        run(stumbling, {"failures": 2, "code": sqlstate})
+    assert len(proxy.queries) == 2
+
+
+@pytest.mark.parametrize("sqlstate", ["40002", "40003", "55P03", "57014", "23505"])
+def test_write_that_failed_otherwise_is_never_run_again(stumbling, proxy, sqlstate):
+    with pytest.raises((database.DatabaseUnavailable, database.InternalError), match=sqlstate):
+        database.write(stumbling, {"failures": 1, "code": sqlstate})
+    assert len(proxy.queries) == 1
+
+
+def test_transaction_that_ends_well_is_kept_and_any_other_is_taken_back(app, user):
+    insertion = text("INSERT INTO task_lists (user_id, revision) VALUES (:user, :revision)")
+    there = text("SELECT revision FROM task_lists WHERE user_id = :user")
+    with app.app_context():
+        with pytest.raises(RuntimeError):
+            with database.transaction() as connection:
+                database.execute(connection, insertion, {"user": user, "revision": 1})
+                raise RuntimeError
+        with database.transaction("REPEATABLE READ") as connection:
+            database.execute(connection, insertion, {"user": user, "revision": 2})
+            assert database.read(there, {"user": user}) == []
+        assert database.read(there, {"user": user}) == [(2,)]
 
 
 def test_bug_is_logged_without_what_users_wrote(client, app, user, monkeypatch):

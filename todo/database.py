@@ -32,6 +32,9 @@ from todo.extensions import db
 POOL_TIMEOUT_S = 3
 CONNECT_TIMEOUT_S = 3
 
+# A write waits this long for those of the same user that came before it. Each takes milliseconds.
+LOCK_TIMEOUT_MS = 3000
+
 # After an attempt that failed slowly, nobody else tries for this long: all threads of a process waiting in turn for
 # a host that does not answer would leave none to say so.
 SLOW_FAILURE_S = 1
@@ -198,31 +201,42 @@ Statement = Executable | Prepared
 
 
 def read(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
-    """Run one statement that changes nothing; when its connection turns out to be dead, run it once more.
+    """Run one statement that changes nothing; when its connection turns out to be dead, or it is taken back, again.
 
     Raises:
         DatabaseUnavailable: when PostgreSQL cannot answer now.
 
     """
     try:
-        return write(statement, parameters)
-    except ConnectionLost:
-        return write(statement, parameters)
+        return _run(statement, parameters)
+    except (ConnectionLost, Undone):
+        return _run(statement, parameters)
 
 
 def write(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
     """Run one statement that changes something, once: after a lost answer nobody knows whether it took effect.
 
-    Only when PostgreSQL says that it took the statement back is it run once more.
+    Only when PostgreSQL says that it took the statement back is it run once more. What does not get its lock in time
+    gives up: the writes of one user, who wait for each other, must not take all threads from the others.
 
     Raises:
         DatabaseUnavailable: when PostgreSQL cannot answer now.
 
     """
+    if isinstance(statement, Prepared):
+        statement = bounded(statement)
     try:
         return _run(statement, parameters)
     except Undone:
         return _run(statement, parameters)
+
+
+def bounded(statement: Prepared) -> Prepared:
+    """Make a statement give up when it waits too long for a lock.
+
+    The bound is sent along, for this one transaction: behind a pooler a session is not ours to set up.
+    """
+    return Prepared(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};\n{statement.sql}", statement.constants)
 
 
 def _run(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:

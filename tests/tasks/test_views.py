@@ -1,10 +1,14 @@
 """The base contract, call by call."""
 
 import re
+from contextlib import closing
 from datetime import UTC, datetime
 
+import psycopg2
 import pytest
 from support import assert_problem, bearer, new_user
+
+from todo import database
 
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 MEMBERS = [
@@ -450,7 +454,7 @@ def test_every_call_is_one_statement_that_starts_from_the_caller(proxied, proxy,
     )
     assert response.status_code in (200, 201, 204)
     (statement,) = proxy.queries
-    assert statement.split()[0] in ("SELECT", "WITH")
+    assert statement.split()[0] == ("SELECT" if method == "GET" else "SET")
     assert f"user_id = '{user}'" in statement or f"VALUES ('{user}'" in statement
 
 
@@ -513,3 +517,13 @@ def test_order_of_checks_is_path_token_user_body_row(client, user):
     assert_problem(client.put(good, headers=headers, data=b"{"), 400)
     assert_problem(client.put(good, headers=headers, json={}), 422)
     assert_problem(client.put(good, headers=headers, json={"title": "x"}), 404, "Task not found")
+
+
+def test_write_that_waits_too_long_for_its_turn_gives_up(client, user, database_url, monkeypatch):
+    monkeypatch.setattr(database, "LOCK_TIMEOUT_MS", 50)
+    task = client.post("/api/me/tasks", headers=bearer(user), json={"title": "x"}).json
+    with closing(psycopg2.connect(database_url)) as other:
+        other.cursor().execute("SELECT FROM task_lists WHERE user_id = %s FOR UPDATE", [user])
+        assert_problem(client.post("/api/me/tasks", headers=bearer(user), json={"title": "y"}), 503)
+        assert client.get("/api/me/tasks", headers=bearer(user)).json == [task]
+    assert client.post("/api/me/tasks", headers=bearer(user), json={"title": "y"}).status_code == 201

@@ -1,9 +1,13 @@
 """`flask user`: an operator takes a user's data along, or erases it."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from support import PostgresProxy, bearer, config_for, new_database
+from wire.server import ROOT, environment
 from wire.server import run as run_process
 
 from todo import create_app
@@ -153,3 +157,19 @@ def test_export_that_fails_leaves_the_file_as_it_was(unmigrated, tmp_path):
 def test_export_to_a_file_that_cannot_be_written_says_so_in_one_line(run, filled, user, tmp_path):
     done = run("export", user, "--output", str(tmp_path / "nowhere" / "export.ndjson"))
     assert (done.exit_code, done.stderr) == (1, "Error: the export cannot be written: No such file or directory.\n")
+
+
+def test_export_that_nobody_reads_to_its_end_is_no_trouble(database_url, filled, user):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "flask", "user", "export", user],
+        cwd=ROOT,
+        env=environment(DATABASE_URL=database_url),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")

@@ -28,7 +28,10 @@ IN_TRANSACTION = (
     "SELECT count(*) FROM pg_stat_activity WHERE xact_start IS NOT NULL AND backend_type = 'client backend'"
     " AND datname = current_database() AND pid <> pg_backend_pid()"
 )
-WAITING = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE task_lists SET%'"
+WAITING = (
+    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%UPDATE task_lists SET%'"
+    " AND pid <> pg_backend_pid()"
+)
 KEPT = (
     "SELECT (SELECT count(*) FROM tasks WHERE user_id = %s), (SELECT count(*) FROM trash WHERE user_id = %s),"
     " (SELECT count(*) FROM task_lists WHERE user_id = %s)"

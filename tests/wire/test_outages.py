@@ -77,7 +77,7 @@ def proxied_server(shared: tuple[PostgresProxy, Server], proxy: PostgresProxy, u
     ("method", "body", "status", "verb"),
     [
         pytest.param("GET", None, 200, "SELECT", id="read"),
-        pytest.param("POST", {"title": "y"}, 201, "WITH", id="write"),
+        pytest.param("POST", {"title": "y"}, 201, "SET", id="write"),
     ],
 )
 def test_call_after_the_idle_connection_was_cut_succeeds(

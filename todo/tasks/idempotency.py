@@ -42,7 +42,7 @@ def parse(header: str | None, values: Mapping[str, Any]) -> Idempotency | None:
     if key.startswith('"'):
         quoted = QUOTED.fullmatch(key)
         key = ESCAPED.sub(r"\1", quoted[1]) if quoted else ""
-    if not 1 <= len(key) <= IDEMPOTENCY_KEY_MAX:
+    if not 1 <= len(key) <= IDEMPOTENCY_KEY_MAX or "\0" in key:
         rule = f"{HEADER} must have 1 to {IDEMPOTENCY_KEY_MAX} characters, with or without quotation marks around them."
         raise UnprocessableContent([{"header": HEADER, "detail": rule}])
     return Idempotency(key, _digest(values))

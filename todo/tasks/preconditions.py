@@ -11,7 +11,8 @@ from flask import Response, current_app, request
 from todo.errors import PreconditionRequired
 from todo.tasks.rows import TaskRow
 
-REVISION = re.compile(r"[0-9]{1,18}")
+# As we write them; any other way to write a number is another tag, and the empty tag is none of ours.
+REVISION = re.compile(r"0|[1-9][0-9]{0,17}")
 DIGEST_BYTES = 8
 PERSON = b"todo query"
 
@@ -51,7 +52,7 @@ def if_match() -> Collection[int] | None:
         return None
     if request.if_match.star_tag:
         return None
-    return {int(tag) for tag in request.if_match.as_set(include_weak=True) if REVISION.fullmatch(tag)}
+    return {int(tag) for tag in request.if_match.as_set(include_weak=True) if REVISION.fullmatch(tag or "")}
 
 
 class QueryTag:
@@ -74,7 +75,7 @@ class QueryTag:
         asked = orjson.dumps([caller, *question])
         self._suffix = suffix = "-" + hashlib.blake2b(asked, digest_size=DIGEST_BYTES, person=PERSON).hexdigest()
         tags = request.if_none_match.as_set(include_weak=True)
-        known = [tag.removesuffix(suffix) for tag in tags if tag.endswith(suffix)]
+        known = [tag.removesuffix(suffix) for tag in tags if tag and tag.endswith(suffix)]
         self.known = max((int(revision) for revision in known if REVISION.fullmatch(revision)), default=None)
 
     def headers(self, revision: int | None) -> dict[str, str]:

@@ -119,7 +119,7 @@ def erase(user: str) -> Erased:
 
     """
     with database.translated(), database.transaction() as connection:
-        execute(connection, ERASE_LIST, {"caller": user})
+        execute(connection, database.bounded(ERASE_LIST), {"caller": user})
         return Erased(
             *(execute(connection, statement, {"caller": user}).rowcount for statement in (ERASE_TASKS, ERASE_TRASH))
         )
