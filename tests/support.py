@@ -158,7 +158,13 @@ class PostgresProxy:
                 client.close()
                 continue
             server = socket.socket(socket.AF_UNIX)
-            server.connect(self.upstream)
+            try:
+                server.connect(self.upstream)
+            except OSError:
+                # It is away, so whoever comes is sent away too.
+                client.close()
+                server.close()
+                continue
             self._open |= {client, server}
             self._clients.add(client)
             threading.Thread(target=self._to_server, args=(client, server), daemon=True).start()

@@ -1,11 +1,15 @@
 """Servers that tests share or have for themselves."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from wire.server import Server
+from wire.server import Server, run, start_database
+
+from todo import embedded
 
 
 @contextmanager
@@ -39,6 +43,16 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
     """Give a way to start servers for the tests of one file."""
     with servers(tmp_path_factory.mktemp("gunicorn")) as start:
         yield start
+
+
+@pytest.fixture(scope="module")
+def own_postgres(servers_folder: Path) -> Iterator[Any]:
+    """Give a PostgreSQL that may be stopped, with the schema that the migrations make."""
+    postgres = embedded.start(Path(tempfile.mkdtemp(dir=servers_folder)))
+    assert run("flask", "db", "upgrade", DATABASE_URL=postgres.get_uri()).returncode == 0
+    yield postgres
+    start_database(postgres)
+    postgres.cleanup()
 
 
 @pytest.fixture(scope="session")

@@ -94,6 +94,22 @@ def titles(url: str, user: str) -> list[str]:
     return [title for (title,) in query(url, "SELECT title FROM tasks WHERE user_id = %s", user)]
 
 
+def start_database(postgres: Any) -> None:
+    """Start a PostgreSQL that was stopped."""
+    with postgres._lock:
+        postgres.ensure_postgres_running()
+
+
+def stop_database(postgres: Any, mode: str) -> None:
+    """Stop a PostgreSQL: `fast`, or `immediate`, which is a crash."""
+    subprocess.run(
+        [postgres.bin_path / "pg_ctl", "-w", "-D", postgres.pgdata, "-m", mode, "stop"],
+        user=postgres.system_user,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
 class Answer:
     """What came back; it reads like an answer of Flask's test client."""
 

@@ -1,21 +1,28 @@
 """PostgreSQL goes away in every way it can: 503 meanwhile, nothing promised is lost, and all is well at once after."""
 
 import socket
-import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
 from support import PostgresProxy, assert_problem, bearer, new_database, new_user
-from wire.server import ORIGIN, Load, Server, assert_kept, query, run, titles, wait_until
-
-from todo import embedded
+from wire.server import (
+    ORIGIN,
+    Load,
+    Server,
+    assert_kept,
+    query,
+    run,
+    start_database,
+    stop_database,
+    titles,
+    wait_until,
+)
 
 CALLS = [
     ("GET", "/api/me/tasks", None),
@@ -223,43 +230,19 @@ def test_database_that_never_answers_a_new_connection_is_503_within_the_deadline
 
 
 @pytest.fixture(scope="module")
-def own_postgres(servers_folder: Path) -> Iterator[Any]:
-    """Give a PostgreSQL that may be stopped, with the schema that the migrations make."""
-    postgres = embedded.start(servers_folder / "own")
-    assert run("flask", "db", "upgrade", DATABASE_URL=postgres.get_uri()).returncode == 0
-    yield postgres
-    start_again(postgres)
-    postgres.cleanup()
-
-
-@pytest.fixture(scope="module")
 def own_server(own_postgres: Any, start_server: Callable[..., Server]) -> Server:
     """Give a server on the PostgreSQL that may be stopped."""
     return start_server(DATABASE_URL=own_postgres.get_uri(), WEB_CONCURRENCY="2", WEB_THREADS="4")
-
-
-def start_again(postgres: Any) -> None:
-    with postgres._lock:
-        postgres.ensure_postgres_running()
-
-
-def stop(postgres: Any, mode: str) -> None:
-    subprocess.run(
-        [postgres.bin_path / "pg_ctl", "-w", "-D", postgres.pgdata, "-m", mode, "stop"],
-        user=postgres.system_user,
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"], ids=["restart", "crash"])
 def test_database_that_stops_and_starts_under_load_loses_nothing_acknowledged(own_server, own_postgres, user, mode):
     with Load(own_server, user, clients=8) as load:
         wait_until(lambda: len(load.acknowledged) > 100, "under load")
-        stop(own_postgres, mode)
+        stop_database(own_postgres, mode)
         wait_until(lambda: load.statuses[-50:] == [503] * 50, "unavailable")
         assert_problem(own_server.call("GET", "/health/ready"), 503)
-        start_again(own_postgres)
+        start_database(own_postgres)
         acknowledged = len(load.acknowledged)
         wait_until(lambda: len(load.acknowledged) > acknowledged + 100, "in service again", deadline_s=10)
         wait_until(lambda: 503 not in load.statuses[-50:], "in service for all", deadline_s=10)

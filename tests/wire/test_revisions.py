@@ -21,7 +21,18 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from support import PostgresProxy, assert_problem, bearer, new_user
 from wire.follower import Caller, Follower, Task, checksum, revision_of, tag_of
-from wire.server import DEADLINE_S, Answer, Line, Server, query, request, titles, wait_until
+from wire.server import (
+    DEADLINE_S,
+    Answer,
+    Line,
+    Server,
+    query,
+    request,
+    start_database,
+    stop_database,
+    titles,
+    wait_until,
+)
 
 TASKS = "/api/me/tasks"
 TRASH = "/api/me/trash"
@@ -80,9 +91,10 @@ class Field:
 
     """
 
-    def __init__(self, proxy: PostgresProxy, start: Callable[..., Server]) -> None:
+    def __init__(self, postgres: Any, proxy: PostgresProxy, start: Callable[..., Server]) -> None:
+        self.postgres = postgres
         self.proxy = proxy
-        self._start = partial(start, DATABASE_URL=proxy.url("todo_test"), WEB_CONCURRENCY="2", WEB_THREADS="4")
+        self._start = partial(start, DATABASE_URL=proxy.url("postgres"), WEB_CONCURRENCY="2", WEB_THREADS="4")
         self.server: Server = self._start()
 
     def port(self) -> int:
@@ -99,6 +111,11 @@ class Field:
         """Be away for a moment, and then back on another port."""
         assert self.server.stop() == 0
         self.server = self._start()
+
+    def crash_the_database(self) -> None:
+        """Kill PostgreSQL, and let it recover."""
+        stop_database(self.postgres, "immediate")
+        start_database(self.postgres)
 
     def cut(self) -> None:
         """Hang up on all connections to PostgreSQL."""
@@ -117,14 +134,14 @@ class Field:
         """Be no fault at all."""
 
 
-FAULTS = [Field.kill_a_worker, Field.lose_answers, Field.stop_and_start, Field.cut, Field.let_be]
+FAULTS = [Field.kill_a_worker, Field.lose_answers, Field.stop_and_start, Field.crash_the_database, Field.cut]
 
 
 @pytest.fixture(scope="module")
-def field(socket_path: str, database_url: str, start_server: Callable[..., Server]) -> Iterator[Field]:
+def field(own_postgres: Any, start_server: Callable[..., Server]) -> Iterator[Field]:
     """Give a server that may be treated badly."""
-    proxy = PostgresProxy(socket_path)
-    yield Field(proxy, start_server)
+    proxy = PostgresProxy(str(own_postgres.get_postmaster_info().socket_path))
+    yield Field(own_postgres, proxy, start_server)
     proxy.close()
 
 
@@ -309,12 +326,12 @@ def wait_for_answers(people: list[Person], running: list[Future[None]]) -> None:
     wait_until(all_have_some, "written")
 
 
-def test_create_whose_answer_was_lost_is_made_once_when_it_is_sent_again(field, start_server, database_url, user):
-    call = caller_of(start_server(DATABASE_URL=field.proxy.url("todo_test"), WEB_THREADS="1"), user)
+def test_create_whose_answer_was_lost_is_made_once_when_it_is_sent_again(field, start_server, user):
+    call = caller_of(start_server(DATABASE_URL=field.proxy.url("postgres"), WEB_THREADS="1"), user)
     assert call("GET", TASKS).status_code == 200
     field.proxy.lose_answers = True
     lost = call("POST", TASKS, {"title": "x"}, Idempotency_Key="a")
-    wait_until(lambda: titles(database_url, user) == ["x"], "in effect")
+    wait_until(lambda: titles(field.postgres.get_uri(), user) == ["x"], "in effect")
     field.proxy.lose_answers = False
 
     again = [call("POST", TASKS, {"title": "x"}, Idempotency_Key="a") for _ in range(2)]

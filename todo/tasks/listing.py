@@ -217,7 +217,9 @@ def conditions(caller: str, listing: Listing) -> Sequence[ColumnElement[bool]]:
     if wanted.overdue is not None:
         overdue = and_(~tasks.c.completed, func.coalesce(tasks.c.due_at < listing.as_of, False))
         given.append(overdue if wanted.overdue else ~overdue)
-    given += [or_(*(text.contains(word, autoescape=True) for text in _searched)) for word in wanted.words]
+    # The longest word is mostly the rarest: where it is missing, no other need be looked for.
+    for word in sorted(wanted.words, key=len, reverse=True):
+        given.append(or_(*(text.contains(word, autoescape=True) for text in _searched)))
     return given
 
 
