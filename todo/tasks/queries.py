@@ -13,7 +13,6 @@ from typing import Any
 from sqlalchemy import (
     CTE,
     BigInteger,
-    Boolean,
     ColumnElement,
     Integer,
     Interval,
@@ -63,8 +62,7 @@ _as_known = or_(_known.is_(None), tasks.c.revision == any_(_known))
 # A change always moves the time forward, even when the clock was set back or two changes share a microsecond.
 _now = func.greatest(func.now(), tasks.c.updated_at + literal_column("interval '1 microsecond'"))
 
-# A task that stays completed keeps the time of its completion; `done` is whether it is completed afterwards.
-_done = cast(bindparam("done"), Boolean)
+# A task that stays completed keeps the time of its completion.
 _since = case((tasks.c.completed, func.coalesce(tasks.c.completed_at, tasks.c.updated_at)))
 
 # What is compared to tell whether a change changes anything. The other columns follow from these.
