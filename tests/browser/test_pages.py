@@ -42,7 +42,7 @@ def test_swagger_ui_opened_with_trailing_slash_works_too(page: Page, server: str
 
 def test_swagger_ui_deep_link_opens_the_operation(page: Page, server: str) -> None:
     page.goto(f"{server}/docs")
-    page.locator(".opblock-post .opblock-summary-control").click()
+    page.locator("#operations-tasks-createTask .opblock-summary-control").click()
     expect(page.locator(".opblock-post .opblock-body")).to_be_visible()
     assert "#/" in page.url
 
@@ -56,7 +56,7 @@ def test_swagger_ui_authorized_creates_a_task(page: Page, server: str, user: str
     authorize(page, sign(claims(user)))
     expect(page.locator(".auth-wrapper .authorize.locked")).to_be_visible()
 
-    post = page.locator(".opblock-post")
+    post = page.locator("#operations-tasks-createTask")
     post.locator(".opblock-summary-control").click()
     post.get_by_placeholder("user_id").fill("me")
     post.locator("textarea.body-param__text").fill('{"title": "Made in a browser"}')

@@ -87,7 +87,7 @@ def restore_task(user_id: str, task_id: int) -> ResponseReturnValue:
 @bp.alt_response(404, "TaskNotFound")
 @accepts()
 def discard_task(user_id: str, task_id: int) -> ResponseReturnValue:
-    """Delete a task for good."""
+    """Discard a deleted task, for good."""
     queries.discard_task(user_id, task_id)
     return no_content()
 
@@ -97,6 +97,6 @@ def discard_task(user_id: str, task_id: int) -> ResponseReturnValue:
 @bp.response(204)
 @accepts()
 def empty_trash(user_id: str) -> ResponseReturnValue:
-    """Delete all deleted tasks for good."""
+    """Empty the trash, for good."""
     queries.empty_trash(user_id)
     return no_content()
