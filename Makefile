@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help run test test-issuer test-browser lint format types check openapi lock clean
+.PHONY: help run test test-issuer test-browser bench lint format types check openapi lock clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test-issuer: $(READY) tests/issuer/node_modules ## Run the tests of tokens again
 
 test-browser: $(READY) ## Run the tests of the pages in Chromium, which must be installed
 	$(BIN)/pytest tests/browser --no-cov
+
+bench: $(READY) ## Compare with what else there is, side by side; ARGS=--quick looks briefly. Needs Node 20 and wrk
+	$(BIN)/python -m benchmarks.compare $(ARGS)
 
 lint: $(READY) ## Look for mistakes and for what is out of style
 	$(BIN)/ruff check
@@ -47,7 +50,7 @@ LOCK := --quiet --upgrade --strip-extras --annotation-style=line --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 clean: ## Remove .venv and the development database
-	rm -rf .venv instance tests/issuer/node_modules
+	rm -rf .venv instance tests/issuer/node_modules benchmarks/peers/fastify/node_modules
 
 tests/issuer/node_modules: tests/issuer/package-lock.json
 	@node -e 'if (parseInt(process.versions.node) < 20) throw "Node 20 or newer is needed."'

@@ -1,0 +1,1 @@
+"""What the server and the driver cost without any framework."""
