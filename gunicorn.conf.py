@@ -3,6 +3,7 @@
 What depends on the machine comes from the settings: HOST, PORT, WEB_CONCURRENCY, WEB_THREADS, LOG_LEVEL.
 """
 
+import resource
 import sys
 from pathlib import Path
 
@@ -19,8 +20,8 @@ bind = f"{settings.host}:{settings.port}"
 loglevel = settings.log_level.lower()
 
 # Requests mostly wait for PostgreSQL, and a thread is the cheapest way to wait. Beyond eight threads a process
-# is held up by Python itself, so more load wants more processes.
-worker_class = "gthread"
+# is held up by Python itself, so more load wants more processes. Clients never hold up a thread: see there.
+worker_class = "todo.serving.worker.Worker"
 workers = settings.web_concurrency
 threads = settings.web_threads
 
@@ -36,6 +37,16 @@ timeout = 30
 # On SIGTERM, requests under way get this long to be answered. Orchestrators usually kill after 30 s.
 graceful_timeout = 25
 
+# Each connection is a file. A soft limit below the hard one is a relic of select(), which nobody uses here.
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+files = 16384 if hard == resource.RLIM_INFINITY else min(16384, hard)
+resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+
+# An idle connection costs some 3 KiB and no time. Those beyond wait in the backlog, and so do all while a worker
+# starts; the kernel may shorten it (net.core.somaxconn).
+worker_connections = files - 256
+backlog = 4096
+
 # Heartbeat files on a disk can stall every worker at once; memory cannot.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
@@ -49,15 +60,6 @@ limit_request_fields = 64
 
 # A token may have 8 KiB. One that has more should still get our answer, and not gunicorn's.
 limit_request_field_size = 16384
-
-
-# A client that goes silent in the middle of its body, or does not read its answer, gives the thread back after this.
-SILENCE_MAX_S = 15
-
-
-def pre_request(worker, req):
-    """Bound how long the network may hold up the thread that serves a request."""
-    req.unreader.sock.settimeout(SILENCE_MAX_S)
 
 
 def post_fork(server, worker):

@@ -5,6 +5,7 @@ from flask import Flask
 from config import ROOT, Config
 from todo import auth, cli, database, docs, doctor, errors, health, logs, openapi, routing, tasks, trash, users
 from todo.extensions import ORJSONProvider, api, cors, db, exactly, migrate, vary_by_origin
+from todo.serving import overload
 
 
 def create_app(config: Config | None = None) -> Flask:
@@ -32,6 +33,7 @@ def create_app(config: Config | None = None) -> Flask:
     cors.init_app(app, origins=exactly(config.cors_origins))
     app.after_request(vary_by_origin)
     auth.init_app(app, config)
+    overload.init_app(app)
 
     openapi.init_app(app)
     api.register_blueprint(tasks.bp, parameters=[openapi.USER])

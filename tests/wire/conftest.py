@@ -17,7 +17,7 @@ def servers(folder: Path) -> Iterator[Callable[..., Server]]:
     """Give a way to start servers, each with an environment of its own; in the end all must stop as they should."""
     started: list[Server] = []
 
-    def start(**changes: str) -> Server:
+    def start(**changes: Any) -> Server:
         server = Server(folder / f"gunicorn-{len(started)}.log", **changes)
         started.append(server)
         stack.callback(server.kill)

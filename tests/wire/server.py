@@ -201,16 +201,17 @@ class Server:
 
     Args:
         log: Where its stdout and stderr go.
+        conf: Its configuration.
         **changes: Its environment, beyond what production needs.
 
     """
 
-    def __init__(self, log: Path, **changes: str) -> None:
+    def __init__(self, log: Path, conf: Path | str = "gunicorn.conf.py", **changes: str) -> None:
         self.log = log
         self.port = free_port()
         with log.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"],
+                [sys.executable, "-m", "gunicorn", "-c", str(conf), "wsgi:app"],
                 cwd=ROOT,
                 env=environment(PORT=str(self.port), **changes),
                 stdin=subprocess.DEVNULL,

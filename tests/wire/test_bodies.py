@@ -321,12 +321,3 @@ def test_client_that_sends_all_before_it_reads_still_gets_its_413(server, user, 
     answer = server.call("POST", "/api/me/tasks", bearer(user), b"x" * size)
 
     assert_problem(answer, 413)
-
-
-def test_client_that_goes_silent_gives_its_thread_back(serve, database_url, user):
-    server = serve(DATABASE_URL=database_url, WEB_THREADS="1")
-    head = request("POST", "/api/me/tasks", bearer(user) | {"Content-Length": "100"})
-    with Line(server.port) as silent, Line(server.port) as other:
-        silent.send(head + b'{"title":')
-        assert_problem(silent.receive("POST"), 400)
-        assert other.call("GET", "/api/me/tasks", bearer(user)).data == b"[]"
