@@ -1,6 +1,10 @@
 """The front door and the two questions of an orchestrator."""
 
+import uuid
+
 import pytest
+from alembic.script import ScriptDirectory
+from flask import current_app
 from support import assert_problem, config_for, new_database
 
 from todo import create_app
@@ -8,6 +12,7 @@ from todo.auth.fetch import FetchFailed
 from todo.auth.jwks import KeyCache
 from todo.auth.keys import Key, KeySet
 from todo.extensions import db
+from todo.health import needed
 
 
 def test_root_says_who_is_here_and_every_link_works(client):
@@ -43,27 +48,56 @@ def test_ready_without_database_names_the_check(proxied, proxy):
     assert problem["checks"] == {"database": "failed", "schema": "unknown"}
 
 
+@pytest.fixture
+def versioned(postgres):
+    """Give a way to have an application on a database with these revisions, or without the table of revisions."""
+    apps = []
+
+    def build(*revisions, serves_from=None):
+        app = create_app(config_for(new_database(postgres, f"todo_{uuid.uuid4().hex}")))
+        apps.append(app)
+        with app.app_context(), db.engine.connect() as connection:
+            connection.exec_driver_sql("CREATE TABLE alembic_version (version_num varchar(32) NOT NULL)")
+            for revision in filter(None, revisions):
+                connection.exec_driver_sql("INSERT INTO alembic_version VALUES (%s)", (revision,))
+            if serves_from is not None:
+                connection.exec_driver_sql(f"COMMENT ON TABLE alembic_version IS '{serves_from}'")
+            if None in revisions:
+                connection.exec_driver_sql("DROP TABLE alembic_version")
+        return app
+
+    yield build
+    for app in apps:
+        with app.app_context():
+            db.engine.dispose()
+
+
 @pytest.mark.parametrize(
-    "versions",
+    ("revisions", "serves_from"),
     [
-        pytest.param(None, id="no migration ever ran"),
-        pytest.param([], id="all were taken back"),
-        pytest.param(["0000_older"], id="an older schema"),
-        pytest.param(["9999_newer"], id="a newer schema"),
+        pytest.param([None], None, id="no migration ever ran"),
+        pytest.param([], None, id="all were taken back"),
+        pytest.param(["0000_older"], None, id="an older schema"),
+        pytest.param(["9999_newer"], "9998_contracted", id="a newer schema that ends this version"),
+        pytest.param(["9999_newer", "9999_other"], None, id="two schemas at once"),
     ],
 )
-def test_ready_with_another_schema_names_the_check(postgres, versions):
-    name = f"todo_ready_{versions}"
-    app = create_app(config_for(new_database(postgres, name)))
+def test_ready_with_a_schema_that_cannot_be_served_names_the_check(versioned, revisions, serves_from):
+    problem = assert_problem(versioned(*revisions, serves_from=serves_from).test_client().get("/health/ready"), 503)
+
+    assert problem["checks"] == {"database": "ok", "schema": "failed"}
+
+
+@pytest.mark.parametrize("serves_from", [None, "0001_create_tasks", needed()])
+def test_ready_with_a_newer_schema_that_keeps_what_this_version_uses_is_200_and_says_so(versioned, serves_from):
+    response = versioned("9999_newer", serves_from=serves_from).test_client().get("/health/ready")
+
+    assert (response.status_code, response.json["checks"]) == (200, {"database": "ok", "schema": "newer"})
+
+
+def test_needed_is_the_head_of_the_migrations(app):
     with app.app_context():
-        if versions is not None:
-            with db.engine.connect() as connection:
-                connection.exec_driver_sql("CREATE TABLE alembic_version (version_num varchar(32) NOT NULL)")
-                for version in versions:
-                    connection.exec_driver_sql("INSERT INTO alembic_version VALUES (%s)", (version,))
-        problem = assert_problem(app.test_client().get("/health/ready"), 503)
-        assert problem["checks"] == {"database": "ok", "schema": "failed"}
-        db.engine.dispose()
+        assert needed() == ScriptDirectory(current_app.extensions["migrate"].directory).get_current_head()
 
 
 def test_ready_shows_how_the_issuers_keys_are(database_url):

@@ -3,8 +3,23 @@
 from flask import Flask
 
 from config import ROOT, Config
-from todo import auth, cli, database, docs, doctor, errors, health, logs, openapi, routing, tasks, trash, users
-from todo.extensions import ORJSONProvider, api, cors, db, exactly, migrate, vary_by_origin
+from todo import (
+    auth,
+    cli,
+    database,
+    docs,
+    doctor,
+    errors,
+    health,
+    logs,
+    migrating,
+    openapi,
+    routing,
+    tasks,
+    trash,
+    users,
+)
+from todo.extensions import ORJSONProvider, api, cors, db, exactly, vary_by_origin
 from todo.serving import overload
 
 
@@ -29,7 +44,7 @@ def create_app(config: Config | None = None) -> Flask:
     database.configure(app, config)
     db.init_app(app)
     database.init_app(app)
-    migrate.init_app(app, db, directory=str(ROOT / "migrations"))
+    migrating.init_app(app)
     cors.init_app(app, origins=exactly(config.cors_origins))
     app.after_request(vary_by_origin)
     auth.init_app(app, config)

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 import click
-import flask_migrate
 from flask import Blueprint, Flask, current_app
 from sqlalchemy.exc import DBAPIError
 
@@ -145,6 +144,9 @@ def dev() -> None:
 
     The server is gunicorn with gunicorn.conf.py, as in production. Ctrl-C stops everything.
     """
+    # No other command of ours needs Alembic.
+    import flask_migrate  # noqa: PLC0415
+
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
     config: Config = app.extensions["config"]
     if config.production:

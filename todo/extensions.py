@@ -8,7 +8,6 @@ import orjson
 from flask.json.provider import JSONProvider
 from flask.wrappers import Response
 from flask_cors import CORS
-from flask_migrate import Migrate
 from flask_smorest import Api
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import MetaData
@@ -50,7 +49,6 @@ class ORJSONProvider(JSONProvider):
 
 
 db = SQLAlchemy(model_class=Base)
-migrate = Migrate(compare_type=True, compare_server_default=True)
 cors = CORS(
     supports_credentials=True,
     methods=["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],

@@ -2,7 +2,6 @@
 
 from functools import cache
 
-from alembic.script import ScriptDirectory
 from flask import current_app, jsonify
 from flask.typing import ResponseReturnValue
 from flask_smorest import Blueprint
@@ -12,11 +11,16 @@ from todo import database
 from todo.auth.jwks import KeyCache
 from todo.database import DatabaseUnavailable, SchemaLacking
 from todo.errors import Unavailable
+from todo.migrating import newest
 from todo.openapi import VERSION
 
 bp = Blueprint("health", __name__, description="Public: who we are and how we are.")
 
-APPLIED = text("SELECT version_num FROM alembic_version")
+# A migration after which code of before cannot serve any more says from which revision on code can, as a comment on
+# this table; what a later release says to an older one must be where that one already looks.
+APPLIED = text(
+    "SELECT version_num AS applied, obj_description('alembic_version'::regclass) AS serves_from FROM alembic_version"
+)
 
 
 @bp.route("/")
@@ -66,22 +70,31 @@ def ready() -> ResponseReturnValue:
 
 
 def database_state() -> tuple[dict[str, str], Unavailable | None]:
-    """Say how the database and its schema are, and what to answer when that is not enough."""
+    """Say how the database and its schema are, and what to answer when that is not enough.
+
+    A schema that is newer than this code is good: migrations keep what the code before them uses, and one that does
+    not says so.
+    """
     try:
-        applied = [row.version_num for row in database.read(APPLIED, {})]
+        rows = database.read(APPLIED, {})
     except SchemaLacking:
-        applied = []
+        rows = []
     except DatabaseUnavailable as problem:
         checks = {"database": "failed", "schema": "unknown"}
         return checks, Unavailable("The database does not answer.", reason=problem.reason)
-    if applied != [needed()]:
-        reason = f"the schema is at {', '.join(applied) or 'nothing'}, this version needs {needed()}"
-        trouble = Unavailable("The database schema is not the one that this version needs.", reason=reason)
-        return {"database": "ok", "schema": "failed"}, trouble
-    return {"database": "ok", "schema": "ok"}, None
+    applied, serves_from = (rows[0].applied, rows[0].serves_from) if len(rows) == 1 else ("", None)
+    if applied == needed():
+        return {"database": "ok", "schema": "ok"}, None
+    if needed() < applied and (serves_from or "") <= needed():
+        return {"database": "ok", "schema": "newer"}, None
+    reason = f"the schema is at {applied or 'nothing'}, this version needs {needed()}"
+    if needed() < applied:
+        reason += f", and the schema is for {serves_from} and later"
+    trouble = Unavailable("The database schema is not one that this version can serve.", reason=reason)
+    return {"database": "ok", "schema": "failed"}, trouble
 
 
 @cache
-def needed() -> str | None:
-    """Name the newest migration: the revision that this version of the code is written for."""
-    return ScriptDirectory(current_app.extensions["migrate"].directory).get_current_head()
+def needed() -> str:
+    """Name the revision that this version of the code is written for."""
+    return newest()

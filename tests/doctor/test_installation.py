@@ -209,6 +209,15 @@ def test_database_with_older_tables_is_a_fault(make_app, postgres):
     assert "at 0000_older, this version needs " in report.faults["schema"]
 
 
+def test_database_with_newer_tables_is_good(make_app, postgres):
+    url = new_database(postgres, "todo_doctor_newer")
+    query(url, "CREATE TABLE alembic_version (version_num text)")
+    query(url, "INSERT INTO alembic_version VALUES ('9999_newer')")
+    report = examine(make_app(url=url))
+    assert report.status == 0
+    assert report.of("schema").text == "is newer, and this version can serve it"
+
+
 def test_database_that_this_user_may_not_look_at_is_a_fault(make_app, database_url):
     query(database_url, "CREATE ROLE todo_doctor LOGIN")
     report = examine(make_app(url=str(make_url(database_url).set(username="todo_doctor"))))

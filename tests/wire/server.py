@@ -197,21 +197,25 @@ class Line:
 
 
 class Server:
-    """A running gunicorn.
+    """A running server: gunicorn, or another one.
 
     Args:
         log: Where its stdout and stderr go.
-        conf: Its configuration.
+        conf: The configuration of gunicorn.
+        command: Starts another one; `{port}` in it is where it listens.
         **changes: Its environment, beyond what production needs.
 
     """
 
-    def __init__(self, log: Path, conf: Path | str = "gunicorn.conf.py", **changes: str) -> None:
+    def __init__(
+        self, log: Path, conf: Path | str = "gunicorn.conf.py", command: str | None = None, **changes: str
+    ) -> None:
         self.log = log
         self.port = free_port()
+        words = (command or f"gunicorn -c {conf} wsgi:app").format(port=self.port).split()
         with log.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-c", str(conf), "wsgi:app"],
+                [sys.executable, "-m", *words],
                 cwd=ROOT,
                 env=environment(PORT=str(self.port), **changes),
                 stdin=subprocess.DEVNULL,

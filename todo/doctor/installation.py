@@ -105,7 +105,9 @@ def _examine_schema(config: Config) -> Diagnosis:
         remedy = "The user in DATABASE_URL must own the tables, or have all rights to them."
         return bad("schema", "this user may not look at it", remedy)
     if trouble is None:
-        return good("schema", "is the one that this version needs")
+        is_newer = checks["schema"] == "newer"
+        text = "is newer, and this version can serve it" if is_newer else "is the one that this version needs"
+        return good("schema", text)
     if checks["database"] == "failed":
         return bad("database", f"answered, and then: {trouble.reason}", _database_remedy(config))
     return bad("schema", str(trouble.reason), "Run `flask db upgrade`; if the schema is newer, update this service.")

@@ -1,0 +1,50 @@
+"""The other server of the README, with the command that stands there."""
+
+import json
+import re
+
+import pytest
+from support import assert_problem, bearer, sized
+from wire.server import ORIGIN, Line, request
+
+
+@pytest.fixture(scope="module")
+def granian(start_server, database_url, root):
+    """Give a Granian that runs as the README says, on a port of its own."""
+    (command,) = re.findall(r"^ *\.venv/bin/(granian .*)$", (root / "README.md").read_text(), re.MULTILINE)
+    return start_server(command=command.replace("8000", "{port}"), DATABASE_URL=database_url)
+
+
+def test_granian_serves_every_kind_of_call(granian, user):
+    created = granian.call("POST", "/api/me/tasks", bearer(user), {"title": "x"})
+    path = created.headers["Location"]
+
+    assert created.status_code == 201
+    assert granian.call("GET", "/api/me/tasks", bearer(user)).get_json() == [created.get_json()]
+    assert granian.call("PATCH", path, bearer(user), {"title": "y"}).get_json()["title"] == "y"
+    assert granian.call("HEAD", path, bearer(user)).headers["ETag"]
+    assert granian.call("GET", "/api/me/export", bearer(user)).data.count(b"\n") == 2
+    assert granian.call("DELETE", path, bearer(user)).status_code == 204
+    assert_problem(granian.call("GET", path, bearer(user)), 404, "Task not found")
+    assert granian.call("GET", "/health/ready").status_code == 200
+
+
+def test_granian_refuses_as_gunicorn_does(granian, user):
+    headers = bearer(user)
+
+    refused = granian.call("GET", "/api/me/tasks", {"Origin": ORIGIN})
+    assert_problem(refused, 401, "Missing authentication token")
+    assert refused.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert_problem(granian.call("GET", "/api/other/tasks", headers), 403)
+    assert_problem(granian.call("POST", "/api/me/tasks", headers, b"{"), 400)
+    assert_problem(granian.call("POST", "/api/me/tasks", headers, sized(64 * 1024 + 1)), 413)
+    assert_problem(granian.call("POST", "/api/me/tasks", headers), 422)
+    assert_problem(granian.call("GET", f"/api/me/tasks/{2**63}", headers), 404)
+
+
+def test_granian_reads_a_body_in_chunks(granian, user):
+    body = json.dumps({"title": "x"}).encode()
+    with Line(granian.port) as line:
+        line.send(request("POST", "/api/me/tasks", bearer(user) | {"Transfer-Encoding": "chunked"}))
+        line.send(b"%X\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+        assert line.receive("POST").status_code == 201
