@@ -39,6 +39,8 @@ class Contender:
     folder: Path | None = None
     # What a floor is asked; it knows nothing else.
     only: str | None = None
+    # What its environment has besides.
+    settings: tuple[tuple[str, str], ...] = ()
 
     @property
     def home(self) -> Path:
@@ -111,6 +113,8 @@ class Running:
         """Start it; `wait` until it answers."""
         self.contender, self.database_url, self.user, self.token = contender, database_url, user, token
         self.log = INSTALLED / f"{contender.key}.log"
+        self.settings = {"WEB_CONCURRENCY": "2", **dict(contender.settings)}
+        self.workers = int(self.settings["WEB_CONCURRENCY"])
         self.start()
 
     def start(self) -> None:
@@ -125,8 +129,8 @@ class Running:
             "DATABASE_URL": self.database_url,
             "BETTER_AUTH_SECRET": server.SECRET,
             "PORT": str(self.port),
-            "WEB_CONCURRENCY": "2",
             "LOG_LEVEL": "WARNING",
+            **self.settings,
         }
         with self.log.open("wb") as log:
             environment = os.environ | settings
@@ -137,7 +141,7 @@ class Running:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                if self._status() == OK and len(self.process.children()) > 1:
+                if self._status() == OK and len(self.process.children()) >= self.workers:
                     return
             except (OSError, HTTPException):
                 pass

@@ -3,7 +3,10 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -26,12 +29,15 @@ class Cell:
     connections: int
     seconds: int
     pause_ms: int = 0
+    # Connections that are open besides, and idle.
+    idle: int = 0
 
     @property
     def title(self) -> str:
         """Name it for people."""
         pause = f", each pausing {self.pause_ms / 1000:g} s" if self.pause_ms else ""
-        return f"{self.kind}, {self.connections:,} conn.{pause}"
+        idle = f" beside {self.idle:,} idle ones" if self.idle else ""
+        return f"{self.kind}, {self.connections:,} conn.{pause}{idle}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,18 @@ def ensure_wrk() -> None:
             subprocess.run([apt, command, "--yes", "-qq", *packages], check=False, stdout=subprocess.DEVNULL)  # noqa: S603 (fixed words)
     if not shutil.which("wrk"):
         raise click.ClickException("wrk is not installed and cannot be: `sudo apt-get install wrk`, then come again.")
+
+
+@contextmanager
+def idle(port: int, number: int) -> Iterator[None]:
+    """Hold so many connections open that have been used once, and say nothing on them any more."""
+    with ExitStack() as stack:
+        for _ in range(number):
+            connection = HTTPConnection("127.0.0.1", port, timeout=LATE_S)
+            stack.callback(connection.close)
+            connection.request("GET", "/")
+            connection.getresponse().read()
+        yield
 
 
 def run(port: int, cell: Cell, people: Path) -> Answers:
