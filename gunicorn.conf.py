@@ -20,7 +20,7 @@ bind = f"{settings.host}:{settings.port}"
 loglevel = settings.log_level.lower()
 
 # Requests mostly wait for PostgreSQL, and a thread is the cheapest way to wait. With the database at hand four threads
-# serve a tenth more than eight; with one some milliseconds away, eight serve twice as many. With sixteen, they hold up
+# serve a tenth more than eight; with one 20 ms away, eight serve twice as many. With sixteen, they hold up
 # each other (a quarter less): more load wants more processes. Clients never hold up a thread: that is the worker's
 # doing; gunicorn's own answers a twentieth of what this one does when 1,000 clients pause 2 s between their calls.
 worker_class = "todo.serving.worker.Worker"
