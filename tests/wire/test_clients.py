@@ -14,7 +14,7 @@ from contextlib import ExitStack, closing
 import psycopg2
 import pytest
 from support import assert_problem, bearer
-from wire.server import ORIGIN, ROOT, Line, request, run, wait_until
+from wire.server import ORIGIN, ROOT, Line, query, request, run, wait_until
 
 # More clients than the one thread that serves in these tests.
 MANY = 40
@@ -59,11 +59,12 @@ def clients(narrow):
         yield [stack.enter_context(Line(narrow.port)) for _ in range(MANY)]
 
 
-def fill(server, user, count=1000):
-    """Give a user tasks that make a list of more than the kernel's buffers hold."""
-    with Line(server.port) as line:
-        for _ in range(count):
-            assert line.call("POST", "/api/me/tasks", bearer(user), {"title": "x", "description": "y" * 1000})
+@pytest.fixture
+def rich(database_url, user):
+    """Give a user whose list takes more than a megabyte."""
+    rows = "SELECT %s, 'x', repeat('y', 1000) FROM generate_series(1, 1000)"
+    query(database_url, f"INSERT INTO tasks (user_id, title, description) {rows}", user)
+    return user
 
 
 def reset(line):
@@ -109,23 +110,22 @@ def test_clients_that_send_slowly_hold_up_nobody_and_are_answered(narrow, client
     assert {client.receive("POST").status_code for client in clients} == {201}
 
 
-def test_clients_that_read_slowly_hold_up_nobody_and_get_everything(narrow, user):
-    fill(narrow, user)
+def test_clients_that_read_slowly_hold_up_nobody_and_get_everything(narrow, rich):
     path = "/api/me/tasks"
-    expected = narrow.call("GET", path, bearer(user)).data
+    expected = narrow.call("GET", path, bearer(rich)).data
     closing_call = request("GET", "/health", {"Connection": "close"})
 
     with ExitStack() as stack:
         readers = []
-        for _ in range(10):
+        for _ in range(4):
             reader = stack.enter_context(closing(socket.socket()))
             reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             reader.connect(("127.0.0.1", narrow.port))
             reader.settimeout(30)
             # More than the kernel holds for it: each is read while the answer to the one before is still on its way.
-            reader.sendall(request("GET", path, bearer(user)) * 8 + closing_call)
+            reader.sendall(request("GET", path, bearer(rich)) * 8 + closing_call)
             readers.append(reader)
-        assert_served(narrow, user)
+        assert_served(narrow, rich)
 
         for reader in readers:
             received = b""
@@ -135,10 +135,9 @@ def test_clients_that_read_slowly_hold_up_nobody_and_get_everything(narrow, user
             assert received.endswith(b'{"status":"healthy"}')
 
 
-def test_stream_that_is_read_in_the_end_is_whole(narrow, user):
-    fill(narrow, user)
-    call = request("GET", "/api/me/export", bearer(user))
-    last = request("GET", "/api/me/export", bearer(user) | {"Connection": "close"})
+def test_stream_that_is_read_in_the_end_is_whole(narrow, rich):
+    call = request("GET", "/api/me/export", bearer(rich))
+    last = request("GET", "/api/me/export", bearer(rich) | {"Connection": "close"})
     with socket.socket() as reader:
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         reader.connect(("127.0.0.1", narrow.port))
@@ -154,9 +153,8 @@ def test_stream_that_is_read_in_the_end_is_whole(narrow, user):
     assert received.endswith(b"0\r\n\r\n")
 
 
-def test_client_that_takes_nothing_of_an_answer_is_left_after_a_while(hasty, user):
-    fill(hasty, user)
-    size = len(hasty.call("GET", "/api/me/tasks", bearer(user)).data)
+def test_client_that_takes_nothing_of_an_answer_is_left_after_a_while(hasty, rich):
+    size = len(hasty.call("GET", "/api/me/tasks", bearer(rich)).data)
 
     # A list is in memory as a whole; an export is made while it is sent.
     for path in ("/api/me/tasks", "/api/me/export"):
@@ -164,7 +162,7 @@ def test_client_that_takes_nothing_of_an_answer_is_left_after_a_while(hasty, use
             reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             reader.connect(("127.0.0.1", hasty.port))
             # The kernel holds the first ones for it.
-            reader.sendall(request("GET", path, bearer(user)) * 8)
+            reader.sendall(request("GET", path, bearer(rich)) * 8)
             with ThreadPoolExecutor() as pool:
                 calls = [pool.submit(hasty.call, "GET", "/health") for _ in range(5)]
                 assert {call.result(30).status_code for call in calls} == {200}
@@ -220,14 +218,13 @@ def test_client_that_waits_to_be_told_and_leaves_is_forgotten(narrow, user):
     assert_served(narrow, user)
 
 
-def test_client_that_leaves_without_reading_is_forgotten(narrow, user):
-    fill(narrow, user)
+def test_client_that_leaves_without_reading_is_forgotten(narrow, rich):
     for _ in range(5):
         with Line(narrow.port) as line:
-            line.send(request("GET", "/api/me/tasks", bearer(user)))
+            line.send(request("GET", "/api/me/tasks", bearer(rich)))
             line._socket.recv(10)
             reset(line)
-    assert_served(narrow, user)
+    assert_served(narrow, rich)
 
 
 def test_client_that_leaves_before_its_answer_is_forgotten(narrow, database_url, user):
