@@ -67,6 +67,16 @@ def rich(database_url, user):
     return user
 
 
+def read_all(reader):
+    """Read quickly what was not read before."""
+    reader.settimeout(30)
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    received = bytearray()
+    while piece := reader.recv(1 << 20):
+        received += piece
+    return bytes(received)
+
+
 def reset(line):
     """Break a connection off, so that whatever is sent on it fails."""
     line._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -121,16 +131,13 @@ def test_clients_that_read_slowly_hold_up_nobody_and_get_everything(narrow, rich
             reader = stack.enter_context(closing(socket.socket()))
             reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             reader.connect(("127.0.0.1", narrow.port))
-            reader.settimeout(30)
             # More than the kernel holds for it: each is read while the answer to the one before is still on its way.
             reader.sendall(request("GET", path, bearer(rich)) * 8 + closing_call)
             readers.append(reader)
         assert_served(narrow, rich)
 
         for reader in readers:
-            received = b""
-            while piece := reader.recv(1 << 20):
-                received += piece
+            received = read_all(reader)
             assert received.count(expected) == 8
             assert received.endswith(b'{"status":"healthy"}')
 
@@ -141,12 +148,9 @@ def test_stream_that_is_read_in_the_end_is_whole(narrow, rich):
     with socket.socket() as reader:
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         reader.connect(("127.0.0.1", narrow.port))
-        reader.settimeout(30)
         reader.sendall(call * 7 + last)
         time.sleep(0.5)
-        received = b""
-        while piece := reader.recv(1 << 20):
-            received += piece
+        received = read_all(reader)
 
     assert received.count(b'"title":"x"') == 8 * 1000
     assert received.count(b"HTTP/1.1 200 OK") == 8
@@ -167,11 +171,7 @@ def test_client_that_takes_nothing_of_an_answer_is_left_after_a_while(hasty, ric
                 calls = [pool.submit(hasty.call, "GET", "/health") for _ in range(5)]
                 assert {call.result(30).status_code for call in calls} == {200}
             time.sleep(3)
-            reader.settimeout(30)
-            received = 0
-            while piece := reader.recv(1 << 20):
-                received += len(piece)
-            assert size < received < 8 * size
+            assert size < len(read_all(reader)) < 8 * size
 
 
 def test_requests_sent_at_once_are_answered_in_order(narrow, user):
