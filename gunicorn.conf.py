@@ -47,7 +47,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
 
 # An idle connection costs some 3 KiB and no time. Those beyond wait in the backlog, and so do all while a worker
 # starts; the kernel may shorten it (net.core.somaxconn).
-worker_connections = files - 256
+worker_connections = min(8192, files - 256)
 backlog = 4096
 
 # Heartbeat files on a disk can stall every worker at once; memory cannot.
