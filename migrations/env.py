@@ -20,6 +20,9 @@ from todo.extensions import db
 MIGRATION_LOCK = text("SELECT pg_try_advisory_xact_lock(7239562310011904)")
 ASK_AGAIN_S = 0.2
 
+# Whoever holds the lock does nothing else, for as long as the migrations take; some providers end such sessions.
+MAY_BE_IDLE = text("SET LOCAL idle_in_transaction_session_timeout = 0")
+
 # A change that cannot get its lock soon gives up, instead of making every request queue behind it.
 LOCK_TIMEOUT = text("SET LOCAL lock_timeout = '5s'")
 
@@ -36,6 +39,7 @@ def run_migrations_online() -> None:
     before its long work, and lock nobody out meanwhile.
     """
     with database.transaction() as guard:
+        guard.execute(MAY_BE_IDLE)
         while not guard.scalar(MIGRATION_LOCK):
             time.sleep(ASK_AGAIN_S)
         with db.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import psycopg2
 import pytest
-from sqlalchemy import bindparam, literal, literal_column, select, text
+from sqlalchemy import bindparam, func, literal, literal_column, select, text
 from structlog.testing import capture_logs
 from support import assert_problem, bearer, config_for
 
@@ -15,6 +15,7 @@ from todo.database import Prepared, prepared
 from todo.extensions import db
 
 NUMBER = text("SELECT 1 AS number")
+ASKED = f"{database.CALL}SELECT 1 AS number"
 
 
 @pytest.fixture
@@ -28,14 +29,51 @@ def warm(proxied, proxy):
 
 def test_read_warm_is_one_round_trip(warm, proxy):
     assert database.read(NUMBER, {})[0].number == 1
-    assert proxy.queries == ["SELECT 1 AS number"]
+    assert proxy.queries == [ASKED]
+
+
+BOUNDS = "current_setting('lock_timeout'), current_setting('statement_timeout')"
+
+
+@pytest.mark.parametrize("run", [database.read, database.write])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param(text(f"SELECT {BOUNDS}"), id="text"),
+        pytest.param(select(literal_column(BOUNDS)), id="construct"),
+        pytest.param(prepared(select(literal_column(BOUNDS))), id="prepared"),
+    ],
+)
+def test_statement_of_any_kind_is_bounded_in_one_round_trip_and_leaves_the_session_as_it_was(
+    warm, proxy, run, statement
+):
+    assert [tuple(row) for row in run(statement, {})] == [("3s", "5s")]
+    assert len(proxy.queries) == 1
+    with db.engine.connect() as connection:
+        assert connection.exec_driver_sql(f"SELECT {BOUNDS}").one() == ("0", "0")
+
+
+def test_statement_that_takes_longer_than_its_bound_is_given_up(warm, proxy):
+    with pytest.raises(database.DatabaseUnavailable, match="57014"):
+        database.read(text("SELECT pg_sleep(60)"), {}, "SET LOCAL statement_timeout = 50;\n")
+    assert len(proxy.queries) == 1
+
+
+def test_bounds_of_a_first_statement_hold_for_its_transaction_and_no_longer(warm):
+    settings = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+    bounds = select(*(func.current_setting(name) for name in settings))
+    with database.transaction() as connection:
+        database.execute(connection, NUMBER, {}, database.WORK)
+        assert database.execute(connection, bounds, {}).one() == ("3s", "1min", "1min")
+    with database.transaction() as connection:
+        assert database.execute(connection, bounds, {}).one() == ("0", "0", "0")
 
 
 def test_read_after_a_long_rest_pings_first(warm, proxy, monkeypatch):
     monkeypatch.setattr(database, "TRUSTED_IDLE_S", -1)
     database.read(NUMBER, {})
     assert len(proxy.queries) == 2
-    assert proxy.queries[1] == "SELECT 1 AS number"
+    assert proxy.queries[1] == ASKED
 
 
 @pytest.mark.parametrize("run", [database.read, database.write])
@@ -43,7 +81,7 @@ def test_connection_closed_while_idle_is_replaced_before_use(warm, proxy, run):
     proxy.cut()
     time.sleep(0.05)
     assert run(NUMBER, {})[0].number == 1
-    assert proxy.queries.count("SELECT 1 AS number") == 1
+    assert proxy.queries.count(ASKED) == 1
 
 
 def test_connection_that_the_server_spoke_on_is_pinged_and_kept(warm, proxy):
@@ -72,7 +110,7 @@ def test_write_that_met_a_dead_connection_is_never_run_again(warm, proxy, monkey
     proxy.cut()
     with pytest.raises(database.DatabaseUnavailable):
         database.write(NUMBER, {})
-    assert "SELECT 1 AS number" not in proxy.queries
+    assert ASKED not in proxy.queries
     assert database.write(NUMBER, {})[0].number == 1
 
 

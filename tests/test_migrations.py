@@ -19,6 +19,7 @@ from todo import create_app
 from todo.extensions import db
 
 BEFORE = "0003_fold_texts"
+IDLE_TIMEOUT = "idle_in_transaction_session_timeout"
 
 CATALOGUE = {
     "columns": """
@@ -164,6 +165,20 @@ def test_migrations_need_no_long_lock(empty):
     done.set()
     worker.join()
     assert len(waited) > 1
+
+
+def test_migrations_that_take_long_are_not_ended_for_the_idleness_of_their_guard(empty):
+    """Some providers end sessions that do nothing in a transaction."""
+    flask_migrate.upgrade(revision="0001_create_tasks")
+    query(empty, f"ALTER DATABASE \"{empty.split('/')[3].partition('?')[0]}\" SET {IDLE_TIMEOUT} = '500ms'")
+    db.engine.dispose()
+    with closing(psycopg2.connect(empty)) as other:
+        other.cursor().execute(f"SET LOCAL {IDLE_TIMEOUT} = 0; LOCK TABLE tasks")
+        in_the_way = threading.Timer(1, other.rollback)
+        in_the_way.start()
+        flask_migrate.upgrade()
+        in_the_way.join()
+    assert catalogue(empty)["indexes"]
 
 
 def older_tasks(url, number):

@@ -17,7 +17,7 @@ import psycopg2
 from flask import Flask
 from sqlalchemy import ClauseElement, Connection, CursorResult, Dialect, Engine, Executable, Row, event
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
-from sqlalchemy.engine.interfaces import DBAPIConnection, IsolationLevel
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExecutionContext, IsolationLevel
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
@@ -32,8 +32,21 @@ from todo.extensions import db
 POOL_TIMEOUT_S = 3
 CONNECT_TIMEOUT_S = 3
 
-# A write waits this long for those of the same user that came before it. Each takes milliseconds.
-LOCK_TIMEOUT_MS = 3000
+# A statement of a call takes milliseconds. It waits this long for those that are in its way, and is given up after this
+# long in all; one that has to go through everything of a user gets more. And whoever falls silent in the middle of a
+# transaction must not keep its locks.
+LOCK_TIMEOUT_MS = 3_000
+STATEMENT_TIMEOUT_MS = 5_000
+WORK_TIMEOUT_MS = 60_000
+
+# The bounds are sent along, in the same message as the statement, and hold until its transaction ends. That works
+# everywhere and costs no round trip. Behind a pooler that shares sessions between transactions nothing else does: it
+# refuses `options` at start-up, and what SET changes would be found by whoever gets the session next, and not by us.
+CALL = f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};\nSET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS};\n"
+WORK = (
+    f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};\nSET LOCAL statement_timeout = {WORK_TIMEOUT_MS};\n"
+    f"SET LOCAL idle_in_transaction_session_timeout = {WORK_TIMEOUT_MS};\n"
+)
 
 # After an attempt that failed slowly, nobody else tries for this long: all threads of a process waiting in turn for
 # a host that does not answer would leave none to say so.
@@ -46,9 +59,11 @@ TRUSTED_IDLE_S = 30
 CONNECT_ARGS: Mapping[str, Any] = {
     "connect_timeout": CONNECT_TIMEOUT_S,
     "application_name": "todo",
-    # A peer that vanished without a word is noticed in seconds, not in the kernel's two hours.
-    "keepalives_idle": 30,
-    "keepalives_interval": 5,
+    # A peer that vanished without a word is noticed in seconds, not in the kernel's two hours: 3 s after something that
+    # it has not acknowledged; and while an answer is awaited, after the first lost probe, 8 s (where there is no
+    # `tcp_user_timeout`, after the third, 14 s).
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
     "keepalives_count": 3,
     "tcp_user_timeout": 3000,
 }
@@ -115,10 +130,11 @@ def _connect_to_embedded(data_dir: Path) -> Any:
 
 
 def init_app(app: Flask) -> None:
-    """Watch the engine's pool, so that a dead connection is found before a request uses it."""
+    """Watch the engine: a dead connection is found before a request uses it, and statements get their bounds."""
     with app.app_context():
         engine: Engine = db.engine
     event.listen(engine, "do_connect", Breaker())
+    event.listen(engine, "do_execute", _execute_bounded)
     event.listen(engine, "checkin", _note_idle_since)
     event.listen(engine, "checkout", partial(_check_liveness, engine))
 
@@ -169,6 +185,12 @@ def _has_something_to_read(file_descriptor: int) -> bool:
         return bool(selector.select(0))
 
 
+def _execute_bounded(cursor: Any, sql: str, parameters: Any, context: ExecutionContext) -> bool:
+    """Send a statement, however it was made, with its bounds in front of it."""
+    cursor.execute(context.execution_options.get("bounds", "") + sql, parameters)
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A statement in the words of the driver: to build and to compile it would take longer than to run it.
@@ -200,7 +222,7 @@ def prepared(*statements: ClauseElement) -> Prepared:
 Statement = Executable | Prepared
 
 
-def read(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+def read(statement: Statement, parameters: Mapping[str, Any], bounds: str = CALL) -> Sequence[Row[Any]]:
     """Run one statement that changes nothing; when its connection turns out to be dead, or it is taken back, again.
 
     Raises:
@@ -208,9 +230,9 @@ def read(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Row[An
 
     """
     try:
-        return _run(statement, parameters)
+        return _run(statement, parameters, bounds)
     except (ConnectionLost, Undone):
-        return _run(statement, parameters)
+        return _run(statement, parameters, bounds)
 
 
 def write(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
@@ -223,32 +245,26 @@ def write(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Row[A
         DatabaseUnavailable: when PostgreSQL cannot answer now.
 
     """
-    if isinstance(statement, Prepared):
-        statement = bounded(statement)
     try:
-        return _run(statement, parameters)
+        return _run(statement, parameters, CALL)
     except Undone:
-        return _run(statement, parameters)
+        return _run(statement, parameters, CALL)
 
 
-def bounded(statement: Prepared) -> Prepared:
-    """Make a statement give up when it waits too long for a lock.
-
-    The bound is sent along, for this one transaction: behind a pooler a session is not ours to set up.
-    """
-    return Prepared(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};\n{statement.sql}", statement.constants)
-
-
-def _run(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+def _run(statement: Statement, parameters: Mapping[str, Any], bounds: str) -> Sequence[Row[Any]]:
     with translated(), db.engine.connect() as connection:
-        return execute(connection, statement, parameters).all()
+        return execute(connection, statement, parameters, bounds).all()
 
 
-def execute(connection: Connection, statement: Statement, parameters: Mapping[str, Any]) -> CursorResult[Any]:
-    """Run a statement on a connection."""
+def execute(
+    connection: Connection, statement: Statement, parameters: Mapping[str, Any], bounds: str = ""
+) -> CursorResult[Any]:
+    """Run a statement on a connection, within bounds that hold until its transaction ends."""
+    options = {"bounds": bounds}
     if isinstance(statement, Prepared):
-        return connection.exec_driver_sql(statement.sql, {**statement.constants, **parameters})
-    return connection.execute(statement, dict(parameters))
+        constants = statement.constants
+        return connection.exec_driver_sql(statement.sql, {**constants, **parameters}, execution_options=options)
+    return connection.execute(statement, dict(parameters), execution_options=options)
 
 
 @contextmanager

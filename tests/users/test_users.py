@@ -12,7 +12,7 @@ from support import assert_problem, bearer, config_for, new_user
 from wire.server import Line, Server, query, request, wait_until
 
 from todo import create_app
-from todo.database import DatabaseUnavailable
+from todo.database import WORK, DatabaseUnavailable
 from todo.extensions import db
 from todo.users import data
 
@@ -224,6 +224,17 @@ def test_export_whose_database_goes_away_breaks_off(proxied, proxy, database_url
         b"".join(stream)
     response.close()
     assert len(lines(call("GET", "/export").get_data())) == 1501
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/export"), ("DELETE", "")], ids=["export", "erase"])
+def test_work_on_everything_has_more_time_from_its_first_statement_on(proxied, proxy, user, method, path):
+    call = caller(proxied.test_client(), user)
+    call("GET", "/tasks")
+    proxy.queries.clear()
+    assert call(method, path, headers={"Confirm": user}).status_code in (200, 204)
+    assert proxy.queries[0].startswith("BEGIN")
+    assert [query.startswith(WORK) for query in proxy.queries[1:]].index(True) == 0
+    assert not any(query.startswith("SET") for query in proxy.queries[2:])
 
 
 @pytest.fixture

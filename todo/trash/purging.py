@@ -50,7 +50,8 @@ class Expired(NamedTuple):
 
 def expired(tombstone_days: int) -> list[Expired]:
     """Find what has expired."""
-    return [Expired(row.user_id, row.number) for row in database.read(EXPIRED, {"days": tombstone_days})]
+    rows = database.read(EXPIRED, {"days": tombstone_days}, database.WORK)
+    return [Expired(row.user_id, row.number) for row in rows]
 
 
 def forget(user: str, tombstone_days: int) -> Iterator[int]:

@@ -85,7 +85,7 @@ def export(user: str) -> Generator[bytes]:
 
 
 def _list(connection: Connection, user: str) -> dict[str, Any]:
-    for row in execute(connection, LIST, {"caller": user}):
+    for row in execute(connection, LIST, {"caller": user}, database.WORK):
         return row._asdict()
     return {"user_id": user, "revision": 0, "erased_at": None, "tasks": 0, "deleted": 0}
 
@@ -119,7 +119,7 @@ def erase(user: str) -> Erased:
 
     """
     with database.translated(), database.transaction() as connection:
-        execute(connection, database.bounded(ERASE_LIST), {"caller": user})
+        execute(connection, ERASE_LIST, {"caller": user}, database.WORK)
         return Erased(
             *(execute(connection, statement, {"caller": user}).rowcount for statement in (ERASE_TASKS, ERASE_TRASH))
         )
