@@ -114,6 +114,9 @@ class PostgresProxy:
         queries: The SQL of each simple query, in order. Each is one round trip.
         refuse: Hang up on new connections.
         lose_answers: Pass the next query on, wait until it took effect, and hang up without the answer.
+        awake: While this is not set, new connections are accepted, and nobody is answered.
+        delay_s: How much later than they came answers are passed on.
+        answer_bytes: Hang up after so many bytes of the next answer.
 
     """
 
@@ -122,6 +125,10 @@ class PostgresProxy:
         self.queries: list[str] = []
         self.refuse = False
         self.lose_answers = False
+        self.awake = threading.Event()
+        self.awake.set()
+        self.delay_s = 0.0
+        self.answer_bytes: int | None = None
         self._open: set[socket.socket] = set()
         self._clients: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -157,18 +164,22 @@ class PostgresProxy:
             if self.refuse:
                 client.close()
                 continue
-            server = socket.socket(socket.AF_UNIX)
-            try:
-                server.connect(self.upstream)
-            except OSError:
-                # It is away, so whoever comes is sent away too.
-                client.close()
-                server.close()
-                continue
-            self._open |= {client, server}
+            self._open.add(client)
             self._clients.add(client)
-            threading.Thread(target=self._to_server, args=(client, server), daemon=True).start()
-            threading.Thread(target=self._to_client, args=(server, client), daemon=True).start()
+            threading.Thread(target=self._connect, args=(client,), daemon=True).start()
+
+    def _connect(self, client: socket.socket) -> None:
+        self.awake.wait()
+        server = socket.socket(socket.AF_UNIX)
+        self._open.add(server)
+        try:
+            server.connect(self.upstream)
+        except OSError:
+            # It is away, so whoever comes is sent away too.
+            self._close(client, server)
+            return
+        threading.Thread(target=self._to_server, args=(client, server), daemon=True).start()
+        self._to_client(server, client)
 
     def _to_server(self, client: socket.socket, server: socket.socket) -> None:
         """Pass messages on one by one (PostgreSQL, 'Message Formats'); only the first one has no type byte."""
@@ -193,7 +204,12 @@ class PostgresProxy:
     def _to_client(self, server: socket.socket, client: socket.socket) -> None:
         try:
             while data := server.recv(65536):
-                client.sendall(data)
+                time.sleep(self.delay_s)
+                self.awake.wait()
+                wanted, self.answer_bytes = self.answer_bytes, None
+                client.sendall(data[:wanted])
+                if wanted is not None:
+                    break
         except OSError:
             pass
         finally:

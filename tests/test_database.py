@@ -6,16 +6,17 @@ from contextlib import closing
 
 import psycopg2
 import pytest
-from sqlalchemy import bindparam, func, literal, literal_column, select, text
+from sqlalchemy import bindparam, literal, literal_column, select, text
 from structlog.testing import capture_logs
 from support import assert_problem, bearer, config_for
 
 from todo import create_app, database
+from todo.bounds import CALL
 from todo.database import Prepared, prepared
 from todo.extensions import db
 
 NUMBER = text("SELECT 1 AS number")
-ASKED = f"{database.CALL}SELECT 1 AS number"
+ASKED = f"{CALL.settings}SELECT 1 AS number"
 
 
 @pytest.fixture
@@ -30,43 +31,6 @@ def warm(proxied, proxy):
 def test_read_warm_is_one_round_trip(warm, proxy):
     assert database.read(NUMBER, {})[0].number == 1
     assert proxy.queries == [ASKED]
-
-
-BOUNDS = "current_setting('lock_timeout'), current_setting('statement_timeout')"
-
-
-@pytest.mark.parametrize("run", [database.read, database.write])
-@pytest.mark.parametrize(
-    "statement",
-    [
-        pytest.param(text(f"SELECT {BOUNDS}"), id="text"),
-        pytest.param(select(literal_column(BOUNDS)), id="construct"),
-        pytest.param(prepared(select(literal_column(BOUNDS))), id="prepared"),
-    ],
-)
-def test_statement_of_any_kind_is_bounded_in_one_round_trip_and_leaves_the_session_as_it_was(
-    warm, proxy, run, statement
-):
-    assert [tuple(row) for row in run(statement, {})] == [("3s", "5s")]
-    assert len(proxy.queries) == 1
-    with db.engine.connect() as connection:
-        assert connection.exec_driver_sql(f"SELECT {BOUNDS}").one() == ("0", "0")
-
-
-def test_statement_that_takes_longer_than_its_bound_is_given_up(warm, proxy):
-    with pytest.raises(database.DatabaseUnavailable, match="57014"):
-        database.read(text("SELECT pg_sleep(60)"), {}, "SET LOCAL statement_timeout = 50;\n")
-    assert len(proxy.queries) == 1
-
-
-def test_bounds_of_a_first_statement_hold_for_its_transaction_and_no_longer(warm):
-    settings = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
-    bounds = select(*(func.current_setting(name) for name in settings))
-    with database.transaction() as connection:
-        database.execute(connection, NUMBER, {}, database.WORK)
-        assert database.execute(connection, bounds, {}).one() == ("3s", "1min", "1min")
-    with database.transaction() as connection:
-        assert database.execute(connection, bounds, {}).one() == ("0", "0", "0")
 
 
 def test_read_after_a_long_rest_pings_first(warm, proxy, monkeypatch):
@@ -131,7 +95,12 @@ def test_every_connection_in_use_is_unavailable_and_passes(database_url, monkeyp
 
 def test_nobody_waits_longer_than_10_s_for_a_connection():
     dying_s = database.CONNECT_ARGS["tcp_user_timeout"] / 1000
-    assert database.POOL_TIMEOUT_S + dying_s + database.CONNECT_TIMEOUT_S < 10
+    assert database.POOL_TIMEOUT_S + max(dying_s, database.PING_S) + database.CONNECT_TIMEOUT_S < 10
+
+
+def test_connection_on_which_nothing_comes_any_more_is_given_up_soon():
+    given = database.CONNECT_ARGS
+    assert given["keepalives_idle"] + given["keepalives_interval"] * given["keepalives_count"] < 15
 
 
 @pytest.mark.parametrize("run", [database.read, database.write])

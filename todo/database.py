@@ -17,13 +17,14 @@ import psycopg2
 from flask import Flask
 from sqlalchemy import ClauseElement, Connection, CursorResult, Dialect, Engine, Executable, Row, event
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
-from sqlalchemy.engine.interfaces import DBAPIConnection, ExecutionContext, IsolationLevel
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext, IsolationLevel
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from config import Config
-from todo import embedded
+from todo import bounds, embedded
+from todo.bounds import CALL, Bounds, NoAnswer, watch
 from todo.errors import InternalError, Unavailable
 from todo.extensions import db
 
@@ -32,29 +33,14 @@ from todo.extensions import db
 POOL_TIMEOUT_S = 3
 CONNECT_TIMEOUT_S = 3
 
-# A statement of a call takes milliseconds. It waits this long for those that are in its way, and is given up after this
-# long in all; one that has to go through everything of a user gets more. And whoever falls silent in the middle of a
-# transaction must not keep its locks.
-LOCK_TIMEOUT_MS = 3_000
-STATEMENT_TIMEOUT_MS = 5_000
-WORK_TIMEOUT_MS = 60_000
-
-# The bounds are sent along, in the same message as the statement, and hold until its transaction ends. That works
-# everywhere and costs no round trip. Behind a pooler that shares sessions between transactions nothing else does: it
-# refuses `options` at start-up, and what SET changes would be found by whoever gets the session next, and not by us.
-CALL = f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};\nSET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS};\n"
-WORK = (
-    f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};\nSET LOCAL statement_timeout = {WORK_TIMEOUT_MS};\n"
-    f"SET LOCAL idle_in_transaction_session_timeout = {WORK_TIMEOUT_MS};\n"
-)
-
 # After an attempt that failed slowly, nobody else tries for this long: all threads of a process waiting in turn for
 # a host that does not answer would leave none to say so.
 SLOW_FAILURE_S = 1
 PAUSE_S = 2
 
-# A connection that was idle for longer is asked whether it still lives before it is used.
+# A connection that was idle for longer is asked whether it still lives before it is used, and must say so soon.
 TRUSTED_IDLE_S = 30
+PING_S = 3
 
 CONNECT_ARGS: Mapping[str, Any] = {
     "connect_timeout": CONNECT_TIMEOUT_S,
@@ -68,8 +54,11 @@ CONNECT_ARGS: Mapping[str, Any] = {
     "tcp_user_timeout": 3000,
 }
 
+# The session cannot write: its server is a standby, or is short of something.
+READ_ONLY = "25006"
+
 # SQLSTATEs that say "not now" and not "never" (PostgreSQL, appendix A): the class, or the whole code.
-PASSING = ("08", "25006", "40", "53", "55P03", "57", "58")
+PASSING = ("08", READ_ONLY, "40", "53", "55P03", "57", "58")
 
 # Somebody else's transaction was in the way, and nothing of this one took effect. Citus also says so when many write
 # for one user.
@@ -133,8 +122,9 @@ def init_app(app: Flask) -> None:
     """Watch the engine: a dead connection is found before a request uses it, and statements get their bounds."""
     with app.app_context():
         engine: Engine = db.engine
+    bounds.keep(engine)
     event.listen(engine, "do_connect", Breaker())
-    event.listen(engine, "do_execute", _execute_bounded)
+    event.listen(engine, "handle_error", _leave_the_read_only)
     event.listen(engine, "checkin", _note_idle_since)
     event.listen(engine, "checkout", partial(_check_liveness, engine))
 
@@ -174,21 +164,22 @@ def _check_liveness(engine: Engine, connection: Any, entry: ConnectionPoolEntry,
         return
     if time.monotonic() - idle_since > TRUSTED_IDLE_S or _has_something_to_read(connection.fileno()):
         try:
-            engine.dialect.do_ping(connection)
+            watch.wait(connection, PING_S, engine.dialect.do_ping, connection)
         except psycopg2.Error as error:
             raise InvalidatePoolError from error
+
+
+def _leave_the_read_only(context: ExceptionContext) -> None:
+    """Drop a connection that cannot write: after a failover the same name may lead to a server that can."""
+    if getattr(context.original_exception, "pgcode", None) == READ_ONLY:
+        context.is_disconnect = True
+        context.invalidate_pool_on_disconnect = False
 
 
 def _has_something_to_read(file_descriptor: int) -> bool:
     with _Selector() as selector:
         selector.register(file_descriptor, selectors.EVENT_READ)
         return bool(selector.select(0))
-
-
-def _execute_bounded(cursor: Any, sql: str, parameters: Any, context: ExecutionContext) -> bool:
-    """Send a statement, however it was made, with its bounds in front of it."""
-    cursor.execute(context.execution_options.get("bounds", "") + sql, parameters)
-    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +213,7 @@ def prepared(*statements: ClauseElement) -> Prepared:
 Statement = Executable | Prepared
 
 
-def read(statement: Statement, parameters: Mapping[str, Any], bounds: str = CALL) -> Sequence[Row[Any]]:
+def read(statement: Statement, parameters: Mapping[str, Any], within: Bounds = CALL) -> Sequence[Row[Any]]:
     """Run one statement that changes nothing; when its connection turns out to be dead, or it is taken back, again.
 
     Raises:
@@ -230,9 +221,9 @@ def read(statement: Statement, parameters: Mapping[str, Any], bounds: str = CALL
 
     """
     try:
-        return _run(statement, parameters, bounds)
+        return _run(statement, parameters, within)
     except (ConnectionLost, Undone):
-        return _run(statement, parameters, bounds)
+        return _run(statement, parameters, within)
 
 
 def write(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
@@ -251,16 +242,16 @@ def write(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Row[A
         return _run(statement, parameters, CALL)
 
 
-def _run(statement: Statement, parameters: Mapping[str, Any], bounds: str) -> Sequence[Row[Any]]:
+def _run(statement: Statement, parameters: Mapping[str, Any], within: Bounds) -> Sequence[Row[Any]]:
     with translated(), db.engine.connect() as connection:
-        return execute(connection, statement, parameters, bounds).all()
+        return execute(connection, statement, parameters, within).all()
 
 
 def execute(
-    connection: Connection, statement: Statement, parameters: Mapping[str, Any], bounds: str = ""
+    connection: Connection, statement: Statement, parameters: Mapping[str, Any], within: Bounds | None = None
 ) -> CursorResult[Any]:
     """Run a statement on a connection, within bounds that hold until its transaction ends."""
-    options = {"bounds": bounds}
+    options = {"bounds": within}
     if isinstance(statement, Prepared):
         constants = statement.constants
         return connection.exec_driver_sql(statement.sql, {**constants, **parameters}, execution_options=options)
@@ -312,6 +303,9 @@ def _translated(error: DBAPIError) -> Exception:
     reason = f"{sqlstate or 'no SQLSTATE'}: {first_line(error)}"
     if lacks_schema(error):
         return SchemaLacking(reason=reason)
+    if isinstance(error.orig, NoAnswer):
+        # Whoever has waited for so long is not made to wait a second time.
+        return DatabaseUnavailable(reason=reason)
     if error.connection_invalidated:
         return ConnectionLost(reason=reason)
     if sqlstate in UNDONE:

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from support import assert_problem, bearer, config_for, new_user
 
 from todo import create_app
-from todo.database import CALL
+from todo.bounds import CALL
 from todo.extensions import db
 from todo.tasks import idempotency, queries
 
@@ -290,6 +290,6 @@ def test_creation_with_a_key_is_two_statements_in_one_message(proxied, proxy, us
     client.delete(f"/api/me/tasks/{made['id']}", headers=bearer(user))
     assert_replayed(create("key"), made)
     assert_problem(create('"'), 422)
-    parts = [query.removeprefix(CALL).split(";\n") for query in proxy.queries]
+    parts = [query.removeprefix(CALL.settings).split(";\n") for query in proxy.queries]
     assert [len(part) for part in parts] == [2, 2, 2, 1, 2]
     assert all(f"'{user}'" in part for query in parts for part in query)

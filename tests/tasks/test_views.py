@@ -9,7 +9,7 @@ import pytest
 from support import assert_problem, bearer, new_user
 
 from todo import database
-from todo.database import CALL
+from todo.bounds import CALL
 
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 MEMBERS = [
@@ -455,8 +455,8 @@ def test_every_call_is_one_statement_that_starts_from_the_caller(proxied, proxy,
     )
     assert response.status_code in (200, 201, 204)
     (statement,) = proxy.queries
-    assert statement.startswith(CALL)
-    assert (statement.removeprefix(CALL).split()[0] == "SELECT") == (method == "GET")
+    assert statement.startswith(CALL.settings)
+    assert (statement.removeprefix(CALL.settings).split()[0] == "SELECT") == (method == "GET")
     assert f"user_id = '{user}'" in statement or f"VALUES ('{user}'" in statement
 
 

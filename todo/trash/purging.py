@@ -6,6 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import text
 
 from todo import database
+from todo.bounds import WORK
 
 BATCH = 1_000
 
@@ -50,7 +51,7 @@ class Expired(NamedTuple):
 
 def expired(tombstone_days: int) -> list[Expired]:
     """Find what has expired."""
-    rows = database.read(EXPIRED, {"days": tombstone_days}, database.WORK)
+    rows = database.read(EXPIRED, {"days": tombstone_days}, WORK)
     return [Expired(row.user_id, row.number) for row in rows]
 
 

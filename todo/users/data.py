@@ -8,6 +8,7 @@ import orjson
 from sqlalchemy import Connection, Text, bindparam, delete, func, literal_column, select, true, update
 
 from todo import database
+from todo.bounds import WORK
 from todo.database import Prepared, execute, prepared
 from todo.extensions import ORJSONProvider
 from todo.tasks.rows import COLUMNS, as_task, columns_of, lists, stored_in, tasks, trash, utc
@@ -85,7 +86,7 @@ def export(user: str) -> Generator[bytes]:
 
 
 def _list(connection: Connection, user: str) -> dict[str, Any]:
-    for row in execute(connection, LIST, {"caller": user}, database.WORK):
+    for row in execute(connection, LIST, {"caller": user}, WORK):
         return row._asdict()
     return {"user_id": user, "revision": 0, "erased_at": None, "tasks": 0, "deleted": 0}
 
@@ -119,7 +120,8 @@ def erase(user: str) -> Erased:
 
     """
     with database.translated(), database.transaction() as connection:
-        execute(connection, ERASE_LIST, {"caller": user}, database.WORK)
-        return Erased(
-            *(execute(connection, statement, {"caller": user}).rowcount for statement in (ERASE_TASKS, ERASE_TRASH))
+        _, *numbers = (
+            execute(connection, statement, {"caller": user}, WORK).rowcount
+            for statement in (ERASE_LIST, ERASE_TASKS, ERASE_TRASH)
         )
+        return Erased(*numbers)
