@@ -24,7 +24,7 @@ test-browser: $(READY) ## Run the tests of the pages in Chromium, which must be 
 	$(BIN)/pytest tests/browser --no-cov
 
 test-faults: $(READY) ## Run the tests of poolers and broken networks, as root: pgbouncer and iproute2 must be installed
-	$(BIN)/pytest tests/faults --no-cov --numprocesses 2
+	$(BIN)/pytest tests/faults --no-cov --numprocesses 3
 
 bench: $(READY) ## Compare with what else there is, side by side; ARGS=--quick looks briefly. Needs Node 20 and wrk
 	$(BIN)/python -m benchmarks.compare $(ARGS)

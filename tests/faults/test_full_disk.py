@@ -1,0 +1,69 @@
+"""The disk of the database fills up: reads go on, writes are refused, and all is well when there is room again."""
+
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import assert_problem, bearer
+from wire.server import query, run, titles, wait_until
+
+
+@pytest.fixture
+def disk(postgres, server_folder) -> Iterator[Path]:
+    """Give a small disk that PostgreSQL may write on."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", server_folder], check=True)
+    data = server_folder / "data"
+    data.mkdir()
+    subprocess.run(["chown", postgres.system_user, data], check=True)
+    yield server_folder
+    subprocess.run(["umount", server_folder], check=True)
+
+
+@pytest.fixture
+def small_url(postgres, disk) -> Iterator[str]:
+    """Give the URL of a migrated database on it."""
+    name = f"small_{uuid.uuid4().hex}"
+    query(postgres.get_uri(), f"CREATE TABLESPACE {name} LOCATION '{disk / 'data'}'")
+    query(postgres.get_uri(), f"CREATE DATABASE {name} TABLESPACE {name}")
+    url = postgres.get_uri(database=name)
+    assert run("flask", "db", "upgrade", DATABASE_URL=url).returncode == 0
+    yield url
+    query(postgres.get_uri(), f"DROP DATABASE {name} WITH (FORCE)")
+    query(postgres.get_uri(), f"DROP TABLESPACE {name}")
+
+
+def fill(file: Path) -> None:
+    """Write until there is no room left."""
+    with file.open("wb", buffering=0) as output:
+        try:
+            while True:
+                output.write(b"x" * 4096)
+        except OSError:
+            pass
+
+
+def test_database_whose_disk_is_full_is_read_and_takes_writes_again_when_it_is_not(serve, small_url, disk, user):
+    server = serve(DATABASE_URL=small_url)
+
+    def create(number: int) -> int:
+        body = {"title": f"task {number}", "description": "x" * 1000}
+        answer = server.call("POST", "/api/me/tasks", bearer(user), body)
+        if answer.status_code != 201:
+            assert_problem(answer, 503)
+        return answer.status_code
+
+    assert create(0) == 201
+    fill(disk / "filler")
+    statuses = [create(number) for number in range(1, 400)]
+
+    assert set(statuses) == {201, 503}
+    assert '"reason": "53100' in server.log.read_text()
+    for path in ("/api/me/tasks", "/api/me/tasks?search=x&sort=-title", "/api/me/export", "/health/ready"):
+        assert server.call("GET", path, bearer(user)).status_code == 200
+    assert len(titles(small_url, user)) == 1 + statuses.count(201)
+
+    (disk / "filler").unlink()
+    wait_until(lambda: create(400) == 201, "in service again", deadline_s=10)
+    assert len(set(titles(small_url, user))) == 2 + statuses.count(201)

@@ -1,0 +1,192 @@
+"""Behind PgBouncer in transaction mode, as behind Neon's pooled address: all holds, and nothing is left behind."""
+
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+
+import psycopg2
+import pytest
+from faults.pooler import POOL_SIZE
+from support import assert_problem, bearer, new_user
+from wire.server import Load, assert_kept, query, run, start_database, stop_database, titles, wait_until
+
+# No call is promised to take less, whatever happens to the database: see README.md, "In production".
+PATIENCE_S = 20
+
+SETTINGS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "default_transaction_isolation")
+
+
+def created(server, user, title="x"):
+    return server.call("POST", "/api/me/tasks", bearer(user), {"title": title})
+
+
+def timed_call(server, user, method, path, body=None):
+    """Make a call, and give its answer when it came soon enough."""
+    started = time.monotonic()
+    answer = server.call(method, path, bearer(user), body)
+    assert time.monotonic() - started < PATIENCE_S
+    return answer
+
+
+def sessions(url) -> list[tuple[str, ...]]:
+    """Give how each session behind the pooler is set, whoever had it before."""
+    shown = ", ".join(f"current_setting('{name}')" for name in SETTINGS)
+    with ExitStack() as stack:
+        # Each stays in its transaction until all have begun, so each has a session of its own.
+        connections = [stack.enter_context(closing(psycopg2.connect(url))) for _ in range(POOL_SIZE)]
+        found = []
+        for connection in connections:
+            with connection.cursor() as cursor:
+                cursor.execute(f"SELECT pg_backend_pid(), {shown}")
+                found.append(cursor.fetchone())
+    assert len({pid for pid, *_ in found}) == POOL_SIZE
+    return [tuple(settings) for _, *settings in found]
+
+
+def test_pooler_takes_our_connections_and_shares_its_sessions_between_them(pooled_server, direct_url, pooler, user):
+    with ThreadPoolExecutor(8) as clients:
+        answers = list(clients.map(lambda n: created(pooled_server, user, f"task {n}"), range(80)))
+
+    assert [answer.status_code for answer in answers] == [201] * 80
+    assert query(direct_url, "SELECT count(*) FROM tasks WHERE user_id = %s", user) == [(80,)]
+    assert "unsupported startup parameter" not in pooler.log.read_text()
+
+
+def test_pooler_refuses_options_which_is_why_the_bounds_are_sent_along(pooled_url):
+    with pytest.raises(psycopg2.OperationalError, match="unsupported startup parameter"):
+        psycopg2.connect(pooled_url, options="-c statement_timeout=5000")
+
+
+def test_commands_through_the_pooler_work(pooled_url, direct_url, user):
+    def flask(*command: str) -> str:
+        done = run("flask", *command, DATABASE_URL=pooled_url)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    assert flask("db", "upgrade") == ""
+    assert "Added 12000 tasks" in flask("seed", "--user", user, "--count", "12000")
+    assert len(titles(direct_url, user)) == 12_000
+    assert flask("user", "export", user).count("\n") == 12_001
+    flask("purge")
+    flask("user", "erase", "--yes", user)
+    assert titles(direct_url, user) == []
+    assert "pooled" in run("flask", "doctor", DATABASE_URL=pooled_url).stdout
+
+
+@pytest.fixture
+def slow_user(direct_url) -> Iterator[str]:
+    """Give a user with one task, which takes PostgreSQL a minute to look at."""
+    user = new_user()
+    query(direct_url, "INSERT INTO task_lists (user_id, revision) VALUES (%s, 1)", user)
+    query(direct_url, "INSERT INTO tasks (user_id, title, revision) VALUES (%s, 'slow', 1)", user)
+    query(direct_url, "ALTER TABLE tasks RENAME TO quick_tasks")
+    slow = f"CASE WHEN user_id = '{user}' THEN pg_sleep(60) IS NOT NULL ELSE true END"
+    query(direct_url, f"CREATE VIEW tasks AS SELECT * FROM quick_tasks WHERE {slow}")
+    yield user
+    query(direct_url, "DROP VIEW tasks")
+    query(direct_url, "ALTER TABLE quick_tasks RENAME TO tasks")
+
+
+def test_statement_that_takes_too_long_is_503_and_the_session_is_as_it_was(
+    pooled_server, pooled_url, direct_url, slow_user, user
+):
+    ((task,),) = query(direct_url, "SELECT id FROM quick_tasks WHERE user_id = %s", slow_user)
+    with ThreadPoolExecutor(2) as clients:
+        read = clients.submit(timed_call, pooled_server, slow_user, "GET", "/api/me/tasks?search=x")
+        write = clients.submit(timed_call, pooled_server, slow_user, "DELETE", f"/api/me/tasks/{task}")
+        assert_problem(read.result(), 503)
+        assert_problem(write.result(), 503)
+
+    assert pooled_server.log.read_text().count("57014") == 2
+    assert query(direct_url, "SELECT id FROM quick_tasks WHERE user_id = %s", slow_user) == [(task,)]
+    assert timed_call(pooled_server, user, "GET", "/api/me/tasks").status_code == 200
+    assert sessions(pooled_url) == [("0", "0", "0", "read committed")] * POOL_SIZE
+
+
+def test_write_that_waits_for_another_session_is_503_and_the_session_is_as_it_was(
+    pooled_server, pooled_url, direct_url, user
+):
+    assert created(pooled_server, user).status_code == 201
+    with closing(psycopg2.connect(direct_url)) as other:
+        other.cursor().execute("SELECT FROM task_lists WHERE user_id = %s FOR UPDATE", [user])
+        assert_problem(timed_call(pooled_server, user, "POST", "/api/me/tasks", {"title": "y"}), 503)
+        assert "55P03" in pooled_server.log.read_text()
+
+    assert created(pooled_server, user, "y").status_code == 201
+    assert titles(direct_url, user) == ["x", "y"]
+    assert sessions(pooled_url) == [("0", "0", "0", "read committed")] * POOL_SIZE
+
+
+def test_writers_and_readers_at_once_lose_nothing(pooled_server, direct_url, user):
+    with Load(pooled_server, user, clients=8) as load:
+        wait_until(lambda: len(load.acknowledged) > 300, "under load")
+
+    assert set(load.statuses) == {200, 201}
+    assert_kept(direct_url, user, load)
+
+
+def test_pooler_that_is_killed_and_started_under_load_loses_nothing_acknowledged(
+    pooled_server, pooler, direct_url, user
+):
+    with Load(pooled_server, user, clients=8) as load:
+        wait_until(lambda: len(load.acknowledged) > 50, "under load")
+        pooler.kill()
+        wait_until(lambda: load.statuses[-20:] == [503] * 20, "unavailable")
+        pooler.start()
+        acknowledged = len(load.acknowledged)
+        wait_until(lambda: len(load.acknowledged) > acknowledged + 50, "in service again", deadline_s=10)
+
+    assert set(load.statuses) == {200, 201, 503}
+    assert_kept(direct_url, user, load)
+
+
+def test_pooler_whose_sessions_are_ended_under_load_is_never_a_500(pooled_server, direct_url, user):
+    end_sessions = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with Load(pooled_server, user, clients=8) as load:
+        for _ in range(10):
+            acknowledged = len(load.acknowledged)
+            query(direct_url, end_sessions)
+            wait_until(lambda so_far=acknowledged: len(load.acknowledged) > so_far + 10, "in service")
+
+    assert set(load.statuses) <= {200, 201, 503}
+    assert_kept(direct_url, user, load)
+
+
+def test_pooler_that_stands_still_keeps_no_thread_for_long(pooled_server, pooler, direct_url, user):
+    """The kernel still acknowledges everything in its name, so nobody but us will ever notice."""
+    assert created(pooled_server, user).status_code == 201
+    pooler.process.send_signal(signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(8) as clients:
+            calls = [("GET", "/api/me/tasks", None), ("POST", "/api/me/tasks", {"title": "y"})] * 4
+            running = [clients.submit(timed_call, pooled_server, user, *call) for call in calls]
+            assert pooled_server.call("GET", "/health").status_code == 200
+            for one in running:
+                assert_problem(one.result(), 503)
+    finally:
+        pooler.process.send_signal(signal.SIGCONT)
+
+    wait_until(lambda: created(pooled_server, user, "z").status_code == 201, "in service again", deadline_s=10)
+    assert titles(direct_url, user).count("x") == 1
+
+
+def test_postgresql_that_stops_behind_the_pooler_is_503_soon_and_loses_nothing(own_postgres, make_pooler, serve, user):
+    """The pooler itself would let everybody wait for two minutes."""
+    url = own_postgres.get_uri()
+    server = serve(DATABASE_URL=make_pooler(own_postgres).url("postgres"), WEB_THREADS="4")
+    with Load(server, user, clients=4) as load:
+        wait_until(lambda: len(load.acknowledged) > 50, "under load")
+        stop_database(own_postgres, "immediate")
+        wait_until(lambda: 503 in load.statuses[-1:], "unavailable", deadline_s=PATIENCE_S)
+        assert server.call("GET", "/health").status_code == 200
+        start_database(own_postgres)
+        acknowledged = len(load.acknowledged)
+        wait_until(lambda: len(load.acknowledged) > acknowledged + 50, "in service again", deadline_s=PATIENCE_S)
+
+    assert set(load.statuses) <= {200, 201, 503}
+    assert_kept(url, user, load)
