@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -40,8 +41,8 @@ def limited(database_url):
 
     made = []
 
-    def make(**settings):
-        made.append(create_app(config_for(database_url, WEB_CONCURRENCY="1", **settings)))
+    def make(config=None, **settings):
+        made.append(create_app(config or config_for(database_url, WEB_CONCURRENCY="1", **settings)))
         return made[-1].test_client()
 
     yield make
@@ -183,6 +184,13 @@ def test_limit_of_failures_is_answered_429_instead_of_401(limited, settings, cap
     assert len(logged(capsys, status=429, reason="Authorization: no bearer token")) == 1
 
 
+def test_limit_of_calls_alone_leaves_failures_unlimited(limited, database_url, user):
+    settings = config_for(database_url, WEB_CONCURRENCY="1", RATE_LIMIT="1/year", RATE_LIMIT_FAILED_AUTH="1/year")
+    client = limited(replace(settings, rate_limit_failed_auth=()))
+    assert [client.get(TASKS).status_code for _ in range(3)] == [401, 401, 401]
+    assert [client.get(TASKS, headers=bearer(user)).status_code for _ in range(2)] == [200, 429]
+
+
 def test_limit_of_failures_never_stops_a_good_token_and_counts_nothing_else(limited, user):
     client = limited(RATE_LIMIT_FAILED_AUTH="1/year")
     good = [
@@ -248,6 +256,16 @@ def test_limits_in_memory_with_several_processes_are_one_warning(database_url, c
 def test_limits_that_are_what_they_say_are_no_warning(database_url, capsys, settings):
     create_app(config_for(database_url, **settings))
     assert logged(capsys, level="warning") == []
+
+
+def test_shared_store_counts_for_all_who_share_it_and_is_not_told_who_they_are(limited, user, counting_redis):
+    settings = {"RATE_LIMIT": "2/year;9/hour", "RATE_LIMIT_STORAGE_URL": counting_redis.url}
+    first, second = limited(**settings), limited(**settings)
+    answers = [client.get(TASKS, headers=bearer(user)) for client in (first, second, first)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert list(counting_redis.counts.values()) == [3, 3]
+    assert list(counting_redis.lifetimes.values()) == [WINDOW_S, 3600]
+    assert all(hashed(user) in key and user not in key for key in counting_redis.counts)
 
 
 def test_store_that_is_away_lets_everybody_through_and_is_one_log_line(limited, user, capsys):
