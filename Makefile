@@ -23,7 +23,7 @@ test-issuer: $(READY) tests/issuer/node_modules ## Run the tests of tokens again
 test-browser: $(READY) ## Run the tests of the pages in Chromium, which must be installed
 	$(BIN)/pytest tests/browser --no-cov
 
-test-faults: $(READY) ## Run the tests of poolers and broken networks, as root: pgbouncer and iproute2 must be installed
+test-faults: $(READY) ## Run the tests of poolers, stores and broken networks, as root: pgbouncer, redis-server and iproute2 must be there
 	$(BIN)/pytest tests/faults --no-cov --numprocesses 3
 
 bench: $(READY) ## Compare with what else there is, side by side; ARGS=--quick looks briefly. Needs Node 20 and wrk

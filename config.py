@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from typing import Any, ClassVar, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
 
 from dotenv import dotenv_values
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, pre_load, validate, validates_schema
@@ -27,6 +27,15 @@ SECRET_MIN_BYTES = 32
 
 # Where Better Auth's calls are when nobody says otherwise.
 BETTER_AUTH_BASE_PATH = "/api/auth"
+
+# How often something may happen, and how long a window may be: what a Redis and the headers can hold.
+QUOTA_MAX = 1_000_000_000
+WINDOW_MAX_S = 366 * 86_400
+
+# The store of counts that is always there, the process itself; and what the URL of another one may hold.
+IN_MEMORY = "memory://"
+STORE_PATH = re.compile("/?[0-9]*")
+STORE_OPTION = re.compile("ssl_[a-z_]+|socket_(connect_)?timeout")
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 URL_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
@@ -117,6 +126,34 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+class Quota(NamedTuple):
+    """How many times something may happen within a window of time."""
+
+    amount: int
+    window_s: int
+
+    def __str__(self) -> str:
+        """Give it for a person."""
+        return f"{self.amount} in {self.window_s} s"
+
+
+class Quotas(fields.Field[tuple[Quota, ...]]):
+    """One limit or several, in the notation of Flask-Limiter: `600/minute; 30 per second`."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> tuple[Quota, ...]:
+        # It is needed by those alone who limit something.
+        from limits import parse_many  # noqa: PLC0415
+
+        try:
+            items = parse_many(value)
+        except ValueError:
+            raise ValidationError("must be limits such as 600/minute, separated by ; where there are several") from None
+        quotas = tuple(Quota(item.amount, item.get_expiry()) for item in items)
+        if not all(0 < quota.amount <= QUOTA_MAX and quota.window_s <= WINDOW_MAX_S for quota in quotas):
+            raise ValidationError(f"must allow from 1 to {QUOTA_MAX} within a year at most")
+        return quotas
+
+
 class CommaSeparated(fields.Field[tuple[str, ...]]):
     """A list in one variable: parts separated by commas, white space around each dropped, empty parts skipped."""
 
@@ -132,6 +169,28 @@ def _must_be_an_origin(origins: tuple[str, ...]) -> None:
                 f"has {origin!r}, which is not an exact origin such as https://app.example.com "
                 "(lower case, no path, no trailing slash, no wildcard)"
             )
+
+
+def _must_be_a_store(url: str) -> None:
+    """Find out now what would otherwise fail at the first request; nothing is connected yet."""
+    if url == IN_MEMORY:
+        return
+    if not url.startswith(("redis://", "rediss://")):
+        raise ValidationError(f"must be a Redis URL that starts with redis:// or rediss://, or {IN_MEMORY}")
+    from redis import RedisError, from_url  # noqa: PLC0415
+
+    try:
+        from_url(url).connection_pool.make_connection()
+        parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
+        names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+        readable = STORE_PATH.fullmatch(parts.path) and all(STORE_OPTION.fullmatch(name) for name in names)
+    except (TypeError, ValueError, RedisError):
+        readable = False
+    if not readable:
+        raise ValidationError(
+            "cannot be read as a URL: are port and options right, and / @ : # % in the password percent-encoded?"
+        )
 
 
 def _dotenv() -> dict[str, str]:
@@ -181,6 +240,9 @@ class Config:
     trash_days: int = 30
     tombstone_days: int = 90
     require_if_match: bool = False
+    rate_limit: tuple[Quota, ...] = ()
+    rate_limit_failed_auth: tuple[Quota, ...] = ()
+    rate_limit_storage_url: str = field(default=IN_MEMORY, repr=False)
     log_level: str = "INFO"
     host: str = "127.0.0.1"
     port: int = 8000
@@ -261,6 +323,9 @@ class ConfigSchema(Schema):
         falsy={"false", "no", "off", "0"},
         error_messages={"invalid": "must be true or false"},
     )
+    rate_limit = Quotas(data_key="RATE_LIMIT")
+    rate_limit_failed_auth = Quotas(data_key="RATE_LIMIT_FAILED_AUTH")
+    rate_limit_storage_url = fields.String(data_key="RATE_LIMIT_STORAGE_URL", validate=_must_be_a_store)
     log_level = fields.String(
         data_key="LOG_LEVEL",
         validate=validate.OneOf(
@@ -310,6 +375,8 @@ class ConfigSchema(Schema):
         """Make the Config, with the defaults that depend on other settings."""
         if settings.get("environment", "development") not in Config.PRODUCTION:
             settings.setdefault("cors_origins", ("http://localhost:3000", "http://127.0.0.1:3000"))
+        if settings.get("rate_limit"):
+            settings.setdefault("rate_limit_failed_auth", (Quota(60, 60),))
         if base := settings.get("better_auth_url"):
             # A path in the address says where Better Auth's calls are; without one they are at the customary place.
             base += "" if urlsplit(base).path else BETTER_AUTH_BASE_PATH

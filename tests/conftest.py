@@ -9,7 +9,7 @@ import flask_migrate
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from support import PostgresProxy, config_for, new_database, new_user
+from support import CountingRedis, PostgresProxy, config_for, new_database, new_user
 
 from todo import create_app, embedded
 from todo.extensions import db
@@ -93,6 +93,14 @@ def proxied(proxy: PostgresProxy, database_url: str) -> Iterator[Flask]:
     yield app
     with app.app_context():
         db.engine.dispose()
+
+
+@pytest.fixture
+def counting_redis() -> Iterator[CountingRedis]:
+    """Give a Redis that can count."""
+    with CountingRedis() as redis:
+        yield redis
+        redis.shutdown()
 
 
 @pytest.fixture(scope="session")

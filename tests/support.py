@@ -4,10 +4,12 @@ import base64
 import hmac
 import json
 import socket
+import socketserver
 import struct
 import threading
 import time
 import uuid
+from collections import Counter
 from contextlib import closing, suppress
 from typing import Any
 
@@ -222,3 +224,44 @@ class PostgresProxy:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
+
+
+class CountingRedis(socketserver.ThreadingTCPServer):
+    """A Redis that can count, and agrees to everything else (RESP 2).
+
+    Attributes:
+        counts: The keys that were raised, and how often.
+        lifetimes: How many seconds each is to be kept.
+
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Commands)
+        self.url = f"redis://127.0.0.1:{self.server_address[1]}"
+        self.counts: Counter[str] = Counter()
+        self.lifetimes: dict[str, int] = {}
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+
+class _Commands(socketserver.StreamRequestHandler):
+    server: CountingRedis
+
+    def handle(self) -> None:
+        for line in self.rfile:
+            words = [self._word() for _ in range(int(line[1:]))]
+            match words:
+                case ["INCRBY", key, amount]:
+                    self.server.counts[key] += int(amount)
+                    answer = f":{self.server.counts[key]}"
+                case ["EXPIRE", key, seconds]:
+                    self.server.lifetimes[key] = int(seconds)
+                    answer = ":1"
+                case _:
+                    answer = "+OK"
+            self.wfile.write(f"{answer}\r\n".encode())
+
+    def _word(self) -> str:
+        length = int(self.rfile.readline()[1:])
+        return self.rfile.read(length + 2).decode().removesuffix("\r\n")

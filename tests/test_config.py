@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import config
-from config import BETTER_AUTH_PUBLIC_DEFAULT, Config, InvalidSettings
+from config import BETTER_AUTH_PUBLIC_DEFAULT, Config, InvalidSettings, Quota
 from todo.auth import with_secret
 
 URL = "postgresql://u:sesame@db.example.com/todo"
@@ -42,6 +42,9 @@ def test_config_reads_every_variable():
             "TRASH_DAYS": "7",
             "TOMBSTONE_DAYS": "365",
             "REQUIRE_IF_MATCH": " TRUE ",
+            "RATE_LIMIT": "600/minute; 30 per 2 seconds",
+            "RATE_LIMIT_FAILED_AUTH": "20/hour",
+            "RATE_LIMIT_STORAGE_URL": "rediss://u:p@redis.example.com:6380/1?socket_timeout=0.3",
             "LOG_LEVEL": "debug",
             "HOST": "0.0.0.0",
             "PORT": "8080",
@@ -62,6 +65,9 @@ def test_config_reads_every_variable():
         trash_days=7,
         tombstone_days=365,
         require_if_match=True,
+        rate_limit=(Quota(600, 60), Quota(30, 2)),
+        rate_limit_failed_auth=(Quota(20, 3600),),
+        rate_limit_storage_url="rediss://u:p@redis.example.com:6380/1?socket_timeout=0.3",
         log_level="DEBUG",
         host="0.0.0.0",
         port=8080,
@@ -127,6 +133,23 @@ def test_config_database_url_is_normalised_and_keeps_the_rest(scheme):
         ("REQUIRE_IF_MATCH", "2", "must be true or false"),
         ("REQUIRE_IF_MATCH", "t", "must be true or false"),
         ("REQUIRE_IF_MATCH", " ", "must be true or false"),
+        ("RATE_LIMIT", "many", "must be limits such as 600/minute"),
+        ("RATE_LIMIT", "600/fortnight", "must be limits such as 600/minute"),
+        ("RATE_LIMIT", "600/minute;", "must be limits such as 600/minute"),
+        ("RATE_LIMIT", f"{'9' * 5000}/minute", "must be limits such as 600/minute"),
+        ("RATE_LIMIT", "600/minute;0/second", "must allow from 1 to 1000000000 within a year at most"),
+        ("RATE_LIMIT", "1000000001/minute", "must allow from 1 to 1000000000 within a year at most"),
+        ("RATE_LIMIT", "1/2 years", "must allow from 1 to 1000000000 within a year at most"),
+        ("RATE_LIMIT_FAILED_AUTH", "-1/minute", "must be limits such as 600/minute"),
+        ("RATE_LIMIT_STORAGE_URL", "memcached://localhost", "must be a Redis URL that starts with redis://"),
+        ("RATE_LIMIT_STORAGE_URL", "redis://localhost:x", "cannot be read as a URL"),
+        ("RATE_LIMIT_STORAGE_URL", "redis://a..b", "cannot be read as a URL"),
+        ("RATE_LIMIT_STORAGE_URL", "redis://:p/w@localhost", "cannot be read as a URL"),
+        ("RATE_LIMIT_STORAGE_URL", "redis://localhost/name", "cannot be read as a URL"),
+        ("RATE_LIMIT_STORAGE_URL", "redis://localhost?retry=1", "cannot be read as a URL"),
+        ("RATE_LIMIT_STORAGE_URL", "redis://localhost?socket_timeout=x", "cannot be read as a URL"),
+        ("RATE_LIMIT_STORAGE_URL", "redis://localhost?ssl_cert_reqs=none", "cannot be read as a URL"),
+        ("RATE_LIMIT_STORAGE_URL", "rediss://localhost?ssl_cert_reqs=some", "cannot be read as a URL"),
         ("LOG_LEVEL", "loud", "must be DEBUG, INFO, WARNING, ERROR or CRITICAL"),
         ("PORT", "http", "must be a port number from 1 to 65535"),
         ("PORT", "65536", "must be a port number from 1 to 65535"),
@@ -167,6 +190,33 @@ def test_config_days_can_be_any_number_between_the_bounds(name, value, days):
 )
 def test_config_require_if_match_takes_the_usual_words_in_any_case(value, required):
     assert Config.from_environment({"REQUIRE_IF_MATCH": value}).require_if_match is required
+
+
+@pytest.mark.parametrize(
+    ("variables", "calls", "failures"),
+    [
+        pytest.param({}, (), (), id="neither"),
+        pytest.param({"RATE_LIMIT": "5/second"}, (Quota(5, 1),), (Quota(60, 60),), id="calls"),
+        pytest.param({"RATE_LIMIT_FAILED_AUTH": "5/day"}, (), (Quota(5, 86_400),), id="failures"),
+        pytest.param(
+            {"RATE_LIMIT": "1/year", "RATE_LIMIT_FAILED_AUTH": "2/month|3/minute"},
+            (Quota(1, 31_104_000),),
+            (Quota(2, 2_592_000), Quota(3, 60)),
+            id="both",
+        ),
+    ],
+)
+def test_config_limits_of_calls_bring_one_of_failures_and_not_the_other_way(variables, calls, failures):
+    settings = Config.from_environment(variables)
+    assert (settings.rate_limit, settings.rate_limit_failed_auth) == (calls, failures)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["memory://", "redis://", "redis://:p%2Fw@[::1]:6379/0", "rediss://h?ssl_cert_reqs=none&ssl_ca_certs=/ca.pem"],
+)
+def test_config_takes_the_url_of_a_store_of_counts(url):
+    assert Config.from_environment({"RATE_LIMIT_STORAGE_URL": url}).rate_limit_storage_url == url
 
 
 @pytest.mark.parametrize("environment", ["production", "staging"])
@@ -258,7 +308,9 @@ def test_config_development_takes_a_weak_secret():
 
 
 def test_config_never_shows_a_secret():
-    shown = repr(Config.from_environment(PRODUCTION | {"BETTER_AUTH_SECRET_PREVIOUS": SECRET[::-1]}))
+    store = "redis://:sesame@redis.example.com"
+    variables = PRODUCTION | {"BETTER_AUTH_SECRET_PREVIOUS": SECRET[::-1], "RATE_LIMIT_STORAGE_URL": store}
+    shown = repr(Config.from_environment(variables))
     assert SECRET not in shown
     assert SECRET[::-1] not in shown
     assert "sesame" not in shown

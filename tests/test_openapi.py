@@ -21,7 +21,7 @@ def test_openapi_is_valid_3_1(client):
 def test_openapi_lists_every_call_and_which_errors_it_has(client):
     paths = client.get("/openapi.json").json["paths"]
     body, row = {"400", "413", "415"}, {"404"}
-    common = {"401", "403", "422", "503"}
+    common = {"401", "403", "422", "429", "503"}
     known, changed = {"304"}, {"412", "428"}
     expected = {
         ("/api/{user_id}/tasks", "get"): {"200"} | common | known,

@@ -11,6 +11,7 @@ from todo import (
     doctor,
     errors,
     health,
+    limits,
     logs,
     migrating,
     openapi,
@@ -48,6 +49,7 @@ def create_app(config: Config | None = None) -> Flask:
     cors.init_app(app, origins=exactly(config.cors_origins))
     app.after_request(vary_by_origin)
     auth.init_app(app, config)
+    limits.init_app(app, config)
     overload.init_app(app)
 
     openapi.init_app(app)

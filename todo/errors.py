@@ -18,6 +18,8 @@
     ├── UnprocessableContent    422  readable, and breaks a rule: `errors` names each
     │   └── IdempotencyKeyReused     the key belongs to another creation
     ├── PreconditionRequired    428  a change must say which state of the task it is meant for
+    ├── TooManyRequests         429  with Retry-After: the user calls more often than the settings allow
+    │   └── TooManyFailures          calls from this address were refused with 401 too often
     ├── InternalError           500  a bug of ours: says nothing about the inside
     └── Unavailable             503  with Retry-After
 
@@ -216,6 +218,24 @@ class PreconditionRequired(Problem):
 
     status = HTTPStatus.PRECONDITION_REQUIRED
     detail = "Send If-Match with the ETag of the task, so that nobody's changes are overwritten unseen."
+
+
+class TooManyRequests(Problem):
+    """429: the calls of this user, or the failed ones from this address, are over the limit (RFC 6585, section 4)."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    cause: ClassVar[str] = "Too many requests"
+
+    def __init__(self, wait_s: int, **kwargs: Any) -> None:
+        """Say how many seconds to wait."""
+        sentence = f"{self.cause}. Please try again in {wait_s} s."
+        super().__init__(sentence, headers={"Retry-After": str(wait_s)}, **kwargs)
+
+
+class TooManyFailures(TooManyRequests):
+    """429: what would have been a 401, from an address that had too many of them."""
+
+    cause = "Too many failed authentications from your address"
 
 
 class InternalError(Problem):

@@ -32,6 +32,11 @@ PROBLEMS: dict[type[errors.Problem], dict[str, str]] = {
     errors.UnsupportedMediaType: {"Accept": "What is accepted instead."},
     errors.UnprocessableContent: {},
     errors.PreconditionRequired: {},
+    errors.TooManyRequests: {
+        "Retry-After": "Seconds to wait before trying again.",
+        "RateLimit": "What is left of each limit (draft-ietf-httpapi-ratelimit-headers).",
+        "RateLimit-Policy": "The limits themselves.",
+    },
     errors.Unavailable: {"Retry-After": "Seconds to wait before trying again."},
 }
 

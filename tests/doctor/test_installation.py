@@ -131,6 +131,50 @@ def test_settings_weak_secret_is_worth_a_thought(make_app, name, secret, fault):
     assert secret not in report.output
 
 
+def test_settings_show_of_a_store_where_it_is(make_app):
+    url = f"rediss://me:{PASSWORD}@redis.example.com:6380/1?ssl_password={PASSWORD}"
+    report = examine(make_app(RATE_LIMIT="600/minute;5/second", RATE_LIMIT_STORAGE_URL=url, WEB_CONCURRENCY="1"))
+    assert report.of("RATE_LIMIT").text == "600 in 60 s, 5 in 1 s (default)"
+    assert report.of("RATE_LIMIT_FAILED_AUTH").text == "60 in 60 s (default)"
+    assert report.of("RATE_LIMIT_STORAGE_URL").text == "rediss://redis.example.com:6380/1 (default)"
+
+
+@pytest.mark.parametrize(
+    ("settings", "mark", "subject", "text"),
+    [
+        pytest.param(
+            {"WEB_CONCURRENCY": "1"}, "✓", "rate limits", "counted in the memory of the one process", id="one-process"
+        ),
+        pytest.param(
+            {"WEB_CONCURRENCY": "3"}, "!", "rate limits", "each of 3 processes counts for itself", id="several"
+        ),
+        pytest.param(
+            {"RATE_LIMIT": "", "RATE_LIMIT_STORAGE_URL": "redis://127.0.0.1:1"},
+            "!",
+            "RATE_LIMIT_STORAGE_URL",
+            "is not used, as there is no limit",
+            id="no-limit",
+        ),
+    ],
+)
+def test_limits_are_said_to_be_counted_where_they_are(make_app, settings, mark, subject, text):
+    report = examine(make_app(**EXPECTED, **({"RATE_LIMIT": "600/minute"} | settings)))
+    assert report.status == 0
+    assert (mark, subject, text) in [line[:3] for line in report.lines]
+
+
+def test_limits_with_a_store_that_counts_are_good(make_app, counting_redis):
+    report = examine(make_app(RATE_LIMIT_FAILED_AUTH="9/minute", RATE_LIMIT_STORAGE_URL=counting_redis.url))
+    assert report.of("rate limits") == ("✓", "rate limits", "the store counts", "")
+
+
+def test_limits_with_a_store_that_is_away_are_a_fault(make_app, closed_port):
+    url = f"redis://:{PASSWORD}@127.0.0.1:{closed_port}"
+    report = examine(make_app(RATE_LIMIT="600/minute", RATE_LIMIT_STORAGE_URL=url))
+    assert set(report.faults) == {"rate limits"}
+    assert "refused" in report.faults["rate limits"]
+
+
 def test_settings_secret_beside_an_issuer_is_said_to_be_unused(make_app, issuer):
     report = examine(make_app(BETTER_AUTH_URL=issuer.url, BETTER_AUTH_SECRET="weak-and-short"))
     assert report.status == 0

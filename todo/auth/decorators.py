@@ -9,6 +9,7 @@ from flask_smorest import Blueprint
 
 from todo.auth.tokens import Caller
 from todo.errors import InvalidToken, MissingToken, WrongUser
+from todo.limits import count_call
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,11 +50,14 @@ def authorize(caller: Caller, path_user: str) -> str:
 def require_jwt(view: Callable[P, R]) -> Callable[P, R]:
     """Let a view run for the caller's own path alone, and hand it the caller's id as `user_id`."""
     # Where nobody can tell now whether a token is good, or where the data is, the answer is 503.
-    documented = Blueprint.doc(responses={401: "Unauthorized", 403: "WrongUser", 503: "Unavailable"})(view)
+    responses = {401: "Unauthorized", 403: "WrongUser", 429: "TooManyRequests", 503: "Unavailable"}
+    documented = Blueprint.doc(responses=responses)(view)
 
     @wraps(documented)
     def guarded(*args: Any, user_id: str, **kwargs: Any) -> R:
         caller = authenticate(request.headers.get("Authorization"), current_app.extensions["token_verifier"])
-        return view(*args, user_id=authorize(caller, user_id), **kwargs)  # type: ignore[arg-type]
+        user_id = authorize(caller, user_id)
+        count_call(user_id)
+        return view(*args, user_id=user_id, **kwargs)  # type: ignore[arg-type]
 
     return guarded  # type: ignore[return-value]

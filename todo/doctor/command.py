@@ -14,6 +14,7 @@ from todo.doctor.installation import (
     examine_database,
     examine_front_ends,
     examine_issuer,
+    examine_limits,
     examine_refusal,
     examine_settings,
 )
@@ -64,6 +65,7 @@ def doctor(token: TextIO | None, origins: tuple[str, ...]) -> None:
             examine_settings(config),
             examine_database(config),
             examine_issuer(config),
+            examine_limits(config),
             examine_front_ends(config, origins),
         )
     )

@@ -10,7 +10,7 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
 
 import config as settings
-from config import Config, secret_faults
+from config import IN_MEMORY, Config, secret_faults
 from todo.auth import fetch, keys
 from todo.auth.rules import LEEWAY_S, shown
 from todo.cli import database_trouble
@@ -19,11 +19,15 @@ from todo.embedded import EmbeddedUnavailable
 from todo.errors import InternalError
 from todo.extensions import db
 from todo.health import database_state
+from todo.limits.stores import RedisStore
 
 SECRETS = ("better_auth_secret", "better_auth_secret_previous")
 
 # libpq takes passwords among the options of a URL too.
 SECRET_OPTION = re.compile("pass|secret")
+
+# What the URL of a store is better not shown with: user and password, and options.
+STORE_PRIVATE = re.compile(r"(?<=//)[^/]*@|\?.*")
 
 # Where to look for a setting, by its source.
 WHERE = {
@@ -75,7 +79,9 @@ def _presented(field: str, value: Any) -> str:
         url = make_url(value)
         options = {name: "hidden" if SECRET_OPTION.search(name) else option for name, option in url.query.items()}
         return url.set(drivername="postgresql", query=options).render_as_string(hide_password=True)
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
+    if field == "rate_limit_storage_url":
+        return STORE_PRIVATE.sub("", str(value))
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def examine_database(config: Config) -> Iterator[Diagnosis]:
@@ -121,6 +127,31 @@ def _connection(config: Config, *, is_same_process: bool) -> str:
     host = url.host or ", ".join(url.normalized_query.get("host", "/"))
     pooled = NEON_POOLER in host if host.endswith(NEON) else not is_same_process
     return f"{'pooled' if pooled else 'direct'}, to {'a local socket' if host.startswith('/') else host}"
+
+
+def examine_limits(config: Config) -> Iterator[Diagnosis]:
+    """Say whether what limits callers is counted where it should be."""
+    url = config.rate_limit_storage_url
+    if not (config.rate_limit or config.rate_limit_failed_auth):
+        if url != IN_MEMORY:
+            remedy = "Set RATE_LIMIT or RATE_LIMIT_FAILED_AUTH, or unset it."
+            yield advice("RATE_LIMIT_STORAGE_URL", "is not used, as there is no limit", remedy)
+    elif url != IN_MEMORY:
+        yield _examine_store(RedisStore(url))
+    elif config.web_concurrency > 1:
+        remedy = "Set RATE_LIMIT_STORAGE_URL to a Redis in which they count together."
+        yield advice("rate limits", f"each of {config.web_concurrency} processes counts for itself", remedy)
+    else:
+        yield good("rate limits", "counted in the memory of the one process")
+
+
+def _examine_store(store: RedisStore) -> Diagnosis:
+    try:
+        store.count([("todo:doctor", 1)])
+    except store.failure as error:
+        remedy = "Nobody is limited until it does. Is Redis running, and is RATE_LIMIT_STORAGE_URL right?"
+        return bad("rate limits", f"the store does not count: {error}", remedy)
+    return good("rate limits", "the store counts")
 
 
 def examine_issuer(config: Config) -> Iterator[Diagnosis]:

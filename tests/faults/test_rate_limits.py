@@ -1,0 +1,177 @@
+"""Rate limits that two processes hold together in a real Redis, and what becomes of calls when that one fails."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from faults.redis_server import RedisServer
+from support import assert_problem, bearer, new_user
+from wire.server import Line, Server, wait_until
+
+from todo.limits.stores import PAUSE_S, TIMEOUT_S
+
+# So long that no window ends during a test.
+LIMIT, FAILURES = 40, 10
+# How long it takes until a process knows that its store is back.
+NOTICED_S = PAUSE_S + 2 * TIMEOUT_S
+AWAY = "rate limits are not held: their store does not answer"
+TASKS = "/api/me/tasks"
+
+
+@pytest.fixture(scope="module")
+def module_redis() -> Iterator[RedisServer]:
+    redis = RedisServer()
+    yield redis
+    redis.close()
+
+
+@pytest.fixture
+def redis(module_redis: RedisServer) -> RedisServer:
+    """Give an empty Redis."""
+    module_redis.client.flushall()
+    return module_redis
+
+
+@pytest.fixture
+def broken(redis: RedisServer) -> Iterator[RedisServer]:
+    """Give an empty Redis to break; it is mended afterwards, and everybody has had the time to notice."""
+    yield redis
+    redis.go_on()
+    if redis.process.poll() is not None:
+        redis.start()
+    redis.client.config_set("maxmemory", 0)
+    redis.client.config_set("min-replicas-to-write", 0)
+    time.sleep(NOTICED_S)
+
+
+@pytest.fixture(scope="module")
+def server(start_server, database_url: str, module_redis: RedisServer) -> Server:
+    """Give two processes that count together."""
+    return start_server(
+        DATABASE_URL=database_url,
+        WEB_CONCURRENCY="2",
+        WEB_THREADS="4",
+        RATE_LIMIT=f"{LIMIT}/year;{2 * LIMIT}/year",
+        RATE_LIMIT_FAILED_AUTH=f"{FAILURES}/year",
+        RATE_LIMIT_STORAGE_URL=module_redis.url,
+    )
+
+
+def call(server: Server, headers: dict[str, str]):
+    return server.call("GET", TASKS, headers)
+
+
+def burst(server: Server, calls: int, headers: dict[str, str] | None = None) -> list:
+    """Make calls at once, by a user whom nobody knows yet if nobody else is named."""
+    headers = bearer(new_user()) if headers is None else headers
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(lambda _: call(server, headers), range(calls)))
+
+
+def statuses(answers: list) -> Counter[int]:
+    return Counter(answer.status_code for answer in answers)
+
+
+def wait_until_all_count(server: Server) -> None:
+    """Wait until each process has found out that the store is back: while one request does, others go on."""
+    wait_until(lambda: all("RateLimit" in answer.headers for answer in burst(server, 48)), "counted by all")
+
+
+def test_two_processes_let_exactly_the_limit_through(server, redis):
+    answers = burst(server, 3 * LIMIT)
+
+    assert statuses(answers) == {200: LIMIT, 429: 2 * LIMIT}
+    passed = [answer.headers["RateLimit"].split(";")[1] for answer in answers if answer.status_code == 200]
+    assert sorted(passed) == sorted(f"r={left}" for left in range(LIMIT))
+    for answer in answers:
+        if answer.status_code == 429:
+            assert_problem(answer, 429)
+            assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_two_processes_count_failures_of_an_address_together(server, redis):
+    answers = burst(server, 3 * FAILURES, {"Authorization": "Bearer x"})
+
+    assert statuses(answers) == {401: FAILURES, 429: 2 * FAILURES}
+    assert call(server, bearer(new_user())).status_code == 200
+
+
+def test_call_is_one_round_trip_and_nothing_lasts_or_says_who_it_was(server, redis):
+    user = new_user()
+    with Line(server.port) as line:
+        line.call("GET", TASKS, bearer(user))
+        reads = redis.client.info("stats")["total_reads_processed"]
+        assert line.call("GET", TASKS, bearer(user)).status_code == 200
+        # One of the reads is the question itself.
+        assert redis.client.info("stats")["total_reads_processed"] == reads + 2
+
+    keys = redis.client.keys("*")
+    assert keys
+    assert all(0 < redis.client.ttl(key) <= 31_104_000 for key in keys)
+    assert not any(user.encode() in key for key in keys)
+
+
+def test_store_that_is_killed_lets_all_through_and_holds_again_when_it_is_back(server, broken):
+    headers = bearer(new_user())
+    assert statuses(burst(server, LIMIT + 1, headers)) == {200: LIMIT, 429: 1}
+
+    broken.kill()
+    answers = burst(server, 4 * LIMIT, headers)
+
+    assert statuses(answers) == {200: 4 * LIMIT}
+    assert all("RateLimit" not in answer.headers for answer in answers)
+    # One of each process at most: the next would come after 10 s.
+    lines = [line for line in server.log.read_text().splitlines() if AWAY in line]
+    assert 1 <= len(lines) <= 2
+    assert all(json.loads(line)["level"] == "error" for line in lines)
+
+    broken.start()
+    wait_until_all_count(server)
+    assert statuses(burst(server, LIMIT + 5, headers)) == {200: LIMIT, 429: 5}
+
+
+def test_store_that_hangs_holds_up_nobody_and_mixes_up_nothing_afterwards(server, broken):
+    with Line(server.port) as line:
+        headers = bearer(new_user())
+        assert line.call("GET", TASKS, headers).status_code == 200
+        broken.hang()
+        started = time.monotonic()
+        answers = [line.call("GET", TASKS, headers) for _ in range(100)]
+        took_s = time.monotonic() - started
+
+    assert statuses(answers) == {200: 100}
+    # If each one waited for the store, it would be 10 s; it is one in a second, for a tenth of one.
+    assert took_s < 5
+
+    broken.go_on()
+    wait_until_all_count(server)
+    assert statuses(burst(server, LIMIT + 5)) == {200: LIMIT, 429: 5}
+
+
+def test_store_that_hangs_holds_up_no_failure_either(server, broken):
+    broken.hang()
+
+    assert statuses(burst(server, 5 * FAILURES, {})) == {401: 5 * FAILURES}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [pytest.param("maxmemory", 1, id="full"), pytest.param("min-replicas-to-write", 1, id="read-only")],
+)
+def test_store_that_takes_no_counts_lets_all_through(server, broken, name, value):
+    broken.client.config_set(name, value)
+
+    assert statuses(burst(server, 3 * LIMIT)) == {200: 3 * LIMIT}
+
+
+def test_process_that_starts_without_its_store_serves_and_counts_later(start_server, database_url, broken):
+    broken.kill()
+    server = start_server(DATABASE_URL=database_url, RATE_LIMIT=f"{LIMIT}/year", RATE_LIMIT_STORAGE_URL=broken.url)
+    assert call(server, bearer(new_user())).status_code == 200
+
+    broken.start()
+
+    wait_until(lambda: "RateLimit" in call(server, bearer(new_user())).headers, "counted")
