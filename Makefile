@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help run test test-issuer test-browser test-faults bench lint format types check openapi lock clean
+.PHONY: help run test test-issuer test-browser test-schema test-faults bench lint format types check openapi lock clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,7 +14,7 @@ help: ## Say what there is
 run: $(READY) ## Migrate, seed and serve on http://127.0.0.1:8000, and print a call to paste
 	@exec $(BIN)/flask dev
 
-test: $(READY) ## Run all tests but those that need a browser, or root
+test: $(READY) ## Run all tests but those that have a command of their own
 	$(BIN)/pytest --numprocesses 3
 
 test-issuer: $(READY) tests/issuer/node_modules ## Run the tests of tokens against a real Better Auth, for which Node 20 must be installed
@@ -25,6 +25,9 @@ test-browser: $(READY) ## Run the tests of the pages in Chromium, which must be 
 
 test-faults: $(READY) ## Run the tests of poolers, stores and broken networks, as root: pgbouncer, redis-server and iproute2 must be there
 	$(BIN)/pytest tests/faults --no-cov --numprocesses 3
+
+test-schema: $(READY) ## Hold the running service against openapi.json; ARGS="--seed 2 --max-examples 500" looks further
+	ARGS='$(ARGS)' $(BIN)/pytest tests/schema --no-cov --capture=no
 
 bench: $(READY) ## Compare with what else there is, side by side; ARGS=--quick looks briefly. Needs Node 20 and wrk
 	$(BIN)/python -m benchmarks.compare $(ARGS)

@@ -39,7 +39,7 @@ def test_openapi_lists_every_call_and_which_errors_it_has(client):
         ("/api/{user_id}/trash/{task_id}/restore", "post"): {"200"} | common | row,
         ("/api/{user_id}/export", "get"): {"200"} | common,
         ("/api/{user_id}", "delete"): {"204"} | common,
-        ("/", "get"): {"200"},
+        ("/", "get"): {"200", "503"},
         ("/health", "get"): {"200"},
         ("/health/ready", "get"): {"200", "503"},
     }
@@ -74,6 +74,56 @@ def test_openapi_lets_patches_be_merge_patches(client):
     for path in ("/api/{user_id}/tasks/{task_id}", "/api/{user_id}/tasks/{task_id}/complete"):
         patch = client.get("/openapi.json").json["paths"][path]["patch"]
         assert set(patch["requestBody"]["content"]) == {"application/json", "application/merge-patch+json"}
+
+
+def test_openapi_links_lead_to_calls_that_take_what_they_give(client):
+    document = client.get("/openapi.json").json
+    takes = {
+        operation.get("operationId"): {parameter["name"] for parameter in parameters}
+        for operation, parameters in operations(document)
+    }
+    links = [
+        resolved(document, link)
+        for operation, _ in operations(document)
+        for response in operation["responses"].values()
+        for link in response.get("links", {}).values()
+    ]
+    assert {link["operationId"] for link in links} == {
+        link["operationId"] for link in document["components"]["links"].values()
+    }
+    for link in links:
+        assert {name.removeprefix("header.") for name in link["parameters"]} <= takes[link["operationId"]]
+
+
+def test_openapi_fills_in_no_parameter_that_nobody_asked_for(client):
+    # Pages put an `example` into the form, so a call that is tried out would have every filter there is.
+    document = client.get("/openapi.json").json
+    filled = {
+        parameter["name"]
+        for _, parameters in operations(document)
+        for parameter in parameters
+        if "example" in parameter or "example" in parameter["schema"]
+    }
+    assert filled == {"user_id"}
+
+
+def operations(document):
+    """Give every operation, and its parameters."""
+    for item in document["paths"].values():
+        shared = item.get("parameters", [])
+        for method, operation in item.items():
+            if method != "parameters":
+                parameters = [*shared, *operation.get("parameters", [])]
+                yield operation, [resolved(document, parameter) for parameter in parameters]
+
+
+def resolved(document, part):
+    """Give what a reference means."""
+    if "$ref" not in part:
+        return part
+    for name in part["$ref"].split("/")[1:]:
+        document = document[name]
+    return document
 
 
 def test_version_is_the_same_everywhere(root):

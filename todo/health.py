@@ -5,6 +5,7 @@ from functools import cache
 from flask import current_app, jsonify
 from flask.typing import ResponseReturnValue
 from flask_smorest import Blueprint
+from marshmallow import fields
 from sqlalchemy import text
 
 from todo import database
@@ -12,7 +13,7 @@ from todo.auth.jwks import KeyCache
 from todo.database import DatabaseUnavailable, SchemaLacking
 from todo.errors import Unavailable
 from todo.migrating import newest
-from todo.openapi import VERSION
+from todo.openapi import VERSION, Output
 
 bp = Blueprint("health", __name__, description="Public: who we are and how we are.")
 
@@ -23,9 +24,41 @@ APPLIED = text(
 )
 
 
+class RootOut(Output):
+    """Who answers, and where to go from here."""
+
+    name = fields.String(required=True, metadata={"example": "todo"})
+    version = fields.String(required=True, metadata={"example": VERSION})
+    links = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(metadata={"format": "uri-reference"}),
+        required=True,
+        metadata={"description": "The paths of the documentation and of the probes.", "example": {"docs": "/docs"}},
+    )
+
+
+class HealthOut(Output):
+    """That the process is up."""
+
+    status = fields.String(required=True, metadata={"enum": ["healthy"]})
+
+
+class ReadyOut(Output):
+    """That requests can be served, and each check."""
+
+    status = fields.String(required=True, metadata={"enum": ["ready"]})
+    checks = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(),
+        required=True,
+        metadata={"example": {"database": "ok", "schema": "ok"}},
+    )
+
+
 @bp.route("/")
 @bp.doc(security=[])
-@bp.response(200, description="Name, version, and where to go from here.")
+@bp.response(200, RootOut, description="Name, version, and where to go from here.")
+@bp.alt_response(503, "Unavailable")
 def root() -> ResponseReturnValue:
     """Say who is here."""
     return jsonify(
@@ -45,7 +78,7 @@ def root() -> ResponseReturnValue:
 
 @bp.route("/health")
 @bp.doc(security=[])
-@bp.response(200, description="The process is up.")
+@bp.response(200, HealthOut, description="The process is up.")
 def health() -> ResponseReturnValue:
     """Tell whether the process is up; touches nothing."""
     return jsonify({"status": "healthy"})
@@ -53,7 +86,9 @@ def health() -> ResponseReturnValue:
 
 @bp.route("/health/ready")
 @bp.doc(security=[])
-@bp.response(200, description="The database answers, its schema is the right one, and the issuer's keys are known.")
+@bp.response(
+    200, ReadyOut, description="The database answers, its schema is the right one, and the issuer's keys are known."
+)
 @bp.alt_response(503, "Unavailable")
 def ready() -> ResponseReturnValue:
     """Tell whether requests can be served."""

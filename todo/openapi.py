@@ -8,6 +8,8 @@ from marshmallow import EXCLUDE, Schema, fields
 
 from todo import errors
 from todo.extensions import api
+from todo.headers import ETAG, REQUEST, header
+from todo.links import LINKS
 from todo.routing import Int64Converter
 
 VERSION = "1.0.0"
@@ -21,25 +23,28 @@ parameters that are not known are errors instead of being skipped.
 """
 
 # What each kind of refusal is called in the document, and the headers that come with it.
-PROBLEMS: dict[type[errors.Problem], dict[str, str]] = {
+PROBLEMS: dict[type[errors.Problem], dict[str, Any]] = {
     errors.BadRequest: {},
-    errors.Unauthorized: {"WWW-Authenticate": "The challenge (RFC 6750)."},
+    errors.Unauthorized: {"WWW-Authenticate": header("The challenge (RFC 6750).", example="Bearer")},
     errors.WrongUser: {},
     errors.TaskNotFound: {},
     errors.CursorExpired: {},
     errors.PreconditionFailed: {},
     errors.ContentTooLarge: {},
-    errors.UnsupportedMediaType: {"Accept": "What is accepted instead."},
+    errors.UnsupportedMediaType: {
+        "Accept": header("What is accepted instead.", required=False, example="application/json")
+    },
     errors.UnprocessableContent: {},
     errors.PreconditionRequired: {},
     errors.TooManyRequests: {
-        "Retry-After": "Seconds to wait before trying again.",
-        "RateLimit": "What is left of each limit (draft-ietf-httpapi-ratelimit-headers).",
-        "RateLimit-Policy": "The limits themselves.",
+        "Retry-After": header("Seconds to wait before trying again.", type="integer", minimum=1, example=2),
+        "RateLimit": header("What is left of each limit (draft-ietf-httpapi-ratelimit-headers)."),
+        "RateLimit-Policy": header("The limits themselves."),
     },
-    errors.Unavailable: {"Retry-After": "Seconds to wait before trying again."},
+    errors.Unavailable: {
+        "Retry-After": header("Seconds to wait before trying again.", type="integer", minimum=1, example=2)
+    },
 }
-
 
 AUTHORIZE = (
     "The token that Better Auth issued, without the word Bearer. In development, `flask token --user ID` makes one."
@@ -50,19 +55,6 @@ USER = {
     "name": "user_id",
     "description": "The caller's own id, or the word `me`.",
     "example": "me",
-}
-
-# The request headers that calls read.
-HEADERS = {
-    "Prefer": "With `handling=strict`, whatever is not known here is an error; with `return=representation`, a "
-    "deletion answers with what was deleted (RFC 7240).",
-    "If-Match": "The `ETag` of the task that is meant, or several: in any other state it is left alone, and the answer "
-    "is 412 (RFC 9110).",
-    "If-None-Match": "The `ETag` of what is known already: when it is still the newest, the answer is 304 without a "
-    "body (RFC 9110).",
-    "Idempotency-Key": "A name for this creation, up to 255 characters, that no other has: sent again, it makes no "
-    "second task.",
-    "Confirm": "The id of the user whose data is to be erased.",
 }
 
 
@@ -100,9 +92,8 @@ class ProblemOut(Output):
         }
     )
     errors = fields.List(fields.Nested(FaultOut), metadata={"description": "With a 422: every fault."})
-    current = fields.Dict(
-        keys=fields.String(), metadata={"description": "With a 412: the task as it is now, as in other answers."}
-    )
+    # By its name, because tasks know of this room and not the other way round.
+    current = fields.Nested("TaskOut", metadata={"description": "With a 412: the task as it is now."})
     code = fields.String(metadata={"description": "With a 410: `cursor_expired`.", "example": "cursor_expired"})
     checks = fields.Dict(
         keys=fields.String(),
@@ -127,9 +118,10 @@ class House(BasePlugin):
         operations: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        """Take the full stop from the summaries: a docstring has one, a heading has none."""
+        """Take the full stop from the summaries, as a heading has none, and sort the answers by their status."""
         for operation in (operations or {}).values():
             operation["summary"] = operation["summary"].removesuffix(".")
+            operation["responses"] = dict(sorted(operation["responses"].items()))
 
 
 def init_app(app: Flask) -> None:
@@ -151,9 +143,12 @@ def init_app(app: Flask) -> None:
     api.register_converter(Int64Converter, lambda _: {"type": "integer", "format": "int64"})
     # Pages come as links, so the schema of the library's own paging describes nothing here.
     del api.spec.components.schemas["PaginationMetadata"]
-    for header, description in HEADERS.items():
-        api.spec.components.parameter(header, "header", {"description": description, "schema": {"type": "string"}})
-    api.spec.components.response("NotModified", {"description": "The client has it already."})
+    api.ma_plugin.converter.add_parameter_attribute_function(_in_query)
+    for name, read in REQUEST.items():
+        api.spec.components.parameter(name, "header", {"schema": {"type": "string"}} | read)
+    for name, link in LINKS.items():
+        api.spec.components.link(name, link)
+    api.spec.components.response("NotModified", {"description": "The client has it already.", "headers": ETAG})
     api.spec.components.security_scheme(
         "bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": AUTHORIZE}
     )
@@ -161,11 +156,16 @@ def init_app(app: Flask) -> None:
         api.spec.components.response(problem.__name__, _response(problem, headers))
 
 
-def _response(problem: type[errors.Problem], headers: dict[str, str]) -> dict[str, Any]:
+def _in_query(_: Any, field: fields.Field[Any], **__: Any) -> dict[str, Any]:
+    """Say of a parameter of a query that it counts as absent without a value, and whether commas separate several."""
+    return {"allowEmptyValue": True} | getattr(field, "style", {})
+
+
+def _response(problem: type[errors.Problem], headers: dict[str, Any]) -> dict[str, Any]:
     first_line, _, _ = (problem.__doc__ or "").partition("\n")
     description = first_line.partition(": ")[2]
     return {
         "description": description[0].upper() + description[1:],
-        "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()},
+        "headers": headers,
         "content": {errors.PROBLEM_JSON: {"schema": ProblemOut}},
     }

@@ -1,12 +1,14 @@
-"""The fast path and the output schema say the same, to the byte."""
+"""The fast path and the output schema say the same, to the byte; and what senders are told is true."""
 
+import re
+import sys
 from datetime import date, datetime
 
 import pytest
 from flask import jsonify
 
 from todo.tasks.rows import MEMBERS
-from todo.tasks.schemas import READ_ONLY, TaskOut
+from todo.tasks.schemas import NOT_BLANK, READ_ONLY, TaskOut
 
 ROW = {
     "id": 1,
@@ -61,3 +63,10 @@ def test_schema_gives_null_for_a_moment_that_has_not_come():
 
 def test_read_only_members_are_what_the_server_writes():
     assert {"id", "user_id", "created_at", "updated_at", "completed_at", "revision"} == READ_ONLY
+
+
+def test_pattern_of_titles_takes_for_white_space_what_is_stripped():
+    every = [chr(code) for code in range(1, sys.maxunicode + 1)]
+    assert [c for c in every if not re.search(NOT_BLANK, c)] == [c for c in every if not c.strip()]
+    assert re.search(NOT_BLANK, " \n a\n")
+    assert not re.search(NOT_BLANK, "a\0b")

@@ -7,24 +7,19 @@ from urllib.parse import urlencode
 from flask import Response, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
 
+from todo.headers import header
 from todo.tasks.preconditions import REVALIDATED, task_tag
 from todo.tasks.rows import TaskRow
 
-ETAG: dict[str, Any] = {
-    "ETag": {
-        "description": "What it is the state of, for conditional requests (RFC 9110).",
-        "schema": {"type": "string"},
-    }
-}
 PAGED: dict[str, Any] = {
-    "Link": {
-        "description": 'Where the next page is, as long as there is one: `<path>; rel="next"` (RFC 8288).',
-        "schema": {"type": "string"},
-    },
-    "X-Total-Count": {
-        "description": "With `count=true`: how many tasks there are on all pages.",
-        "schema": {"type": "integer"},
-    },
+    "Link": header(
+        'Where the next page is, as long as there is one: `<path>; rel="next"` (RFC 8288).',
+        required=False,
+        example='</api/me/tasks?cursor=WzEsIjE0In0>; rel="next"',
+    ),
+    "X-Total-Count": header(
+        "With `count=true`: how many tasks there are on all pages.", required=False, type="integer", minimum=0
+    ),
 }
 
 

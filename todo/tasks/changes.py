@@ -29,7 +29,7 @@ from todo import database
 from todo.database import Prepared, prepared
 from todo.errors import CursorExpired, UnprocessableContent
 from todo.openapi import Output
-from todo.tasks.cursors import BadCursor, forged, integer, seal, unseal
+from todo.tasks.cursors import SEALED, BadCursor, forged, integer, seal, unseal
 from todo.tasks.listing import PAGE_MAX
 from todo.tasks.parameters import Once, WholeNumber
 from todo.tasks.rows import COLUMNS, MEMBERS, TaskRow, as_task, lists, tasks, trash, utc
@@ -90,12 +90,7 @@ class Changes:
 class ChangesQuery(QuerySchema):
     """The parameters of the changes."""
 
-    since = Once(
-        metadata={
-            "description": "The `next` of the answer before. Without it, all tasks are given.",
-            "type": "string",
-        }
-    )
+    since = Once(metadata=SEALED | {"description": "The `next` of the answer before. Without it, all tasks are given."})
     limit = WholeNumber(1, PAGE_MAX, metadata={"description": f"How many changes at most; {PAGE_MAX} without it."})
 
     @post_load

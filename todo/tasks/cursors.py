@@ -17,6 +17,10 @@ DIGEST_BYTES = 8
 PERSON = b"todo cursor"
 
 
+# What every cursor is made of, as the documentation says it.
+SEALED = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
+
+
 class BadCursor(ValueError):
     """The cursor cannot be used; the message says why."""
 

@@ -5,7 +5,7 @@ parameter: whoever reports the fault puts the name in front.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from todo.tasks import cursors, moments
 from todo.tasks.folding import fold, tag_key
 from todo.tasks.listing import BY_ID, PAGE_MAX, Filters, Listing, Position, SortKey
 from todo.tasks.models import PRIORITIES
-from todo.tasks.schemas import TAGS_MAX
+from todo.tasks.schemas import DAY_OR_MOMENT, NO_NUL, TAGS_MAX
 from todo.validation import QuerySchema
 
 OFFSET_MAX = 10_000
@@ -65,20 +65,40 @@ class Word(Once):
 
     def __init__(self, vocabulary: Mapping[str, Any], **kwargs: Any) -> None:
         self.vocabulary = vocabulary
-        kwargs["metadata"] = {"type": "string", "enum": list(vocabulary)} | kwargs["metadata"]
+        kwargs["metadata"] = self.documented() | kwargs["metadata"]
         super().__init__(**kwargs)
+
+    def documented(self) -> dict[str, Any]:
+        """Say what clients may choose from."""
+        return _one_of(self.vocabulary)
 
     def read(self, value: str) -> Any:
         """Give what the word stands for."""
         return _meaning(value, self.vocabulary)
 
 
+class Truth(Word):
+    """`true` or `false`."""
+
+    def documented(self) -> dict[str, Any]:
+        """Say it in the way that gives clients a type for it."""
+        return {"type": "boolean"}
+
+
 class Words(fields.Field[tuple[Any, ...]]):
     """Several words of a vocabulary: separated by commas, or given several times, or both."""
 
+    # How clients of the documentation write them.
+    style: ClassVar[Mapping[str, Any]] = {"style": "form", "explode": False}
+
     def __init__(self, vocabulary: Mapping[str, Any], **kwargs: Any) -> None:
         self.vocabulary = vocabulary
+        kwargs["metadata"] = {"type": "array", "items": self.documented()} | kwargs["metadata"]
         super().__init__(**kwargs)
+
+    def documented(self) -> dict[str, Any]:
+        """Say what clients may choose from."""
+        return _one_of(self.vocabulary)
 
     def _deserialize(self, value: Sequence[str], *_: Any, **__: Any) -> tuple[Any, ...]:
         words = [word for part in value for word in part.split(",") if word.strip()]
@@ -91,6 +111,10 @@ class Words(fields.Field[tuple[Any, ...]]):
 
 class SortKeys(Words):
     """The keys of an order, each with a minus in front where it is to go down."""
+
+    def documented(self) -> dict[str, Any]:
+        """Say that each key can be turned around."""
+        return _one_of(key for name in self.vocabulary for key in (name, f"-{name}"))
 
     def read(self, word: str) -> SortKey:
         """Give the key that one word stands for."""
@@ -154,6 +178,10 @@ def _meaning(word: str, vocabulary: Mapping[str, Any]) -> Any:
         raise ValidationError(f"must be {_either(list(vocabulary))}.") from None
 
 
+def _one_of(words: Iterable[str]) -> dict[str, Any]:
+    return {"type": "string", "enum": list(words)}
+
+
 def _either(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}"
 
@@ -162,7 +190,7 @@ def _says(description: str, **more: Any) -> dict[str, Any]:
     return {"description": description, **more}
 
 
-DAY_OR_MOMENT = {"type": "string", "example": "2026-03-01"}
+MOMENT = {"anyOf": [*DAY_OR_MOMENT], "examples": ["2026-03-01", "2026-03-01T09:30:00Z"]}
 FROM = "; a day stands for its first moment in UTC."
 
 
@@ -173,8 +201,8 @@ class PageQuery(QuerySchema):
     offset = WholeNumber(
         0, OFFSET_MAX, metadata=_says("How many tasks to skip. The pages of `Link` are faster, and skip nothing.")
     )
-    cursor = Once(metadata=_says("Where to go on, from the `Link` of the page before.", type="string"))
-    count = Word(BOOLEANS, metadata=_says("Whether to count all tasks that match, for `X-Total-Count`."))
+    cursor = Once(metadata=cursors.SEALED | _says("Where to go on, from the `Link` of the page before."))
+    count = Truth(BOOLEANS, metadata=_says("Whether to count all tasks that match, for `X-Total-Count`."))
 
     @validates_schema
     def begins_in_one_place(self, sent: dict[str, Any], **_: Any) -> None:
@@ -189,34 +217,35 @@ class TaskQuery(PageQuery):
     aliases: ClassVar[Mapping[str, str]] = {"q": "search", "sort_by": "sort", "sort_order": "order"}
 
     status = Word(STATUSES, metadata=_says("Open tasks, completed ones, or all. In any case."))
-    completed = Word(BOOLEANS, metadata=_says("Completed tasks, or open ones."))
+    completed = Truth(BOOLEANS, metadata=_says("Completed tasks, or open ones."))
     priority = Words(
         PRIORITY_FILTERS,
         metadata=_says(
             "Tasks of any of these priorities: low, medium, high, none. Several with commas, or given several times.",
-            type="string",
-            example="high,none",
+            examples=[["high", "none"]],
         ),
     )
     tag = TagNames(
         metadata=_says(
             "Tasks with this tag, in whatever case. Given several times: with all of them.",
             type="array",
-            items={"type": "string"},
-            example=["home"],
+            items={"type": "string", "pattern": NO_NUL},
+            maxItems=TAGS_MAX,
+            examples=[["home"]],
         )
     )
-    due_before = Moment(metadata=DAY_OR_MOMENT | _says(f"Due before this moment{FROM}"))
-    due_after = Moment(metadata=DAY_OR_MOMENT | _says(f"Due at this moment or later{FROM}"))
-    created_after = Moment(metadata=DAY_OR_MOMENT | _says(f"Made at this moment or later{FROM}"))
-    updated_after = Moment(metadata=DAY_OR_MOMENT | _says(f"Last changed at this moment or later{FROM}"))
-    overdue = Word(BOOLEANS, metadata=_says("Open tasks whose due date has passed, or all others."))
+    due_before = Moment(metadata=MOMENT | _says(f"Due before this moment{FROM}"))
+    due_after = Moment(metadata=MOMENT | _says(f"Due at this moment or later{FROM}"))
+    created_after = Moment(metadata=MOMENT | _says(f"Made at this moment or later{FROM}"))
+    updated_after = Moment(metadata=MOMENT | _says(f"Last changed at this moment or later{FROM}"))
+    overdue = Truth(BOOLEANS, metadata=_says("Open tasks whose due date has passed, or all others."))
     search = SearchWords(
         metadata=_says(
             f"Each of these words, {WORDS_MAX} at most, stands somewhere in the title, the description or the tags; "
             "neither case nor accents count. Also `q`.",
             type="string",
-            example="milk",
+            pattern=NO_NUL,
+            examples=["milk"],
         )
     )
     sort = SortKeys(
@@ -224,8 +253,7 @@ class TaskQuery(PageQuery):
         metadata=_says(
             f"In which order: {_either(list(SORTS))}. Several with commas; a minus in front turns one around. Without "
             "a value comes last, and the id decides between equals. By default by id. Also `sort_by`.",
-            type="string",
-            example="-priority,due_date",
+            examples=[["-priority", "due_date"]],
         ),
     )
     order = Word(

@@ -132,13 +132,18 @@ class Tags(fields.Field[list[str]]):
         return "nul" if "\0" in tag else None
 
 
+# What `str.strip` takes for white space, which is not what `\s` means in the patterns of JSON Schema (ECMA-262).
+WHITE_SPACE = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+NOT_BLANK = rf"^[^\x00]*[^\x00{WHITE_SPACE}][^\x00]*$"
+NO_NUL = r"^[^\x00]*$"
+
 TITLE: dict[str, Any] = {
     "validate": validate.Length(
         1, TITLE_MAX, error="must have 1 to {max} characters, not counting white space around them."
     ),
     "metadata": {
         "description": "What is to be done. White space around it is removed.",
-        "pattern": r"^[^\x00]*[^\x00\s][^\x00]*$",
+        "pattern": NOT_BLANK,
         "example": "Buy oat milk",
     },
 }
@@ -147,7 +152,7 @@ DESCRIPTION: dict[str, Any] = {
     "validate": validate.Length(max=DESCRIPTION_MAX, error="must have at most {max} characters."),
     "metadata": {
         "description": "More about it, kept as sent.",
-        "pattern": r"^[^\x00]*$",
+        "pattern": NO_NUL,
         "example": "Two litres, the barista kind.",
     },
 }
@@ -161,13 +166,13 @@ PRIORITY: dict[str, Any] = {
         "example": "high",
     },
 }
+DAY_OR_MOMENT = ({"type": "string", "format": "date"}, {"type": "string", "format": "date-time"})
 DUE_DATE: dict[str, Any] = {
     "allow_none": True,
     "metadata": {
         "description": "A day, which is that day everywhere and comes back as sent, or a moment, which comes back in "
         "UTC; a moment without an offset is in UTC.",
-        "type": "string",
-        "anyOf": [{"format": "date"}, {"format": "date-time"}],
+        "anyOf": [*DAY_OR_MOMENT, {"type": "null"}],
         "examples": ["2026-03-01", "2026-03-01T09:30:00Z"],
     },
 }
@@ -179,6 +184,12 @@ TAGS: dict[str, Any] = {
         "maxItems": TAGS_MAX,
         "example": ["shopping", "home"],
     },
+}
+
+TAGS_IN: dict[str, Any] = {
+    # There is always an array, but null may be sent for an empty one.
+    "allow_none": True,
+    "metadata": TAGS["metadata"] | {"items": TAGS["metadata"]["items"] | {"pattern": NOT_BLANK}},
 }
 
 MOMENT = {"type": "string", "format": "date-time", "example": "2026-03-01T09:30:00.123456Z"}
@@ -206,7 +217,7 @@ class TaskIn(TaskInput):
     completed = JsonBoolean(**COMPLETED)
     priority = PriorityName(**PRIORITY)
     due_date = DueDate(**DUE_DATE)
-    tags = Tags(**TAGS)
+    tags = Tags(**TAGS_IN)
 
 
 class TaskPatch(TaskInput):
@@ -217,7 +228,7 @@ class TaskPatch(TaskInput):
     completed = JsonBoolean(**COMPLETED)
     priority = PriorityName(**PRIORITY)
     due_date = DueDate(**DUE_DATE)
-    tags = Tags(**TAGS)
+    tags = Tags(**TAGS_IN)
 
     # Says in the OpenAPI document what the rule below enforces.
     at_least_one = True
@@ -236,7 +247,7 @@ class TaskCompletion(TaskInput):
 
 
 def _without_pattern(rules: dict[str, Any]) -> dict[str, Any]:
-    """Take away what only senders need to know; what is stored has passed it, by a broader notion of white space."""
+    """Take away what only senders need to know."""
     return rules | {"metadata": {name: value for name, value in rules["metadata"].items() if name != "pattern"}}
 
 

@@ -13,6 +13,7 @@ from todo.openapi import Output
 from todo.tasks import moments
 from todo.tasks.models import PRIORITIES
 from todo.tasks.parameters import Once
+from todo.tasks.schemas import NO_NUL
 from todo.validation import QuerySchema
 
 TAGS_MAX = 50
@@ -74,7 +75,8 @@ class SummaryQuery(QuerySchema):
         metadata={
             "description": "Whose day `due_today` means: the name of a time zone. By default UTC.",
             "type": "string",
-            "example": "Europe/Prague",
+            "pattern": NO_NUL,
+            "examples": ["Europe/Prague"],
         }
     )
 

@@ -7,8 +7,10 @@ from flask.typing import ResponseReturnValue
 from flask_smorest import Blueprint
 
 from todo.auth import require_jwt
+from todo.headers import ETAG, header
+from todo.links import followed_by
 from todo.tasks import changes, idempotency, queries, summary
-from todo.tasks.answers import ETAG, PAGED, no_content, paged, tagged
+from todo.tasks.answers import PAGED, no_content, paged, tagged
 from todo.tasks.changes import Asked, ChangesOut, ChangesQuery
 from todo.tasks.listing import Listing
 from todo.tasks.parameters import TaskQuery
@@ -25,8 +27,8 @@ bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks", description
 @bp.response(
     200,
     TaskOut(many=True),
-    description="The caller's tasks: by default the first 1000, oldest first.",
-    headers=PAGED | ETAG,
+    description="The caller's tasks: by default the first 1000, oldest first. With `overdue` there is no `ETag`.",
+    headers=PAGED | {"ETag": ETAG["ETag"] | {"required": False}},
 )
 @bp.alt_response(304, "NotModified")
 @accepts(query=TaskQuery(), headers=["If-None-Match"])
@@ -45,6 +47,7 @@ def list_tasks(user_id: str, query: Listing) -> ResponseReturnValue:
 @bp.response(200, ChangesOut, headers=ETAG)
 @bp.alt_response(304, "NotModified")
 @bp.alt_response(410, "CursorExpired")
+@followed_by(200, "Follow")
 @accepts(query=ChangesQuery(), headers=["If-None-Match"])
 def list_changes(user_id: str, query: Asked) -> ResponseReturnValue:
     """Follow what changes.
@@ -73,14 +76,16 @@ def summarize_tasks(user_id: str, query: Today) -> ResponseReturnValue:
     201,
     TaskOut,
     headers={
-        "Location": {"description": "The path of the new task.", "schema": {"type": "string"}},
-        "Idempotent-Replayed": {
-            "description": "`true` where the task was made by an earlier call with the same `Idempotency-Key`.",
-            "schema": {"type": "string"},
-        },
+        "Location": header("The path of the new task.", format="uri-reference", example="/api/me/tasks/42"),
+        "Idempotent-Replayed": header(
+            "`true` where the task was made by an earlier call with the same `Idempotency-Key`.",
+            required=False,
+            enum=["true"],
+        ),
     }
     | ETAG,
 )
+@followed_by(201, "Read", "Replace", "Change", "Complete", "Delete")
 @accepts(TaskIn(), read_only=READ_ONLY, headers=["Idempotency-Key"])
 def create_task(user_id: str, body: dict[str, Any]) -> ResponseReturnValue:
     """Create a task."""
@@ -97,6 +102,7 @@ def create_task(user_id: str, body: dict[str, Any]) -> ResponseReturnValue:
 @bp.response(200, TaskOut, headers=ETAG)
 @bp.alt_response(304, "NotModified")
 @bp.alt_response(404, "TaskNotFound")
+@followed_by(200, "Replace", "Change", "Complete", "Delete")
 @accepts(headers=["If-None-Match"])
 def get_task(user_id: str, task_id: int) -> ResponseReturnValue:
     """Read one task."""
@@ -155,10 +161,13 @@ def complete_task(user_id: str, task_id: int, body: dict[str, Any]) -> ResponseR
 @bp.route("/<int64:task_id>", methods=["DELETE"])
 @require_jwt
 @bp.response(204)
-@bp.alt_response(200, schema=TaskOut, description="With `Prefer: return=representation`: the task as it was.")
+@bp.alt_response(
+    200, schema=TaskOut, description="With `Prefer: return=representation`: the task as it was.", headers=ETAG
+)
 @bp.alt_response(404, "TaskNotFound")
 @bp.alt_response(412, "PreconditionFailed")
 @bp.alt_response(428, "PreconditionRequired")
+@followed_by(204, "Restore", "Discard")
 @accepts(headers=["If-Match"])
 def delete_task(user_id: str, task_id: int) -> ResponseReturnValue:
     """Delete a task.

@@ -8,7 +8,9 @@ from flask_smorest import Blueprint
 from marshmallow import ValidationError, post_load
 
 from todo.auth import require_jwt
-from todo.tasks.answers import ETAG, PAGED, no_content, paged, tagged
+from todo.headers import ETAG
+from todo.links import followed_by
+from todo.tasks.answers import PAGED, no_content, paged, tagged
 from todo.tasks.cursors import BadCursor, forged, integer, seal, unseal
 from todo.tasks.listing import PAGE_MAX
 from todo.tasks.parameters import PageQuery
@@ -72,6 +74,7 @@ def list_trash(user_id: str, query: Asked) -> ResponseReturnValue:
 @require_jwt
 @bp.response(200, TaskOut, headers=ETAG)
 @bp.alt_response(404, "TaskNotFound")
+@followed_by(200, "Read", "Replace", "Change", "Complete", "Delete")
 @accepts()
 def restore_task(user_id: str, task_id: int) -> ResponseReturnValue:
     """Bring a deleted task back.

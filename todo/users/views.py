@@ -9,6 +9,7 @@ from flask_smorest import Blueprint
 
 from todo.auth import require_jwt
 from todo.errors import UnprocessableContent
+from todo.headers import header
 from todo.tasks.answers import no_content
 from todo.users import data
 from todo.validation import accepts
@@ -16,6 +17,7 @@ from todo.validation import accepts
 bp = Blueprint("users", __name__, url_prefix="/api/<user_id>", description="Everything of a user.")
 
 NDJSON = "application/x-ndjson"
+ATTACHMENT = 'attachment; filename="tasks.ndjson"'
 CONFIRM = (
     "Confirm must hold the id of the user, percent-encoded where it is not plain ASCII: this erases everything, and "
     "nothing brings it back."
@@ -29,6 +31,7 @@ CONFIRM = (
     {"type": "string"},
     content_type=NDJSON,
     description="A line of JSON for the list, for each task and for each deleted one.",
+    headers={"Content-Disposition": header("What a browser calls the file.", example=ATTACHMENT)},
 )
 @accepts()
 def export_user(user_id: str) -> ResponseReturnValue:
@@ -39,7 +42,7 @@ def export_user(user_id: str) -> ResponseReturnValue:
     pieces = data.export(user_id)
     # Before the first piece an error can still be an answer.
     response = Response(chain([next(pieces)], pieces), mimetype=NDJSON)
-    response.headers["Content-Disposition"] = 'attachment; filename="tasks.ndjson"'
+    response.headers["Content-Disposition"] = ATTACHMENT
     response.call_on_close(pieces.close)
     return response
 

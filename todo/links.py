@@ -1,0 +1,33 @@
+"""What can be done next with an answer, as the links of the OpenAPI document say it (OpenAPI 3.1, Link Object)."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from flask_smorest import Blueprint
+
+V = TypeVar("V", bound=Callable[..., Any])
+
+# The task of the answer; and the same as it was answered, so that it is left alone where somebody was faster.
+TASK = {"user_id": "$request.path.user_id", "task_id": "$response.body#/id"}
+AS_ANSWERED = TASK | {"header.If-Match": "$response.header.ETag"}
+# The task of the request, where the answer says nothing of it.
+SAME_TASK = {"user_id": "$request.path.user_id", "task_id": "$request.path.task_id"}
+LINKS: dict[str, dict[str, Any]] = {
+    "Read": {"operationId": "getTask", "parameters": TASK},
+    "Replace": {"operationId": "replaceTask", "parameters": AS_ANSWERED},
+    "Change": {"operationId": "updateTask", "parameters": AS_ANSWERED},
+    "Complete": {"operationId": "completeTask", "parameters": AS_ANSWERED},
+    "Delete": {"operationId": "deleteTask", "parameters": AS_ANSWERED},
+    "Restore": {"operationId": "restoreTask", "parameters": SAME_TASK},
+    "Discard": {"operationId": "discardTask", "parameters": SAME_TASK},
+    "Follow": {
+        "operationId": "listChanges",
+        "parameters": {"user_id": "$request.path.user_id", "since": "$response.body#/next"},
+    },
+}
+
+
+def followed_by(status: int, *links: str) -> Callable[[V], V]:
+    """Say which calls an answer leads to, by the names of `LINKS`."""
+    documented: Callable[[V], V] = Blueprint.doc(responses={status: {"links": {name: name for name in links}}})
+    return documented
