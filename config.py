@@ -40,6 +40,7 @@ STORE_OPTION = re.compile("ssl_[a-z_]+|socket_(connect_)?timeout")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 URL_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 ORIGIN = re.compile(r"https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+HOST = re.compile(r"\.?[a-z0-9-]+(\.[a-z0-9-]+)*")
 
 
 class InvalidSettings(SystemExit):
@@ -193,6 +194,16 @@ def _must_be_a_store(url: str) -> None:
         )
 
 
+def _must_be_a_host(hosts: tuple[str, ...]) -> None:
+    """Take what a `Host` header can say; a port or a wildcard would silently never match."""
+    for host in hosts:
+        if not HOST.fullmatch(host):
+            raise ValidationError(
+                f"has {host!r}, which is not a host such as api.example.com, or .example.com with all below it "
+                "(lower case, no scheme, no port, no wildcard)"
+            )
+
+
 def _dotenv() -> dict[str, str]:
     return {name: value for name, value in dotenv_values(ROOT / ".env").items() if value is not None}
 
@@ -246,6 +257,8 @@ class Config:
     log_level: str = "INFO"
     host: str = "127.0.0.1"
     port: int = 8000
+    trusted_proxies: int = 0
+    trusted_hosts: tuple[str, ...] = ()
     web_concurrency: int = field(default_factory=lambda: min(os.cpu_count() or 1, 8))
     web_threads: int = 8
 
@@ -334,6 +347,8 @@ class ConfigSchema(Schema):
     )
     host = fields.String(data_key="HOST")
     port = _integer("PORT", 1, 65535, "a port number")
+    trusted_proxies = _integer("TRUSTED_PROXIES", 0, 10, "a number of proxies")
+    trusted_hosts = CommaSeparated(data_key="TRUSTED_HOSTS", validate=_must_be_a_host)
     web_concurrency = _integer("WEB_CONCURRENCY", 1, 256, "a number of processes")
     web_threads = _integer("WEB_THREADS", 1, 64, "a number of threads")
 

@@ -64,6 +64,11 @@ limit_request_fields = 64
 # A token may have 8 KiB. One that has more should still get our answer, and not gunicorn's.
 limit_request_field_size = 16384
 
+# What a proxy writes into a header and what a client makes up look the same, so TRUSTED_PROXIES alone says whom to
+# believe. gunicorn would believe everybody on this machine about the scheme, and about where the application is.
+secure_scheme_headers = {}
+forwarder_headers = ""
+
 
 def post_fork(server, worker):
     """Give the worker what processes cannot share.

@@ -24,6 +24,7 @@ def test_config_without_any_variable_is_development():
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
     assert settings.cors_origins == ("http://localhost:3000", "http://127.0.0.1:3000")
     assert (settings.trash_days, settings.tombstone_days, settings.require_if_match) == (30, 90, False)
+    assert (settings.trusted_proxies, settings.trusted_hosts) == (0, ())
     assert 1 <= settings.web_concurrency <= 8
 
 
@@ -48,6 +49,8 @@ def test_config_reads_every_variable():
             "LOG_LEVEL": "debug",
             "HOST": "0.0.0.0",
             "PORT": "8080",
+            "TRUSTED_PROXIES": "2",
+            "TRUSTED_HOSTS": "api.example.com, .example.org,10.0.0.1",
             "WEB_CONCURRENCY": "3",
             "WEB_THREADS": "4",
         }
@@ -71,6 +74,8 @@ def test_config_reads_every_variable():
         log_level="DEBUG",
         host="0.0.0.0",
         port=8080,
+        trusted_proxies=2,
+        trusted_hosts=("api.example.com", ".example.org", "10.0.0.1"),
         web_concurrency=3,
         web_threads=4,
     )
@@ -153,6 +158,18 @@ def test_config_database_url_is_normalised_and_keeps_the_rest(scheme):
         ("LOG_LEVEL", "loud", "must be DEBUG, INFO, WARNING, ERROR or CRITICAL"),
         ("PORT", "http", "must be a port number from 1 to 65535"),
         ("PORT", "65536", "must be a port number from 1 to 65535"),
+        ("TRUSTED_PROXIES", "-1", "must be a number of proxies from 0 to 10"),
+        ("TRUSTED_PROXIES", "11", "must be a number of proxies from 0 to 10"),
+        ("TRUSTED_PROXIES", "*", "must be a number of proxies from 0 to 10"),
+        ("TRUSTED_HOSTS", "*", "is not a host such as"),
+        ("TRUSTED_HOSTS", "*.example.com", "is not a host such as"),
+        ("TRUSTED_HOSTS", "https://api.example.com", "is not a host such as"),
+        ("TRUSTED_HOSTS", "api.example.com:8000", "is not a host such as"),
+        ("TRUSTED_HOSTS", "api.example.com,API.example.org", "has 'API.example.org', which is not a host such as"),
+        ("TRUSTED_HOSTS", "api.example.com.", "is not a host such as"),
+        ("TRUSTED_HOSTS", "api_1", "is not a host such as"),
+        ("TRUSTED_HOSTS", ".", "is not a host such as"),
+        ("TRUSTED_HOSTS", "[::1]", "is not a host such as"),
         ("WEB_CONCURRENCY", "0", "must be a number of processes from 1 to 256"),
         ("WEB_THREADS", "1.5", "must be a number of threads from 1 to 64"),
     ],

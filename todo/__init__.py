@@ -16,6 +16,7 @@ from todo import (
     migrating,
     openapi,
     routing,
+    security,
     tasks,
     trash,
     users,
@@ -41,6 +42,7 @@ def create_app(config: Config | None = None) -> Flask:
     config = auth.with_secret(config or Config.from_environment(), app.instance_path)
     app.extensions["config"] = config
     logs.init_app(app, config.log_level)
+    security.init_app(app, config)
 
     database.configure(app, config)
     db.init_app(app)

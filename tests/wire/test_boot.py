@@ -18,6 +18,8 @@ SETTINGS = {
     "ENVIRONMENT",
     "LOG_LEVEL",
     "PORT",
+    "TRUSTED_HOSTS",
+    "TRUSTED_PROXIES",
     "WEB_CONCURRENCY",
     "WEB_THREADS",
 }
@@ -60,6 +62,8 @@ GOOD_URL = "postgresql://postgres:url-password@127.0.0.1:1/todo"
                 "CORS_ORIGINS": "https://app.example.com/",
                 "LOG_LEVEL": "LOUD",
                 "PORT": "x",
+                "TRUSTED_HOSTS": "*",
+                "TRUSTED_PROXIES": "all",
                 "WEB_CONCURRENCY": "0",
                 "WEB_THREADS": "65",
             },

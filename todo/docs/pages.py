@@ -45,7 +45,7 @@ def asset(name: str) -> ResponseReturnValue:
     if name not in assets.ASSETS:
         raise NotFound
     found = assets.read_redoc(url_for(".asset", name=assets.REDOC_LOGO)) if name == assets.REDOC else assets.read(name)
-    response = _no_sniffing(Response(found.body, mimetype=found.mimetype))
+    response = Response(found.body, mimetype=found.mimetype)
     response.set_etag(found.etag)
     # The name stays and the content changes with the version of the package, so a browser asks each time;
     # the answer is nearly always 304.
@@ -54,15 +54,10 @@ def asset(name: str) -> ResponseReturnValue:
 
 
 def _page(template: str, policy: dict[str, str]) -> Response:
-    response = _no_sniffing(Response(render_template(template), mimetype="text/html"))
+    response = Response(render_template(template), mimetype="text/html")
     response.headers["Content-Security-Policy"] = "; ".join(
         f"{directive} {sources}" for directive, sources in (POLICY | policy).items()
     )
     # A page must fit the version of the files that it loads.
     response.cache_control.no_cache = True
-    return response
-
-
-def _no_sniffing(response: Response) -> Response:
-    response.headers["X-Content-Type-Options"] = "nosniff"
     return response

@@ -1,0 +1,199 @@
+"""What every answer says to browsers and caches, and which hosts are served."""
+
+import pytest
+from flask import Flask, request
+from structlog.testing import capture_logs
+from support import assert_problem, bearer, config_for
+
+from todo import create_app
+
+NOTHING = "default-src 'none'; frame-ancestors 'none'"
+HSTS = "Strict-Transport-Security"
+TLS = "https://api.example.com"
+
+
+@pytest.fixture(scope="module")
+def production(database_url: str) -> Flask:
+    """Give the application as production has it, and two answers that no call of ours gives."""
+    app = create_app(config_for(database_url, ENVIRONMENT="production", TRUSTED_HOSTS=""))
+    app.add_url_rule("/bug", "bug", lambda: 1 // 0)
+    app.add_url_rule("/stream", "stream", lambda: iter(["a", "b"]))
+    return app
+
+
+def assert_hardened(response, policy: str = NOTHING) -> None:
+    assert response.headers.getlist("X-Content-Type-Options") == ["nosniff"]
+    assert response.headers.getlist("Referrer-Policy") == ["no-referrer"]
+    assert response.headers.getlist("Content-Security-Policy") == [policy]
+    assert len(response.headers.getlist("Cache-Control")) == 1
+    assert "Cross-Origin-Resource-Policy" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        pytest.param("GET", "/", 200, id="root"),
+        pytest.param("GET", "/health", 200, id="health"),
+        pytest.param("GET", "/health/ready", 200, id="ready"),
+        pytest.param("GET", "/openapi.json", 200, id="document"),
+        pytest.param("GET", "/api/me/tasks/summary", 200, id="time-dependent"),
+        pytest.param("GET", "/api/me/export", 200, id="export"),
+        pytest.param("GET", "/stream", 200, id="stream"),
+        pytest.param("DELETE", "/api/me/trash", 204, id="no-content"),
+        pytest.param("OPTIONS", "/api/me/tasks", 200, id="options"),
+        pytest.param("POST", "/api/me/tasks", 422, id="broken-rule"),
+        pytest.param("GET", "/api/somebody/tasks", 403, id="another-user"),
+        pytest.param("GET", "/api/me/tasks/0", 404, id="no-task"),
+        pytest.param("GET", "/nowhere", 404, id="no-path"),
+        pytest.param("PUT", "/health", 405, id="no-method"),
+        pytest.param("GET", "/bug", 500, id="bug"),
+    ],
+)
+def test_answer_that_is_not_conditional_is_hardened_and_kept_by_nobody(production, user, method, path, status):
+    with capture_logs():
+        response = production.test_client().open(path, method=method, headers=bearer(user))
+
+    assert response.status_code == status
+    assert_hardened(response)
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+def test_answer_without_a_token_is_hardened_and_kept_by_nobody(client):
+    response = client.get("/api/me/tasks")
+
+    assert_problem(response, 401)
+    assert_hardened(response)
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+def test_conditional_answer_may_be_kept_for_its_user_and_is_hardened(client, user):
+    created = client.post("/api/me/tasks", headers=bearer(user), json={"title": "x"})
+    path = created.headers["Location"]
+    read = client.get(path, headers=bearer(user))
+    known = client.get(path, headers=bearer(user) | {"If-None-Match": read.headers["ETag"]})
+
+    assert [response.status_code for response in (created, read, known)] == [201, 200, 304]
+    for response in (created, read, known):
+        assert_hardened(response)
+        assert response.headers["Cache-Control"] == "private, no-cache"
+    assert known.data == b""
+    assert "Content-Type" not in known.headers
+
+
+def test_conflict_with_the_current_task_in_it_is_kept_by_nobody(client, user):
+    created = client.post("/api/me/tasks", headers=bearer(user), json={"title": "x"})
+
+    stale = client.delete(created.headers["Location"], headers=bearer(user) | {"If-Match": '"0"'})
+
+    assert_problem(stale, 412)
+    assert_hardened(stale)
+    assert stale.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/docs/assets/redoc.svg"])
+def test_page_and_asset_keep_their_own_policy_and_are_asked_for_again(client, path):
+    response = client.get(path)
+
+    policy = response.headers["Content-Security-Policy"]
+    assert ("script-src 'self'" in policy) == (not path.endswith(".svg"))
+    assert_hardened(response, policy)
+    assert response.headers["Cache-Control"] == "no-cache"
+
+
+@pytest.mark.parametrize("path", ["/health", "/nowhere", "/bug", "/docs", "/api/me/tasks"])
+def test_production_promises_tls_to_those_who_came_by_it(production, path):
+    client = production.test_client()
+    with capture_logs():
+        by_tls, in_clear = client.get(path, base_url=TLS), client.get(path)
+
+    assert by_tls.headers.getlist(HSTS) == ["max-age=31536000"]
+    assert HSTS not in in_clear.headers
+
+
+def test_development_promises_no_tls(client):
+    assert HSTS not in client.get("/health", base_url=TLS).headers
+
+
+@pytest.fixture(scope="module")
+def choosy(database_url: str) -> Flask:
+    """Give the application with two hosts that it answers for."""
+    return create_app(config_for(database_url, TRUSTED_HOSTS="api.example.com, .example.org"))
+
+
+@pytest.mark.parametrize("host", ["api.example.com", "API.Example.com:8443", "example.org", "a.b.example.org:80"])
+def test_host_that_is_trusted_is_served(choosy, user, host):
+    response = choosy.test_client().get("/api/me/tasks", headers=bearer(user) | {"Host": host})
+
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        pytest.param("example.com", id="above"),
+        pytest.param("v1.api.example.com", id="below"),
+        pytest.param("api.example.com.evil.test", id="longer"),
+        pytest.param("evilexample.org", id="no-dot"),
+        pytest.param("api.example.com@evil.test", id="user"),
+        pytest.param("127.0.0.1", id="address"),
+        pytest.param("[::1]", id="ipv6"),
+        pytest.param("api.example.com:0", id="port-zero"),
+        pytest.param("", id="empty"),
+    ],
+)
+def test_any_other_host_is_400(choosy, host):
+    with capture_logs() as logs:
+        response = choosy.test_client().get("/", headers={"Host": host})
+
+    assert_problem(response, 400, "This server does not answer for that host.")
+    assert_hardened(response)
+    assert [entry["reason"] for entry in logs] == ["the Host header names none of TRUSTED_HOSTS"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        pytest.param("GET", "/docs", id="page"),
+        pytest.param("GET", "/api/me/tasks", id="call-without-a-token"),
+        pytest.param("OPTIONS", "/api/me/tasks", id="options"),
+        pytest.param("PUT", "/health", id="no-method"),
+        pytest.param("GET", "/nowhere", id="no-path"),
+    ],
+)
+def test_any_other_host_is_400_whatever_is_asked(choosy, method, path):
+    assert_problem(choosy.test_client().open(path, method=method, headers={"Host": "evil.test"}), 400)
+
+
+def test_forwarded_host_is_nobodys_host(database_url):
+    app = create_app(config_for(database_url, TRUSTED_HOSTS="api.example.com", TRUSTED_PROXIES="1"))
+
+    response = app.test_client().get("/", headers={"Host": "evil.test", "X-Forwarded-Host": "api.example.com"})
+
+    assert_problem(response, 400)
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/ready"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_probe_by_address_is_answered_whatever_hosts_are_trusted(choosy, method, path):
+    assert choosy.test_client().open(path, method=method, headers={"Host": "10.1.2.3:8000"}).status_code == 200
+
+
+def test_host_is_not_looked_at_by_default(client):
+    assert client.get("/", headers={"Host": "evil.test"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "address"),
+    [
+        pytest.param("0", "1.1.1.1, 2.2.2.2", "127.0.0.1", id="nobody"),
+        pytest.param("1", "1.1.1.1, 2.2.2.2", "2.2.2.2", id="last"),
+        pytest.param("2", "1.1.1.1, 2.2.2.2, 3.3.3.3", "2.2.2.2", id="last-but-one"),
+        pytest.param("2", "1.1.1.1", "127.0.0.1", id="fewer-than-there-should-be"),
+        pytest.param("1", "", "127.0.0.1", id="none"),
+    ],
+)
+def test_address_of_the_client_is_what_the_outermost_trusted_proxy_saw(database_url, proxies, forwarded, address):
+    app = create_app(config_for(database_url, TRUSTED_PROXIES=proxies))
+    app.add_url_rule("/address", "address", lambda: str(request.remote_addr))
+
+    assert app.test_client().get("/address", headers={"X-Forwarded-For": forwarded}).text == address

@@ -1,0 +1,128 @@
+"""What the image holds and runs, without Docker: by somebody who may do nothing, where nobody may write."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import bearer
+from wire.server import DEADLINE_S, Line, environment, free_port, wait_until
+
+
+def last_stage(root: Path) -> list[tuple[str, str]]:
+    """Give the instructions of the stage that becomes the image, each with its arguments in one line."""
+    text = re.sub(r"\\\n\s*", "", (root / "Dockerfile").read_text())
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    begin = max(n for n, line in enumerate(lines) if line.startswith("FROM "))
+    return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines[begin:])]
+
+
+def command(root: Path, instruction: str) -> list[str]:
+    """Give what an instruction runs; the form that is no JSON would need a shell (the exec form)."""
+    (arguments,) = [arguments for word, arguments in last_stage(root) if word == instruction]
+    return json.loads(arguments[arguments.index("[") :])
+
+
+@pytest.fixture
+def image(root: Path, tmp_path: Path) -> Path:
+    """Give the folder of the image, with what is copied there and nothing else, closed to writing."""
+    folder = tmp_path / "image"
+    folder.mkdir()
+    for word, arguments in last_stage(root):
+        if word == "COPY" and "--from" not in arguments:
+            *sources, target = arguments.split()
+            for source in sources:
+                if (root / source).is_dir():
+                    shutil.copytree(root / source, folder / target, ignore=shutil.ignore_patterns("__pycache__"))
+                else:
+                    shutil.copy(root / source, folder / target)
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(path.stat().st_mode & ~(stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH))
+    yield folder
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(path.stat().st_mode | stat.S_IWUSR)
+
+
+def surroundings(root: Path, **changes: str) -> dict[str, str]:
+    """Give the environment that the image sets, and these changes; nobody has a home, and nothing is measured."""
+    (settings,) = [arguments for word, arguments in last_stage(root) if word == "ENV"]
+    production = {k: v for k, v in environment(**changes).items() if not k.startswith("COV") and k != "HOME"}
+    own = dict(setting.split("=", 1) for setting in settings.split())
+    return production | own | {"PATH": str(Path(sys.executable).parent), "HOST": "127.0.0.1"} | changes
+
+
+def powerless(words: list[str]) -> list[str]:
+    """Give the command for somebody without any privilege; root would write wherever it likes."""
+    setpriv = shutil.which("setpriv")
+    if os.getuid() == 0:
+        assert setpriv
+        return [setpriv, "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", *words]
+    return words
+
+
+def contents(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+def test_image_serves_and_is_healthy_where_nothing_can_be_written_and_there_is_no_shell(
+    root, image, tmp_path, database_url, proxy, user
+):
+    """A host that is not trusted asks for its health, as containers do; and a proxy is set, as companies do."""
+    before = contents(image)
+    environ = surroundings(
+        root,
+        DATABASE_URL=proxy.url("todo_test"),
+        PORT=str(free_port()),
+        TRUSTED_HOSTS="localhost",
+        HTTP_PROXY="http://127.0.0.1:9",
+        http_proxy="http://127.0.0.1:9",
+    )
+
+    def is_healthy() -> bool:
+        probe = powerless(command(root, "HEALTHCHECK"))
+        done = subprocess.run(probe, env=environ, cwd=image, capture_output=True, timeout=DEADLINE_S, check=False)
+        return done.returncode == 0
+
+    assert not is_healthy()
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(powerless(command(root, "CMD")), env=environ, cwd=image, stdout=log, stderr=log)
+    try:
+        wait_until(lambda: is_healthy() or server.poll() is not None, "healthy")
+        with Line(int(environ["PORT"])) as line:
+            assert line.call("POST", "/api/me/tasks", bearer(user), {"title": "x"}).status_code == 201
+            assert line.call("GET", "/docs").status_code == 200
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(DEADLINE_S) == 0, (tmp_path / "log").read_text()
+    assert not is_healthy()
+    assert contents(image) == before
+
+
+def test_image_migrates_where_nothing_can_be_written(root, image, database_url, proxy):
+    before = contents(image)
+
+    migrated = subprocess.run(
+        powerless(["flask", "db", "upgrade"]),
+        env=surroundings(root, DATABASE_URL=proxy.url("todo_test")),
+        cwd=image,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+    assert (migrated.returncode, migrated.stderr) == (0, "")
+    assert contents(image) == before
+
+
+def test_image_runs_as_somebody_without_a_home(root):
+    (user,) = [arguments for word, arguments in last_stage(root) if word == "USER"]
+
+    assert int(user) > 0
+    assert any(f"--uid {user} --no-create-home" in arguments for word, arguments in last_stage(root) if word == "RUN")
