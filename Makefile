@@ -15,7 +15,7 @@ run: $(READY) ## Migrate, seed and serve on http://127.0.0.1:8000, and print a c
 	@exec $(BIN)/flask dev
 
 test: $(READY) ## Run all tests but those that have a command of their own
-	$(BIN)/pytest --numprocesses 3
+	$(BIN)/pytest --numprocesses 3 $(ARGS)
 
 test-issuer: $(READY) tests/issuer/node_modules ## Run the tests of tokens against a real Better Auth, for which Node 20 must be installed
 	ISSUER=better-auth $(BIN)/pytest tests/issuer --no-cov --numprocesses 3
