@@ -5,14 +5,17 @@ import re
 
 import pytest
 from support import assert_problem, bearer, sized
-from wire.server import ORIGIN, Line, request
+from wire.server import ORIGIN, Line, request, wait_until
 
 
 @pytest.fixture(scope="module")
 def granian(start_server, database_url, root):
     """Give a Granian that runs as the README says, on a port of its own."""
     (command,) = re.findall(r"^ *\.venv/bin/(granian .*)$", (root / "README.md").read_text(), re.MULTILINE)
-    return start_server(command=command.replace("8000", "{port}"), DATABASE_URL=database_url)
+    server = start_server(command=command.replace("8000", "{port}"), DATABASE_URL=database_url)
+    # Told to stop while one of its processes starts, it waits for that one for ever.
+    wait_until(lambda: server.log.read_text().count("Started worker-") == 2, "both at work")
+    return server
 
 
 def test_granian_serves_every_kind_of_call(granian, user):
