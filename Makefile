@@ -5,8 +5,9 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+AUDIT := .venv/audit/bin
 
-.PHONY: help run test test-issuer test-browser test-schema test-faults bench lint format types check openapi lock clean
+.PHONY: help run test test-issuer test-browser test-schema test-faults bench lint format types check audit sbom openapi lock clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,12 +46,21 @@ types: $(READY) ## Check the types
 
 check: lint types test ## Lint, types and tests: what a change has to pass
 
+audit: $(AUDIT)/.ready ## Look for doubtful lines in the code, and for published holes in what it runs on: asks the Internet
+	$(AUDIT)/bandit --quiet --recursive todo config.py gunicorn.conf.py wsgi.py migrations
+	$(AUDIT)/python .ci/advisories.py $(ARGS)
+
+sbom: $(AUDIT)/.ready ## Write what an image holds of others to sbom.json, as CycloneDX
+	$(AUDIT)/python -W ignore -m cyclonedx_py requirements requirements.txt --pyproject pyproject.toml \
+		--output-reproducible --output-file sbom.json
+
 openapi: $(READY) ## Write openapi.json from the code
 	$(BIN)/flask openapi write openapi.json
 
 lock: $(READY) ## Pin the newest versions of everything in requirements*.in
 	$(BIN)/pip-compile $(LOCK) requirements.in
 	$(BIN)/pip-compile $(LOCK) requirements-dev.in
+	$(BIN)/pip-compile $(LOCK) requirements-audit.in
 
 LOCK := --quiet --upgrade --strip-extras --annotation-style=line --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
@@ -69,4 +79,9 @@ $(READY): requirements-dev.txt
 	@echo "Installing what is needed into .venv (once) ..."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(AUDIT)/.ready: requirements-audit.txt
+	@$(PYTHON) -m venv .venv/audit
+	@$(AUDIT)/pip install --quiet --disable-pip-version-check -r requirements-audit.txt
 	@touch $@

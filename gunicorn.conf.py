@@ -51,7 +51,7 @@ worker_connections = min(8192, files - 256)
 backlog = 4096
 
 # Heartbeat files on a disk can stall every worker at once; memory cannot.
-worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # nosec B108
 
 # Nobody talks to the control socket, and two servers of one user would fight over it.
 control_socket_disable = True

@@ -6,7 +6,7 @@ need it share it, the last one to end stops it, and the data stays for the next 
 
 import atexit
 import shlex
-import subprocess
+import subprocess  # nosec B404
 import tempfile
 import threading
 import warnings
