@@ -22,7 +22,7 @@ ROLE = "todo_service"
 @pytest.fixture(scope="module")
 def grants(root):
     """Give the statements that an operator is told to run."""
-    (block,) = re.findall(r"^```sql\n(.*?)^```$", (root / "SECURITY.md").read_text(), re.DOTALL | re.MULTILINE)
+    (block,) = re.findall(r"^ *```sql\n(.*?)^ *```$", (root / "SECURITY.md").read_text(), re.DOTALL | re.MULTILINE)
     return block
 
 

@@ -1,4 +1,4 @@
-"""What the README shows in Python does what it says."""
+"""What the README shows in Python does what it says, and what SECURITY.md points at is there."""
 
 import re
 import textwrap
@@ -23,3 +23,11 @@ def test_checksum_in_python_is_that_of_the_feed(client, user, root):
         assert shown["checksum"](feed["tasks"][::-1]) == feed["checksum"]
         client.post("/api/me/tasks", headers=bearer(user), json={"title": "x"})
     assert shown["checksum"](feed["tasks"][:1]) != feed["checksum"]
+
+
+def test_every_test_that_security_md_relies_on_is_there(root):
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(test_\w+))?`", (root / "SECURITY.md").read_text())
+
+    assert named
+    for path, test in named:
+        assert f"def {test or 'test_'}" in (root / path).read_text(), (path, test)
