@@ -255,10 +255,13 @@ class Config:
     rate_limit_failed_auth: tuple[Quota, ...] = ()
     rate_limit_storage_url: str = field(default=IN_MEMORY, repr=False)
     log_level: str = "INFO"
+    log_format: str = "console"
+    slow_request_ms: int = 1000
     host: str = "127.0.0.1"
     port: int = 8000
     trusted_proxies: int = 0
     trusted_hosts: tuple[str, ...] = ()
+    metrics_port: int | None = None
     web_concurrency: int = field(default_factory=lambda: min(os.cpu_count() or 1, 8))
     web_threads: int = 8
 
@@ -345,10 +348,15 @@ class ConfigSchema(Schema):
             ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], error="must be DEBUG, INFO, WARNING, ERROR or CRITICAL"
         ),
     )
+    log_format = fields.String(
+        data_key="LOG_FORMAT", validate=validate.OneOf(["json", "console"], error="must be json or console")
+    )
+    slow_request_ms = _integer("SLOW_REQUEST_MS", 1, 600_000, "a number of milliseconds")
     host = fields.String(data_key="HOST")
     port = _integer("PORT", 1, 65535, "a port number")
     trusted_proxies = _integer("TRUSTED_PROXIES", 0, 10, "a number of proxies")
     trusted_hosts = CommaSeparated(data_key="TRUSTED_HOSTS", validate=_must_be_a_host)
+    metrics_port = _integer("METRICS_PORT", 1, 65535, "a port number")
     web_concurrency = _integer("WEB_CONCURRENCY", 1, 256, "a number of processes")
     web_threads = _integer("WEB_THREADS", 1, 64, "a number of threads")
 
@@ -356,7 +364,13 @@ class ConfigSchema(Schema):
     def tidy(self, environ: Mapping[str, str], **_: Any) -> dict[str, str]:
         """Treat an empty variable as unset, as compose files leave it, and the words of a vocabulary in any case."""
         tidied = {name: value for name, value in environ.items() if value != ""}
-        for name, spelling in (("ENVIRONMENT", str.lower), ("LOG_LEVEL", str.upper), ("REQUIRE_IF_MATCH", str.lower)):
+        spellings = {
+            "ENVIRONMENT": str.lower,
+            "LOG_LEVEL": str.upper,
+            "LOG_FORMAT": str.lower,
+            "REQUIRE_IF_MATCH": str.lower,
+        }
+        for name, spelling in spellings.items():
             if name in tidied:
                 tidied[name] = spelling(tidied[name].strip())
         return tidied
@@ -385,10 +399,18 @@ class ConfigSchema(Schema):
         if environ.get("JWKS_URL") and not environ.get("BETTER_AUTH_URL"):
             raise ValidationError({"JWKS_URL": ["is set and BETTER_AUTH_URL is not: set that one too"]})
 
+    @validates_schema
+    def metrics_have_a_port_of_their_own(self, settings: dict[str, Any], **_: Any) -> None:
+        """Keep apart what clients may see and what operators see."""
+        if settings.get("metrics_port") == settings.get("port", Config().port):
+            raise ValidationError({"METRICS_PORT": ["must be another port than PORT"]})
+
     @post_load
     def build(self, settings: dict[str, Any], **_: Any) -> Config:
         """Make the Config, with the defaults that depend on other settings."""
-        if settings.get("environment", "development") not in Config.PRODUCTION:
+        if settings.get("environment", "development") in Config.PRODUCTION:
+            settings.setdefault("log_format", "json")
+        else:
             settings.setdefault("cors_origins", ("http://localhost:3000", "http://127.0.0.1:3000"))
         if settings.get("rate_limit"):
             settings.setdefault("rate_limit_failed_auth", (Quota(60, 60),))

@@ -1,23 +1,28 @@
 """How gunicorn serves the application: `gunicorn -c gunicorn.conf.py wsgi:app`.
 
-What depends on the machine comes from the settings: HOST, PORT, WEB_CONCURRENCY, WEB_THREADS, LOG_LEVEL.
+What depends on the machine comes from the settings: HOST, PORT, WEB_CONCURRENCY, WEB_THREADS, LOG_LEVEL, METRICS_PORT.
 """
 
 import resource
 import sys
+from itertools import count
 from pathlib import Path
 
 # gunicorn reads this file before it puts the folder on the path.
 sys.path.insert(0, str(Path(__file__).parent))
 
 from config import Config
-from todo import auth
+from todo import auth, logs
 from todo.extensions import db
 
 settings = Config.from_environment()
 
 bind = f"{settings.host}:{settings.port}"
 loglevel = settings.log_level.lower()
+
+# One log for all: gunicorn's lines look like those of the application, and go where those go.
+logs.configure(settings)
+logger_class = "todo.serving.logger.Logger"
 
 # Requests mostly wait for PostgreSQL, and a thread is the cheapest way to wait. With the database at hand four threads
 # serve a tenth more than eight; with one 20 ms away, eight serve twice as many. With sixteen, they hold up
@@ -70,6 +75,26 @@ secure_scheme_headers = {}
 forwarder_headers = ""
 
 
+def pre_request(worker, req):
+    """Say nothing: gunicorn's own hook writes the path into the log, and with it the id of a user."""
+
+
+def on_starting(server):
+    """Take the port of the metrics before there are workers, which all serve it."""
+    server.scraping = None
+    if settings.metrics_port is not None:
+        # Nothing of it is imported where nobody asks for it.
+        from todo.serving.scraping import Scraping  # noqa: PLC0415
+
+        server.scraping = Scraping(server.app.wsgi(), settings)
+
+
+def pre_fork(server, worker):
+    """Number the worker: the one that takes a dead one's place goes on with its counts."""
+    taken = {other.number for other in server.WORKERS.values()}
+    worker.number = next(number for number in count() if number not in taken)
+
+
 def post_fork(server, worker):
     """Give the worker what processes cannot share.
 
@@ -79,3 +104,17 @@ def post_fork(server, worker):
     with app.app_context():
         db.engine.dispose(close=False)
     auth.after_fork(app)
+    if server.scraping is not None:
+        server.scraping.serve(worker.number)
+
+
+def child_exit(server, worker):
+    """Forget what was true of a worker only while it lived."""
+    if server.scraping is not None:
+        server.scraping.forget(worker.number)
+
+
+def on_exit(server):
+    """Leave nothing behind."""
+    if server.scraping is not None:
+        server.scraping.close()

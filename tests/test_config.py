@@ -47,10 +47,13 @@ def test_config_reads_every_variable():
             "RATE_LIMIT_FAILED_AUTH": "20/hour",
             "RATE_LIMIT_STORAGE_URL": "rediss://u:p@redis.example.com:6380/1?socket_timeout=0.3",
             "LOG_LEVEL": "debug",
+            "LOG_FORMAT": " Console ",
+            "SLOW_REQUEST_MS": "250",
             "HOST": "0.0.0.0",
             "PORT": "8080",
             "TRUSTED_PROXIES": "2",
             "TRUSTED_HOSTS": "api.example.com, .example.org,10.0.0.1",
+            "METRICS_PORT": "9100",
             "WEB_CONCURRENCY": "3",
             "WEB_THREADS": "4",
         }
@@ -72,10 +75,13 @@ def test_config_reads_every_variable():
         rate_limit_failed_auth=(Quota(20, 3600),),
         rate_limit_storage_url="rediss://u:p@redis.example.com:6380/1?socket_timeout=0.3",
         log_level="DEBUG",
+        log_format="console",
+        slow_request_ms=250,
         host="0.0.0.0",
         port=8080,
         trusted_proxies=2,
         trusted_hosts=("api.example.com", ".example.org", "10.0.0.1"),
+        metrics_port=9100,
         web_concurrency=3,
         web_threads=4,
     )
@@ -156,6 +162,9 @@ def test_config_database_url_is_normalised_and_keeps_the_rest(scheme):
         ("RATE_LIMIT_STORAGE_URL", "redis://localhost?ssl_cert_reqs=none", "cannot be read as a URL"),
         ("RATE_LIMIT_STORAGE_URL", "rediss://localhost?ssl_cert_reqs=some", "cannot be read as a URL"),
         ("LOG_LEVEL", "loud", "must be DEBUG, INFO, WARNING, ERROR or CRITICAL"),
+        ("LOG_FORMAT", "xml", "must be json or console"),
+        ("SLOW_REQUEST_MS", "0", "must be a number of milliseconds from 1 to 600000"),
+        ("SLOW_REQUEST_MS", "1s", "must be a number of milliseconds from 1 to 600000"),
         ("PORT", "http", "must be a port number from 1 to 65535"),
         ("PORT", "65536", "must be a port number from 1 to 65535"),
         ("TRUSTED_PROXIES", "-1", "must be a number of proxies from 0 to 10"),
@@ -170,6 +179,8 @@ def test_config_database_url_is_normalised_and_keeps_the_rest(scheme):
         ("TRUSTED_HOSTS", "api_1", "is not a host such as"),
         ("TRUSTED_HOSTS", ".", "is not a host such as"),
         ("TRUSTED_HOSTS", "[::1]", "is not a host such as"),
+        ("METRICS_PORT", "0", "must be a port number from 1 to 65535"),
+        ("METRICS_PORT", "8000", "must be another port than PORT"),
         ("WEB_CONCURRENCY", "0", "must be a number of processes from 1 to 256"),
         ("WEB_THREADS", "1.5", "must be a number of threads from 1 to 64"),
     ],
@@ -234,6 +245,16 @@ def test_config_limits_of_calls_bring_one_of_failures_and_not_the_other_way(vari
 )
 def test_config_takes_the_url_of_a_store_of_counts(url):
     assert Config.from_environment({"RATE_LIMIT_STORAGE_URL": url}).rate_limit_storage_url == url
+
+
+@pytest.mark.parametrize(
+    ("environment", "log_format"),
+    [("development", "console"), ("test", "console"), ("staging", "json"), ("production", "json")],
+)
+def test_config_log_is_for_programs_in_production_and_for_people_elsewhere(environment, log_format):
+    settings = {"ENVIRONMENT": environment, "DATABASE_URL": URL, "BETTER_AUTH_SECRET": SECRET}
+    assert Config.from_environment(settings).log_format == log_format
+    assert Config.from_environment(settings | {"LOG_FORMAT": "json"}).log_format == "json"
 
 
 @pytest.mark.parametrize("environment", ["production", "staging"])

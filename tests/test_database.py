@@ -14,6 +14,7 @@ from todo import create_app, database
 from todo.bounds import CALL
 from todo.database import Prepared, prepared
 from todo.extensions import db
+from todo.logs import stack
 
 NUMBER = text("SELECT 1 AS number")
 ASKED = f"{CALL.settings}SELECT 1 AS number"
@@ -222,8 +223,12 @@ def test_bug_is_logged_without_what_users_wrote(client, app, user, monkeypatch):
     (entry,) = logs
     assert entry["log_level"] == "error"
     assert entry["reason"].startswith("23514: INSERT INTO tasks")
-    assert "private" not in str(logs)
-    assert user not in str(logs)
+    assert "private" not in str({name: value for name, value in entry.items() if name != "exc_info"})
+    shown = stack((type(entry["exc_info"]), entry["exc_info"], entry["exc_info"].__traceback__))
+    assert "psycopg2.errors.CheckViolation" in shown
+    assert "todo/tasks/queries.py" in shown
+    for secret in ("private", user, "DETAIL"):
+        assert secret not in shown
 
 
 def test_breaker_fails_at_once_after_an_attempt_that_failed_slowly(monkeypatch):

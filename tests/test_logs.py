@@ -1,48 +1,79 @@
-"""What the log says, and the id that ties an answer to it."""
+"""What the log says, in which form, and what it never says."""
 
 import hashlib
 import json
+import logging
+import os
 import re
+import select
+import subprocess
+import sys
 
 import pytest
 from support import SECRET, bearer, claims, config_for, sign
 
-from todo import create_app
+from todo import create_app, logs
 
 
-@pytest.mark.parametrize("sent", ["abc", "a" * 128, "6f1c8a8e-7b1c-4a5e-9d8e-000000000000", "1-5f2/x:y.z~@=+"])
-def test_request_id_well_formed_is_taken_over(client, sent):
-    response = client.get("/nowhere", headers={"X-Request-ID": sent})
-    assert response.headers["X-Request-ID"] == sent
-    assert response.json["request_id"] == sent
+@pytest.fixture
+def json_client(database_url):
+    """Give a way to make clients of applications whose log is JSON."""
+
+    def make(**changes):
+        return create_app(config_for(database_url, **{"LOG_FORMAT": "json"} | changes)).test_client()
+
+    return make
 
 
-@pytest.mark.parametrize("sent", [None, "", "a" * 129, "a b", 'a"b', "a,b", "é", "<script>"])
-def test_request_id_absent_or_malformed_is_made_anew(client, sent):
-    headers = {} if sent is None else {"X-Request-ID": sent}
-    ids = {client.get("/health", headers=headers).headers["X-Request-ID"] for _ in range(2)}
-    assert len(ids) == 2
-    assert all(re.fullmatch("[0-9a-f]{32}", made) for made in ids)
+def lines(capfd):
+    """Give what was written, all of it to stdout."""
+    written = capfd.readouterr()
+    assert written.err == ""
+    return [json.loads(line) for line in written.out.splitlines()]
 
 
-def test_log_line_is_json_with_the_route_and_without_who_or_what(database_url, capsys, user):
-    client = create_app(config_for(database_url)).test_client()
-    token = bearer(user)
-    client.get("/api/somebody-else/tasks/7", headers=token | {"X-Request-ID": "r1"})
-    (line,) = capsys.readouterr().err.splitlines()
-    entry = json.loads(line)
+def failing(depth):
+    """Fail deep inside, with messages that quote what a user wrote."""
+    if depth:
+        return failing(depth - 1)
+    try:
+        return {}["a private matter"]
+    except KeyError as error:
+        raise ValueError("another private matter") from error
+
+
+def stack_of(call):
+    """Give what is logged of the exception that a call raises."""
+    with pytest.raises((ValueError, RuntimeError)) as raised:
+        call()
+    return logs.stack((raised.type, raised.value, raised.tb))
+
+
+def digest(user):
+    return hashlib.sha256(user.encode()).hexdigest()[:16]
+
+
+def test_log_line_is_json_with_the_route_and_without_who_or_what(json_client, capfd, user):
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    headers = bearer(user) | {"X-Request-ID": "r1", "traceparent": parent}
+    answer = json_client().get("/api/somebody-else/tasks/7", headers=headers)
+    (entry,) = lines(capfd)
+    assert list(entry)[:3] == ["timestamp", "level", "event"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", entry.pop("timestamp"))
+    assert entry.pop("duration_ms") > 0
     assert entry == {
-        "event": "request refused",
         "level": "info",
+        "event": "request",
         "method": "GET",
-        "reason": "the path names another user",
-        "request_id": "r1",
         "route": "/api/<user_id>/tasks/<int64:task_id>",
         "status": 403,
-        "user": hashlib.sha256(user.encode()).hexdigest()[:16],
+        "database_ms": 0,
+        "bytes": len(answer.data),
+        "request_id": "r1",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+        "user": digest(user),
+        "reason": "the path names another user",
     }
-    assert user not in line
 
 
 @pytest.mark.parametrize(
@@ -57,29 +88,137 @@ def test_log_line_is_json_with_the_route_and_without_who_or_what(database_url, c
     ],
 )
 def test_log_of_a_refused_token_is_one_line_with_the_reason_and_a_hash(
-    database_url, capsys, user, changes, reason, is_known
+    json_client, capfd, user, changes, reason, is_known
 ):
-    client = create_app(config_for(database_url, JWT_AUDIENCE="todo")).test_client()
     good = {"aud": "todo", "email": "someone@example.com"}
     token = sign(claims(user, **good | (changes or {})), secret=SECRET if changes else "x" * 40)
-    client.get("/api/me/tasks", headers={"Authorization": f"Bearer {token}"})
-    (line,) = capsys.readouterr().err.splitlines()
-    entry = json.loads(line)
+    json_client(JWT_AUDIENCE="todo").get("/api/me/tasks", headers={"Authorization": f"Bearer {token}"})
+    (entry,) = lines(capfd)
     assert (entry["status"], entry["route"], entry["reason"]) == (401, "/api/<user_id>/tasks", reason)
     assert entry["request_id"]
-    assert entry.get("user") == (hashlib.sha256(user.encode()).hexdigest()[:16] if is_known else None)
+    assert entry.get("user") == (digest(user) if is_known else None)
     for part in (user, "@", *token.split(".")):
-        assert part not in line
+        assert part not in json.dumps(entry)
 
 
-def test_log_level_silences_what_is_below(database_url, capsys):
-    create_app(config_for(database_url, LOG_LEVEL="error")).test_client().get("/api/me/tasks")
-    assert capsys.readouterr().err == ""
+def test_log_of_a_good_call_has_its_times_and_who_made_it(json_client, capfd, user):
+    json_client().post("/api/me/tasks", headers=bearer(user), json={"title": "a private matter"})
+    (entry,) = lines(capfd)
+    assert (entry["level"], entry["method"], entry["status"], entry["user"]) == ("info", "POST", 201, digest(user))
+    assert 0 < entry["database_ms"] < entry["duration_ms"]
+    assert "reason" not in entry
+    assert "private" not in json.dumps(entry)
 
 
-def test_weak_secret_in_development_is_a_warning_that_does_not_repeat_it(database_url, capsys):
-    create_app(config_for(database_url, BETTER_AUTH_SECRET="sesame"))
-    (line,) = capsys.readouterr().err.splitlines()
-    entry = json.loads(line)
+def test_log_level_silences_what_is_below(json_client, capfd):
+    client = json_client(LOG_LEVEL="error")
+    client.get("/api/me/tasks")
+    logs.log.warning("something else")
+    assert lines(capfd) == []
+
+
+def test_log_of_what_others_say_is_in_the_same_form(json_client, capfd):
+    json_client()
+    logger = logging.getLogger("somebody")
+    logger.propagate = False
+    logger.addHandler(logs.Forwarder())
+    try:
+        failing(0)
+    except ValueError:
+        logger.exception("it failed %s times, by 5 %%", 2)
+    (entry,) = lines(capfd)
+    assert (entry["level"], entry["event"]) == ("error", "it failed 2 times, by 5 %")
+    assert entry["exception"].startswith("Traceback (most recent call last):\n")
+    assert entry["exception"].endswith("builtins.ValueError")
+
+
+def test_log_names_the_request_in_which_something_else_happened(database_url, capfd):
+    app = create_app(config_for(database_url, LOG_FORMAT="json"))
+
+    @app.route("/noisy")
+    def noisy():
+        logs.log.warning("the store is away")
+        return "", 204
+
+    app.test_client().get("/noisy", headers={"X-Request-ID": "r1"})
+    noise, entry = lines(capfd)
+    assert noise["event"] == "the store is away"
+    assert (noise["request_id"], noise["trace_id"]) == (entry["request_id"], entry["trace_id"])
+
+
+def test_log_for_people_is_one_line_without_the_trace(json_client, capfd, user):
+    json_client(LOG_FORMAT="console").get("/api/me/tasks", headers=bearer(user))
+    (line,) = capfd.readouterr().out.splitlines()
+    assert re.match(r"\d\d:\d\d:\d\d \[info +\] request method=GET route=/api/<user_id>/tasks status=200 ", line)
+    assert "trace_id" not in line
+
+
+def test_log_that_nobody_takes_costs_no_answer(json_client):
+    read, write = os.pipe()
+    os.close(read)
+    logs.Line(write).msg(b"lost")
+    os.close(write)
+    logs.Line(write).msg(b"lost too")
+
+
+def test_log_of_a_command_goes_to_stderr(root, database_url):
+    """What `$(flask token)` gives must be a token and nothing else."""
+    made = subprocess.run(
+        [sys.executable, "-m", "flask", "token", "--user", "u"],
+        cwd=root,
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": database_url, "BETTER_AUTH_SECRET": "sesame"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+\n", made.stdout)
+    assert "weak secret" in made.stderr
+
+
+def test_weak_secret_in_development_is_a_warning_that_does_not_repeat_it(json_client, capfd):
+    json_client(BETTER_AUTH_SECRET="sesame")
+    (entry,) = lines(capfd)
     assert (entry["level"], entry["fault"]) == ("warning", "is shorter than 32 bytes")
-    assert "sesame" not in line
+    assert "sesame" not in json.dumps(entry)
+
+
+def test_stack_says_where_and_what_kind_and_never_the_message():
+    shown = stack_of(lambda: failing(0))
+    first, second = shown.split("\n\n")
+    assert first.endswith("builtins.KeyError")
+    assert second.endswith("builtins.ValueError")
+    for part in (first, second):
+        assert part.startswith("Traceback (most recent call last):\n")
+        assert '  File "tests/test_logs.py", line ' in part
+        assert ", in failing\n" in part
+
+
+def test_stack_leaves_out_what_was_meant_to_be_left_out():
+    def call():
+        try:
+            failing(0)
+        except ValueError:
+            raise RuntimeError from None
+
+    shown = stack_of(call)
+    assert shown.endswith("builtins.RuntimeError")
+    assert "ValueError\n\n" not in shown
+
+
+def test_log_line_of_the_deepest_bug_is_whole_in_a_pipe(database_url, capfd):
+    app = create_app(config_for(database_url, LOG_FORMAT="json"))
+
+    @app.route("/bug")
+    def bug():
+        failing(100)
+
+    headers = {"X-Request-ID": "r" * 128}
+    assert app.test_client().get("/bug", headers=headers).status_code == 500
+    (line,) = capfd.readouterr().out.splitlines(keepends=True)
+    assert len(line) <= select.PIPE_BUF
+    assert json.loads(line)["exception"].endswith("builtins.ValueError")
+
+
+def test_text_that_is_too_long_for_a_line_is_cut():
+    assert logs.clipped("x" * 600) == "x" * 600
+    assert logs.clipped("x" * 601) == "x" * 599 + "…"

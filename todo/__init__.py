@@ -14,6 +14,7 @@ from todo import (
     limits,
     logs,
     migrating,
+    observing,
     openapi,
     routing,
     security,
@@ -41,7 +42,9 @@ def create_app(config: Config | None = None) -> Flask:
 
     config = auth.with_secret(config or Config.from_environment(), app.instance_path)
     app.extensions["config"] = config
-    logs.init_app(app, config.log_level)
+    logs.configure(config)
+    # First, because what is done last to an answer is what is asked for first.
+    observing.init_app(app, config)
     security.init_app(app, config)
 
     database.configure(app, config)

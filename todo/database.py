@@ -27,6 +27,8 @@ from todo import bounds, embedded
 from todo.bounds import CALL, Bounds, NoAnswer, watch
 from todo.errors import InternalError, Unavailable
 from todo.extensions import db
+from todo.observing import database_failed, database_time
+from todo.pooling import Pool
 
 # A thread waits this long for a connection of the pool, and this long for PostgreSQL to accept a new one:
 # together, and with a ping or a read's second attempt between them, under 10 s.
@@ -95,6 +97,7 @@ def configure(app: Flask, config: Config) -> None:
     """Set what Flask-SQLAlchemy needs to build the engine."""
     options: dict[str, Any] = {
         "isolation_level": "AUTOCOMMIT",
+        "poolclass": Pool,
         # One connection for each thread that serves requests, opened when first needed. Migrations take two.
         "pool_size": max(config.web_threads, 2),
         "max_overflow": 0,
@@ -243,7 +246,7 @@ def write(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Row[A
 
 
 def _run(statement: Statement, parameters: Mapping[str, Any], within: Bounds) -> Sequence[Row[Any]]:
-    with translated(), db.engine.connect() as connection:
+    with database_time, translated(), db.engine.connect() as connection:
         return execute(connection, statement, parameters, within).all()
 
 
@@ -252,10 +255,11 @@ def execute(
 ) -> CursorResult[Any]:
     """Run a statement on a connection, within bounds that hold until its transaction ends."""
     options = {"bounds": within}
-    if isinstance(statement, Prepared):
-        constants = statement.constants
-        return connection.exec_driver_sql(statement.sql, {**constants, **parameters}, execution_options=options)
-    return connection.execute(statement, dict(parameters), execution_options=options)
+    with database_time:
+        if isinstance(statement, Prepared):
+            constants = statement.constants
+            return connection.exec_driver_sql(statement.sql, {**constants, **parameters}, execution_options=options)
+        return connection.execute(statement, dict(parameters), execution_options=options)
 
 
 @contextmanager
@@ -269,11 +273,16 @@ def translated() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise _translated(error) from error
+        raise _seen(_translated(error)) from error
     except PoolTimeoutError as error:
-        raise DatabaseUnavailable(reason="every pooled connection is in use") from error
+        raise _seen(DatabaseUnavailable(reason="every pooled connection is in use")) from error
     except embedded.EmbeddedUnavailable as error:
-        raise DatabaseUnavailable(reason=str(error)) from error
+        raise _seen(DatabaseUnavailable(reason=str(error))) from error
+
+
+def _seen(problem: Exception) -> Exception:
+    database_failed.send(problem)
+    return problem
 
 
 @contextmanager

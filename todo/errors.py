@@ -35,7 +35,7 @@ from flask import Flask, Response, current_app, request
 from werkzeug import exceptions
 from werkzeug.exceptions import HTTPException
 
-from todo.logs import hashed, log, request_id
+from todo import observing
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 2
@@ -263,7 +263,7 @@ def answer(problem: Problem) -> Response:
                 "status": problem.status.value,
                 "detail": problem.detail,
                 "instance": quote(request.path),
-                "request_id": request_id(),
+                "request_id": observing.current().request_id,
                 **problem.members,
             }
         ),
@@ -275,12 +275,12 @@ def answer(problem: Problem) -> Response:
 
 
 def handle_problem(problem: Problem) -> Response:
-    """Answer a problem that a room of ours raised; log it if somebody may want to know why."""
-    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("request failed", status=problem.status.value, reason=problem.reason)
-    elif problem.reason is not None:
-        user = {} if problem.user_id is None else {"user": hashed(problem.user_id)}
-        log.info("request refused", status=problem.status.value, reason=problem.reason, **user)
+    """Answer a problem that a room of ours raised; what somebody may want to know of it goes to the log."""
+    record = observing.current()
+    record.reason = problem.reason
+    record.user_id = problem.user_id or record.user_id
+    if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        record.error = problem
     if problem.explained and not current_app.extensions["config"].production:
         problem.members["reason"] = problem.reason
     return answer(problem)
@@ -299,7 +299,7 @@ def handle_http_exception(error: HTTPException) -> Response:
 
 def handle_bug(error: Exception) -> Response:
     """Answer what nobody foresaw."""
-    log.error("unexpected exception", exc_info=error)
+    observing.current().error = error
     return answer(InternalError())
 
 

@@ -148,7 +148,7 @@ import sys
 from config import Config
 from todo import create_app
 from todo.docs.assets import ASSETS
-client = create_app(Config(better_auth_secret="{"s" * 32}")).test_client()
+client = create_app(Config(better_auth_secret="{"s" * 32}", log_level="WARNING")).test_client()
 for path in ["/docs", "/redoc", *(f"/docs/assets/{{name}}" for name in ASSETS)]:
     assert client.get(path).status_code == 200, path
 unwanted = ("pydantic", "flask_openapi3", "flask_openapi3_redoc", "flask_swagger_ui")

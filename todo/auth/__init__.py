@@ -14,7 +14,7 @@ from todo.auth.rules import issuer_rules, shared_secret_rules
 from todo.auth.verifier import Verifier
 from todo.logs import log
 
-__all__ = ["after_fork", "init_app", "require_jwt", "with_secret"]
+__all__ = ["after_fork", "init_app", "refusals", "require_jwt", "with_secret"]
 
 
 def with_secret(config: Config, instance_path: str) -> Config:
@@ -56,3 +56,8 @@ def after_fork(app: Flask) -> None:
     issuer_keys: KeyCache | None = app.extensions["issuer_keys"]
     if issuer_keys is not None:
         issuer_keys.refresh()
+
+
+def refusals(app: Flask) -> set[str]:
+    """Give the words with which a reason to refuse a token begins: what is looked at first, and the rules."""
+    return {"Authorization", "size", "form", *app.extensions["token_verifier"].rules}

@@ -82,7 +82,7 @@ class KeyCache:
             KeysUnavailable: when that cannot be known now.
 
         """
-        if self._age() > FRESH_S:
+        if self.age() > FRESH_S:
             self.refresh()
         if (key := self._at_hand(kid)) is not None:
             return key
@@ -107,9 +107,13 @@ class KeyCache:
                     self._end(attempt, str(error))
             return attempt
 
+    def age(self) -> float:
+        """Give the seconds since the last good fetch began; without any it is infinite."""
+        return self._clock() - self._kept.since
+
     def state(self) -> Literal["ok", "stale", "expired", "failed"]:
         """Tell how the keys are: good, kept since the last good fetch, kept for too long, or never fetched."""
-        if self._age() <= FRESH_S and not self._is_failing:
+        if self.age() <= FRESH_S and not self._is_failing:
             return "ok"
         attempt = self.refresh()
         if not self._kept.keys:
@@ -117,13 +121,10 @@ class KeyCache:
                 self._wait(attempt)
         if not self._kept.keys:
             return "failed"
-        if self._age() > FRESH_S + STALE_S:
+        if self.age() > FRESH_S + STALE_S:
             return "expired"
         is_overdue = attempt.failed and self._left(attempt) == 0
         return "stale" if self._is_failing or is_overdue else "ok"
-
-    def _age(self) -> float:
-        return self._clock() - self._kept.since
 
     def _at_hand(self, kid: str) -> Key | None:
         kept = self._kept

@@ -11,6 +11,7 @@ from todo import database
 from todo.bounds import WORK
 from todo.database import Prepared, execute, prepared
 from todo.extensions import ORJSONProvider
+from todo.observing import database_time
 from todo.tasks.rows import COLUMNS, as_task, columns_of, lists, stored_in, tasks, trash, utc
 
 LINES = 500
@@ -93,7 +94,14 @@ def _list(connection: Connection, user: str) -> dict[str, Any]:
 
 def _streamed(connection: Connection, statement: Prepared, user: str) -> Iterator[Any]:
     streaming = connection.execution_options(stream_results=True, max_row_buffer=LINES)
-    return iter(execute(streaming, statement, {"caller": user}).partitions(LINES))
+    partitions = execute(streaming, statement, {"caller": user}).partitions(LINES)
+    while rows := _fetched(partitions):
+        yield rows
+
+
+def _fetched(partitions: Iterator[Any]) -> Any:
+    with database_time:
+        return next(partitions, None)
 
 
 def _trashed(row: Any) -> dict[str, Any]:

@@ -1,0 +1,158 @@
+"""What is counted, and that no label grows with what clients send."""
+
+import math
+import threading
+
+import pytest
+from prometheus_client import CollectorRegistry
+from sqlalchemy import text
+from structlog.testing import capture_logs
+from support import bearer, config_for
+
+from todo import auth, create_app, database, metrics
+from todo.auth.jwks import KeyCache
+from todo.auth.keys import KeySet
+from todo.database import DatabaseUnavailable
+from todo.errors import InternalError, InvalidToken, Problem
+from todo.extensions import db
+from todo.metrics import Metrics
+
+
+@pytest.fixture
+def registry():
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def observed(app, registry):
+    """Give the metrics of the application, which count."""
+    with app.app_context():
+        made = Metrics(registry, engine=db.engine, rules=auth.refusals(app), issuer_keys=None)
+    made.observe()
+    return made
+
+
+def samples(registry, name):
+    """Give the values of a metric by its labels."""
+    found = (sample for metric in registry.collect() for sample in metric.samples)
+    return {tuple(sample.labels.values()): sample.value for sample in found if sample.name == name}
+
+
+def test_requests_are_counted_by_method_route_and_status(observed, registry, client, user):
+    client.get("/api/me/tasks", headers=bearer(user))
+    client.get("/api/me/tasks", headers=bearer(user))
+    client.get(f"/api/{user}x/tasks/7", headers=bearer(user))
+    client.get(f"/nowhere/{user}")
+    client.open("/", method="BUYMILK")
+    assert samples(registry, "http_requests_total") == {
+        ("GET", "/api/<user_id>/tasks", "200"): 2,
+        ("GET", "/api/<user_id>/tasks/<int64:task_id>", "403"): 1,
+        ("GET", "none", "404"): 1,
+        ("other", "none", "405"): 1,
+    }
+    durations = samples(registry, "http_request_duration_seconds_bucket")
+    assert durations["GET", "/api/<user_id>/tasks", "+Inf"] == 2
+    assert [float(bound) for _, route, bound in durations if route == "none"][:14] == [*metrics.BUCKETS, math.inf]
+
+
+@pytest.mark.parametrize(
+    ("authorization", "reason"),
+    [
+        pytest.param(None, "Authorization", id="none"),
+        pytest.param("Bearer a,b", "Authorization", id="two"),
+        pytest.param("Bearer x", "form", id="no-token"),
+        pytest.param(f"Bearer {'x' * 8193}", "size", id="too-long"),
+        pytest.param(bearer("u", exp=1)["Authorization"], "expiry", id="expired"),
+        pytest.param(f"{bearer('u')['Authorization']}x", "signature", id="forged"),
+    ],
+)
+def test_refusals_are_counted_by_the_rule_that_was_broken(observed, registry, client, authorization, reason):
+    headers = {"Authorization": authorization} if authorization else {}
+    assert client.get("/api/me/tasks", headers=headers).status_code == 401
+    assert samples(registry, "token_refusals_total") == {(reason,): 1}
+
+
+def test_refusal_for_a_reason_that_nobody_knows_is_another(observed, registry, database_url):
+    app = create_app(config_for(database_url))
+
+    @app.route("/odd")
+    def odd():
+        raise InvalidToken(reason="Buy milk: expected oat milk")
+
+    app.test_client().get("/odd")
+    assert samples(registry, "token_refusals_total") == {("other",): 1}
+
+
+def test_names_of_refusals_are_all_that_a_reason_begins_with(app, database_url):
+    keys = create_app(config_for(database_url, BETTER_AUTH_URL="http://localhost:9"))
+    assert auth.refusals(app) == {"Authorization", "size", "form", *app.extensions["token_verifier"].rules}
+    assert "key" in auth.refusals(keys)
+    assert not any(":" in name for name in auth.refusals(keys))
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "kind"),
+    [("53300", "unavailable"), ("40001", "undone"), ("42P01", "schema"), ("22012", "bug")],
+)
+def test_database_errors_are_counted_by_kind(observed, registry, app, sqlstate, kind):
+    failing = text(f"DO $$ BEGIN RAISE SQLSTATE '{sqlstate}'; END $$")
+    with app.app_context(), pytest.raises((DatabaseUnavailable, InternalError)):
+        database.read(failing, {})
+    assert samples(registry, "database_errors_total") == {(kind,): 2 if kind == "undone" else 1}
+
+
+def test_connection_that_was_lost_is_counted_though_the_caller_notices_nothing(observed, registry, proxied, proxy):
+    proxy.lose_answers = True
+    with proxied.app_context(), capture_logs(), pytest.raises(DatabaseUnavailable):
+        database.read(text("SELECT 1"), {})
+    assert samples(registry, "database_errors_total") == {("connection_lost",): 2}
+
+
+def test_every_kind_of_database_error_has_a_name(registry):
+    def tree(kind: type[Problem]) -> set[str]:
+        return {kind.__name__}.union(*(tree(child) for child in kind.__subclasses__()))
+
+    assert metrics.KINDS.keys() == {*tree(DatabaseUnavailable), "InternalError"}
+    assert len(set(metrics.KINDS.values())) == len(metrics.KINDS)
+
+
+def test_pool_is_measured(database_url, registry, user):
+    app = create_app(config_for(database_url, WEB_THREADS="1"))
+    with app.app_context():
+        engine = db.engine
+        engine.pool._timeout = 30
+    measured = Metrics(registry, engine=engine, rules=(), issuer_keys=None)
+
+    def state() -> tuple[float | None, float | None]:
+        measured.sample()
+        names = ("database_pool_connections_in_use", "database_pool_waiting")
+        return tuple(registry.get_sample_value(name) for name in names)
+
+    assert state() == (0, 0)
+    with engine.connect(), engine.connect():
+        assert state() == (2, 0)
+        third = threading.Thread(target=lambda: engine.connect().close())
+        third.start()
+        while state() != (2, 1):
+            pass
+    third.join()
+    assert state() == (0, 0)
+    assert registry.get_sample_value("issuer_keys_age_seconds") is None
+    engine.dispose()
+
+
+def test_age_of_the_issuers_keys_is_measured(app, registry):
+    now = [1000.0]
+    keys = KeyCache(lambda: KeySet({}), clock=lambda: now[0])
+    with app.app_context():
+        measured = Metrics(registry, engine=db.engine, rules=(), issuer_keys=keys)
+
+    def age() -> float | None:
+        measured.sample()
+        return registry.get_sample_value("issuer_keys_age_seconds")
+
+    assert age() == math.inf
+    with capture_logs():
+        keys.refresh().over.wait(10)
+    now[0] += 70
+    assert age() == 70

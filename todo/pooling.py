@@ -1,0 +1,27 @@
+"""The pool of connections, which knows how many threads wait for one."""
+
+import threading
+from typing import Any
+
+from sqlalchemy import QueuePool
+
+
+class Pool(QueuePool):
+    """Hands out connections, and keeps count of the threads that have none yet."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Begin with nobody."""
+        super().__init__(*args, **kwargs)
+        self._asking: set[int] = set()
+
+    def waiting(self) -> int:
+        """Tell how many threads wait, for one that is in use or that is being opened."""
+        return len(self._asking)
+
+    def _do_get(self) -> Any:
+        thread = threading.get_ident()
+        self._asking.add(thread)
+        try:
+            return super()._do_get()
+        finally:
+            self._asking.discard(thread)

@@ -1,0 +1,123 @@
+"""Where Prometheus finds the metrics of all workers: on a port of its own, which any of them answers.
+
+The master takes the port before it forks, so a port in use ends the start. Each worker counts in files of its own, in
+memory, and serves the sum of all files from one thread. The master itself runs no thread.
+"""
+
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from http.server import HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+
+from flask import Flask
+from prometheus_client import CollectorRegistry, values
+from prometheus_client.exposition import MetricsHandler
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from config import Config
+from todo import auth
+from todo.extensions import db
+from todo.logs import log
+from todo.metrics import Metrics
+
+# How often a worker looks at what it has in use.
+SAMPLE_S = 1.0
+
+# A scraper that is silent for longer is left.
+SILENCE_MAX_S = 5
+
+# Where the library has its files. It knows no other way to be told.
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+MEMORY = Path("/dev/shm")  # noqa: S108 (the folder in it has a name that nobody can guess)
+
+
+class Handler(MetricsHandler):
+    """Answers a scrape."""
+
+    timeout: ClassVar[int] = SILENCE_MAX_S
+    server_version = "todo"
+    sys_version = ""
+
+
+class Server(HTTPServer):
+    """Answers scrapes one by one, on a socket that other processes listen on too.
+
+    Args:
+        listener: The socket. It does not block: another process may be quicker.
+        metrics: Those of this process.
+
+    """
+
+    def __init__(self, listener: socket.socket, metrics: Metrics) -> None:
+        collector = MultiProcessCollector(CollectorRegistry())  # type: ignore[no-untyped-call]
+        super().__init__(listener.getsockname()[:2], Handler.factory(collector), bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self._metrics = metrics
+
+    def service_actions(self) -> None:
+        """Look at what this process has in use."""
+        self._metrics.sample()
+
+    def handle_error(self, *_: Any) -> None:
+        """Say that somebody did not wait for the metrics."""
+        log.info("metrics not taken", exc_info=sys.exc_info())
+
+
+class Scraping:
+    """The port, the files and the metrics.
+
+    Args:
+        app: The application, as the workers will run it.
+        config: The settings, with a port for the metrics.
+
+    Raises:
+        SystemExit: the port cannot be had.
+
+    """
+
+    def __init__(self, app: Flask, config: Config) -> None:
+        self._listener = listen(config.host.strip("[]"), config.metrics_port)
+        self._folder = tempfile.mkdtemp(prefix="todo-metrics-", dir=MEMORY if MEMORY.is_dir() else None)
+        os.environ[FOLDER] = self._folder
+        self._process: int | str = "master"
+        values.ValueClass = values.MultiProcessValue(lambda: self._process)  # type: ignore[no-untyped-call]
+        with app.app_context():
+            engine = db.engine
+        self._metrics = Metrics(
+            CollectorRegistry(), engine=engine, rules=auth.refusals(app), issuer_keys=app.extensions["issuer_keys"]
+        )
+
+    def serve(self, number: int) -> None:
+        """Count in this worker, and answer scrapes."""
+        self._process = number
+        self._metrics.sample()
+        self._metrics.observe()
+        server = Server(self._listener, self._metrics)
+        Thread(target=server.serve_forever, args=(SAMPLE_S,), name="scrapes", daemon=True).start()
+
+    def forget(self, number: int) -> None:
+        """Take what a worker that is dead had in use out of the sums; what it did stays in them."""
+        mark_process_dead(number, self._folder)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Give the port back and remove the files."""
+        self._listener.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def listen(host: str, port: int | None) -> socket.socket:
+    """Take a port, for this process and those that it forks."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        fault = os.strerror(error.errno or 0)
+        raise SystemExit(f"todo cannot start: METRICS_PORT {port} cannot be had: {fault}.") from None
+    listener.setblocking(False)
+    return listener
