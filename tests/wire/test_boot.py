@@ -109,7 +109,7 @@ def test_gunicorn_that_served_refused_and_failed_has_logged_no_secret(serve, dat
 
     assert statuses == [201, 401, 403, 422]
     log = server.log.read_text()
-    assert '"status": 401' in log
+    assert '"status":401' in log
     for secret in (token, "Secret title", user):
         assert secret not in log
     assert "test-secret-that-is-long-enough" not in log
