@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from todo.errors import UnprocessableContent
@@ -15,6 +15,7 @@ VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_c
 QUOTED = st.text(st.sampled_from('a "\\'), max_size=300).map('"{}"'.format)
 
 
+@settings(deadline=None)
 @given(VALUES | QUOTED)
 def test_pattern_of_idempotency_key_takes_what_the_service_takes(key):
     if re.fullmatch(REQUEST["Idempotency-Key"]["schema"]["pattern"], key):
