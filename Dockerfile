@@ -3,9 +3,10 @@
 # docker run -p 8000:8000 --env-file .env todo
 
 FROM python:3.13-slim AS build
-COPY requirements.txt .
+# What requirements.txt pins, with the hash of each file: a registry that hands out anything else ends the build.
+COPY requirements-image.txt .
 RUN python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check -r requirements.txt \
+    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-image.txt \
     && /venv/bin/pip uninstall --yes pip
 
 FROM python:3.13-slim

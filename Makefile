@@ -59,6 +59,7 @@ openapi: $(READY) ## Write openapi.json from the code
 
 lock: $(READY) ## Pin the newest versions of everything in requirements*.in
 	$(BIN)/pip-compile $(LOCK) requirements.in
+	$(BIN)/pip-compile $(LOCK) --no-annotate --generate-hashes --output-file requirements-image.txt requirements.txt
 	$(BIN)/pip-compile $(LOCK) requirements-dev.in
 	$(BIN)/pip-compile $(LOCK) requirements-audit.in
 

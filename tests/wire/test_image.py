@@ -121,6 +121,15 @@ def test_image_migrates_where_nothing_can_be_written(root, image, database_url, 
     assert contents(image) == before
 
 
+def test_image_installs_what_is_pinned_and_only_files_with_a_known_hash(root):
+    pin = re.compile(r"^([a-z0-9.-]+==\S+)", re.MULTILINE)
+    hashed = (root / "requirements-image.txt").read_text()
+
+    assert pin.findall(hashed) == pin.findall((root / "requirements.txt").read_text())
+    assert len(re.findall(r"^\S+==\S+ \\\n +--hash=sha256:", hashed, re.MULTILINE)) == len(pin.findall(hashed))
+    assert "--require-hashes -r requirements-image.txt" in (root / "Dockerfile").read_text()
+
+
 def test_image_runs_as_somebody_without_a_home(root):
     (user,) = [arguments for word, arguments in last_stage(root) if word == "USER"]
 
