@@ -43,7 +43,7 @@ def limited(database_url):
     made = []
 
     def make(config=None, **settings):
-        made.append(create_app(config or config_for(database_url, WEB_CONCURRENCY="1", **settings)))
+        made.append(create_app(config or config_for(database_url, WEB_CONCURRENCY="1", LOG_FORMAT="json", **settings)))
         return made[-1].test_client()
 
     yield make
@@ -61,9 +61,9 @@ def left(response, name="user"):
     return int(remaining.removeprefix("r="))
 
 
-def logged(capsys, **wanted):
+def logged(capfd, **wanted):
     """Give the log entries that have these members."""
-    entries = [json.loads(line) for line in "".join(capsys.readouterr()).splitlines()]
+    entries = [json.loads(line) for line in "".join(capfd.readouterr()).splitlines()]
     return [entry for entry in entries if wanted.items() <= entry.items()]
 
 
@@ -76,14 +76,14 @@ def test_limits_unset_are_not_there_at_all(client, user):
 def test_limits_unset_import_nothing(root):
     script = (
         "import sys; from config import Config; from todo import create_app;"
-        "create_app(Config(better_auth_secret='x'));"
+        "create_app(Config(better_auth_secret='x', log_level='ERROR'));"
         "print([name for name in ('limits', 'redis') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 
-def test_limit_of_calls_is_answered_429_with_when_to_come_back(limited, user, capsys):
+def test_limit_of_calls_is_answered_429_with_when_to_come_back(limited, user, capfd):
     client = limited(RATE_LIMIT="2/year")
     answers = [client.get(TASKS, headers=bearer(user)) for _ in range(4)]
     assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
@@ -94,7 +94,7 @@ def test_limit_of_calls_is_answered_429_with_when_to_come_back(limited, user, ca
     assert answers[2].headers["RateLimit"] == f'"user";r=0;t={wait_s}'
     problem = assert_problem(answers[2], 429, f"Too many requests. Please try again in {wait_s} s.")
     assert problem["title"] == "Too Many Requests"
-    entries = logged(capsys, status=429, reason="rate limit: the user is over it", user=hashed(user))
+    entries = logged(capfd, status=429, reason="rate limit: the user is over it", user=hashed(user))
     assert [entry["level"] for entry in entries] == ["info"] * 2
 
 
@@ -172,7 +172,7 @@ def test_limited_call_costs_no_statement_and_can_be_read_across_origins(database
         pytest.param({"RATE_LIMIT_FAILED_AUTH": "2/year", "RATE_LIMIT": "9/year"}, id="beside-that-of-calls"),
     ],
 )
-def test_limit_of_failures_is_answered_429_instead_of_401(limited, settings, capsys):
+def test_limit_of_failures_is_answered_429_instead_of_401(limited, settings, capfd):
     client = limited(**settings)
     headers = [{}, {"Authorization": "Bearer x"}, {}, {"Authorization": "Bearer x"}]
     answers = [client.get(TASKS, headers=sent) for sent in headers]
@@ -182,7 +182,7 @@ def test_limit_of_failures_is_answered_429_instead_of_401(limited, settings, cap
     sentence = f"Too many failed authentications from your address. Please try again in {wait_s} s."
     assert "reason" not in assert_problem(answers[2], 429, sentence)
     assert "WWW-Authenticate" not in answers[2].headers
-    assert len(logged(capsys, status=429, reason="Authorization: no bearer token")) == 1
+    assert len(logged(capfd, status=429, reason="Authorization: no bearer token")) == 1
 
 
 def test_limit_of_calls_alone_leaves_failures_unlimited(limited, database_url, user):
@@ -247,9 +247,9 @@ def test_network_is_what_one_client_has(address, other, same):
     assert (network(address) == network(other)) is same
 
 
-def test_limits_in_memory_with_several_processes_are_one_warning(database_url, capsys):
-    create_app(config_for(database_url, RATE_LIMIT="1/second", WEB_CONCURRENCY="3"))
-    (entry,) = logged(capsys, level="warning")
+def test_limits_in_memory_with_several_processes_are_one_warning(database_url, capfd):
+    create_app(config_for(database_url, RATE_LIMIT="1/second", WEB_CONCURRENCY="3", LOG_FORMAT="json"))
+    (entry,) = logged(capfd, level="warning")
     assert entry["processes"] == 3
     assert "RATE_LIMIT_STORAGE_URL" in entry["event"]
 
@@ -265,9 +265,9 @@ def test_limits_in_memory_with_several_processes_are_one_warning(database_url, c
         ),
     ],
 )
-def test_limits_that_are_what_they_say_are_no_warning(database_url, capsys, settings):
-    create_app(config_for(database_url, **settings))
-    assert logged(capsys, level="warning") == []
+def test_limits_that_are_what_they_say_are_no_warning(database_url, capfd, settings):
+    create_app(config_for(database_url, LOG_FORMAT="json", **settings))
+    assert logged(capfd, level="warning") == []
 
 
 def test_shared_store_counts_for_all_who_share_it_and_is_not_told_who_they_are(limited, user, counting_redis):
@@ -280,14 +280,14 @@ def test_shared_store_counts_for_all_who_share_it_and_is_not_told_who_they_are(l
     assert all(hashed(user) in key and user not in key for key in counting_redis.counts)
 
 
-def test_store_that_is_away_lets_everybody_through_and_is_one_log_line(limited, user, capsys):
+def test_store_that_is_away_lets_everybody_through_and_is_one_log_line(limited, user, capfd):
     client = limited(
         RATE_LIMIT="1/year", RATE_LIMIT_FAILED_AUTH="1/year", RATE_LIMIT_STORAGE_URL="redis://:sesame@127.0.0.1:1"
     )
     answers = [client.get(TASKS, headers=bearer(user)) for _ in range(3)] + [client.get(TASKS) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 401, 401]
     assert all(HEADERS.isdisjoint(answer.headers.keys()) for answer in answers)
-    (entry,) = logged(capsys, event="rate limits are not held: their store does not answer")
+    (entry,) = logged(capfd, event="rate limits are not held: their store does not answer")
     assert entry["level"] == "error"
     assert "sesame" not in entry["reason"]
 

@@ -93,13 +93,14 @@ class Scraping:
             CollectorRegistry(), engine=engine, rules=auth.refusals(app), issuer_keys=app.extensions["issuer_keys"]
         )
 
-    def serve(self, number: int) -> None:
-        """Count in this worker, and answer scrapes."""
+    def serve(self, number: int) -> Server:
+        """Count in this worker, and give the server that answers scrapes in a thread of its own."""
         self._process = number
         self._metrics.sample()
         self._metrics.observe()
         server = Server(self._listener, self._metrics)
         Thread(target=server.serve_forever, args=(SAMPLE_S,), name="scrapes", daemon=True).start()
+        return server
 
     def forget(self, number: int) -> None:
         """Take what a worker that is dead had in use out of the sums; what it did stays in them."""

@@ -1,0 +1,169 @@
+"""What operators see of a server: lines that hold nothing of what users wrote, and counts that are right."""
+
+import json
+from contextlib import closing
+from urllib.parse import quote
+
+import psycopg2
+import pytest
+from support import PostgresProxy, bearer, claims, new_database, sign
+from wire.server import Line, Server, free_port, query, run
+from wire.test_metrics import scrape
+
+SECRETS = {
+    "title": "Zephyrine-title",
+    "description": "Zephyrine-description",
+    "tag": "Zephyrine-tag",
+    "search": "Zephyrine-search",
+    "member": "Zephyrine-member",
+    "header": "Zephyrine-header",
+    "email": "zephyrine@example.com",
+    "claim": "Zephyrine claim",
+    "user": "zephyrine|user-4711",
+    "stranger": "Zephyrine-stranger",
+    "key": "Zephyrine-key",
+}
+TASK = {"title": SECRETS["title"], "description": SECRETS["description"], "tags": [SECRETS["tag"]]}
+
+
+def entries(server):
+    """Give all that the server has said, which must be JSON to the last line."""
+    return [json.loads(line) for line in server.log.read_text().splitlines()]
+
+
+@pytest.fixture
+def watched(postgres, socket_path, tmp_path):
+    """Give a server that says all that it can, where one title makes PostgreSQL quote a row; and its proxy."""
+    url = new_database(postgres, "todo_watched")
+    assert run("flask", "db", "upgrade", DATABASE_URL=url).returncode == 0
+    query(url, "ALTER TABLE tasks ADD CONSTRAINT odd CHECK (title NOT LIKE '%%-odd')")
+    proxy = PostgresProxy(socket_path)
+    settings = {"LOG_LEVEL": "DEBUG", "METRICS_PORT": str(free_port()), "SLOW_REQUEST_MS": "1"}
+    server = Server(tmp_path / "gunicorn.log", DATABASE_URL=proxy.url("todo_watched"), **settings)
+    try:
+        server.wait_until_healthy()
+        yield server, proxy, int(settings["METRICS_PORT"])
+        assert server.stop() == 0
+    finally:
+        server.kill()
+        proxy.close()
+
+
+def good_calls(server, headers):
+    """Make calls that are good, and give their statuses."""
+    path = f"/api/{quote(SECRETS['user'])}/tasks"
+    created = server.call("POST", path, headers | {"Idempotency-Key": SECRETS["key"]}, TASK)
+    task = created.headers["Location"]
+    calls = [
+        ("GET", f"{path}?search={SECRETS['search']}&tag={SECRETS['tag']}&limit=1"),
+        ("GET", f"{path}/summary"),
+        ("GET", f"/api/{quote(SECRETS['user'])}/export"),
+        ("GET", task),
+        ("HEAD", task),
+        ("OPTIONS", path),
+        ("DELETE", task),
+    ]
+    return [created.status_code] + [server.call(method, path, headers).status_code for method, path in calls]
+
+
+def refused_calls(server, headers):
+    """Make calls that are refused for every reason, and give their statuses."""
+    path = f"/api/{quote(SECRETS['user'])}/tasks"
+
+    def with_token(token):
+        return {"Authorization": f"Bearer {token}", "X-Odd": SECRETS["header"]}
+
+    bad_claims = claims(SECRETS["user"], iss=SECRETS["claim"], email=SECRETS["email"], exp="Zephyrine-claim")
+    calls = [
+        ("GET", path, with_token(f"{headers['Authorization'][7:]}x"), None),
+        ("GET", path, with_token(sign(bad_claims)), None),
+        ("GET", path, with_token(sign(claims(SECRETS["user"], exp=1))), None),
+        ("GET", path, with_token(SECRETS["header"] * 600), None),
+        ("GET", path, {"Authorization": f"Basic {SECRETS['header']}"}, None),
+        ("GET", f"/api/{SECRETS['stranger']}/tasks", headers, None),
+        ("GET", f"/{SECRETS['stranger']}/{SECRETS['email']}", headers, None),
+        ("GET", f"{path}/{2**63}", headers, None),
+        ("GET", f"{path}?cursor={SECRETS['search']}&limit={SECRETS['search']}", headers, None),
+        ("POST", path, headers, f'{{"title": "{SECRETS["title"]}'.encode()),
+        ("POST", path, headers | {"Prefer": "handling=strict"}, {SECRETS["member"]: SECRETS["title"]}),
+        ("POST", path, headers, {"title": SECRETS["title"] * 20, "due_date": SECRETS["description"]}),
+        ("POST", path, headers, json.dumps({"title": SECRETS["title"] * 5000}).encode()),
+        ("ZEPHYRINE", path, headers, None),
+    ]
+    return [server.call(*call).status_code for call in calls]
+
+
+def unreadable_requests(server, token):
+    """Send what is no request, or not all of one, and give the statuses; 0 where there is no answer."""
+    heads = [
+        f"GET /api/{SECRETS['stranger']}/tasks HTTP/7.7",
+        f"GET /api/{SECRETS['stranger']} /tasks HTTP/1.1",
+        f"{SECRETS['title'].lower()} / HTTP/1.1",
+        f"GET / HTTP/1.1\r\nAuthori zation: Bearer {token}",
+        f"GET / HTTP/1.1\r\nX: y\r\n Authorization: Bearer {token}",
+        f"POST / HTTP/1.1\r\nContent-Length: {SECRETS['title']}",
+        f"POST / HTTP/1.1\r\nTransfer-Encoding: {SECRETS['title']}",
+        f"GET /{SECRETS['stranger'] * 600} HTTP/1.1",
+        f"GET / HTTP/1.1\r\nX: {SECRETS['header'] * 1200}",
+        f"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{SECRETS['title']}",
+    ]
+    broken_off = f"POST /api/{SECRETS['stranger']}/tasks HTTP/1.1\r\nContent-Length: 99\r\n\r\n{SECRETS['title']}"
+    messages = [*(f"{head}\r\n\r\n" for head in heads), broken_off, heads[0]]
+    answers = []
+    for message in messages:
+        with Line(server.port) as line:
+            line.send(message.encode())
+            line.hang_up()
+            answers.append(line.receive_all())
+    return [int(answer.split()[1]) if answer else 0 for answer in answers]
+
+
+def failing_calls(server, proxy, headers, database):
+    """Make calls that fail for every reason, and give their statuses."""
+    path = f"/api/{quote(SECRETS['user'])}/tasks"
+    bug = server.call("POST", path, headers, TASK | {"title": f"{SECRETS['title']}-odd"}).status_code
+    with closing(psycopg2.connect(database)) as other:
+        other.cursor().execute("SELECT FROM task_lists WHERE user_id = %s FOR UPDATE", [SECRETS["user"]])
+        locked = server.call("POST", path, headers, TASK).status_code
+    proxy.lose_answers = True
+    lost = server.call("POST", path, headers, TASK).status_code
+    proxy.lose_answers = False
+    proxy.refuse = True
+    proxy.cut()
+    away = [server.call("POST", path, headers, TASK).status_code, server.call("GET", "/health/ready").status_code]
+    proxy.refuse = False
+    return [bug, locked, lost, *away]
+
+
+def test_full_run_says_nothing_of_what_users_wrote_and_one_line_for_each_request(watched, postgres):
+    server, proxy, metrics_port = watched
+    headers = bearer(SECRETS["user"], email=SECRETS["email"], name=SECRETS["claim"])
+    token = headers["Authorization"].removeprefix("Bearer ")
+    database = postgres.get_uri(database="todo_watched")
+
+    answered = good_calls(server, headers)
+    answered += refused_calls(server, headers)
+    unread = unreadable_requests(server, token)
+    answered += failing_calls(server, proxy, headers, database)
+
+    assert answered[:8] == [201, 200, 200, 200, 200, 200, 200, 204]
+    assert answered[8:22] == [401] * 5 + [403, 404, 404, 422, 400, 422, 422, 413, 405]
+    assert answered[22:] == [500, 503, 503, 503, 503]
+    assert set(unread) == {0, 400, 401, 405, 414, 431, 501}
+    said = server.log.read_text() + str(scrape(metrics_port))
+    for name, secret in SECRETS.items():
+        assert secret not in said, name
+        assert quote(secret) not in said, name
+    assert "ephyrine" not in said.lower()
+    for part in token.split(".")[1:]:
+        assert part not in said
+    assert "test-secret-that-is-long-enough" not in said
+
+    requests = [entry for entry in entries(server) if entry["event"] == "request"]
+    seen = [entry["status"] for entry in requests if entry["route"] != "/health"]
+    # Of those that cannot be read gunicorn alone knows, but for these two.
+    assert sorted(seen) == sorted([*answered, *(status for status in unread if status in {401, 405})])
+    (bug,) = [entry for entry in requests if entry["status"] == 500]
+    assert "psycopg2.errors.CheckViolation" in bug["exception"]
+    assert bug["reason"].startswith("23514: ")
+    assert all(entry["slow"] for entry in requests if entry["level"] == "warning")
