@@ -1,5 +1,6 @@
 """What the worker's sockets do where no client can be made to show it."""
 
+import selectors
 import socket
 from types import SimpleNamespace
 
@@ -41,3 +42,24 @@ def test_client_whose_buffers_are_full_is_sent_the_rest_later_in_order(pair):
         connection.sock.flush()
     assert received == expected
     assert not connection.sock.unsent
+
+
+def test_client_that_takes_an_answer_bit_by_bit_is_waited_for_by_the_poller(pair):
+    connection, theirs = pair
+    worker = Worker.__new__(Worker)
+    worker.poller = selectors.DefaultSelector()
+    expected = bytes(range(256)) * 20_000
+    connection.sock.unsent += expected
+    over = []
+
+    worker._await_taking(connection, over.append)
+    received = b""
+    while len(received) < len(expected):
+        for key, _ in worker.poller.select(0):
+            key.data(key.fileobj)
+        assert bool(over) == (not connection.sock.unsent)
+        received += theirs.recv(1 << 20)
+
+    worker.poller.close()
+    assert received == expected
+    assert over == [connection]
