@@ -24,7 +24,7 @@ test-issuer: $(READY) tests/issuer/node_modules ## Run the tests of tokens again
 test-browser: $(READY) ## Run the tests of the pages in Chromium, which must be installed
 	$(BIN)/pytest tests/browser --no-cov
 
-test-faults: $(READY) ## Run the tests of poolers, stores and broken networks, as root: pgbouncer, redis-server and iproute2 must be there
+test-faults: $(READY) .venv/otel/.ready ## Run the tests of poolers, stores, broken networks and OpenTelemetry, as root: pgbouncer, redis-server and iproute2 must be there
 	$(BIN)/pytest tests/faults --no-cov --numprocesses 3
 
 test-schema: $(READY) ## Hold the running service against openapi.json; ARGS="--seed 2 --max-examples 500" looks further
@@ -62,6 +62,7 @@ lock: $(READY) ## Pin the newest versions of everything in requirements*.in
 	$(BIN)/pip-compile $(LOCK) --no-annotate --generate-hashes --output-file requirements-image.txt requirements.txt
 	$(BIN)/pip-compile $(LOCK) requirements-dev.in
 	$(BIN)/pip-compile $(LOCK) requirements-audit.in
+	$(BIN)/pip-compile $(LOCK) requirements-otel.in
 
 LOCK := --quiet --upgrade --strip-extras --annotation-style=line --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
@@ -85,4 +86,9 @@ $(READY): requirements-dev.txt
 $(AUDIT)/.ready: requirements-audit.txt
 	@$(PYTHON) -m venv .venv/audit
 	@$(AUDIT)/pip install --quiet --disable-pip-version-check -r requirements-audit.txt
+	@touch $@
+
+.venv/otel/.ready: requirements.txt requirements-otel.txt
+	@$(PYTHON) -m venv .venv/otel
+	@.venv/otel/bin/pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-otel.txt
 	@touch $@
