@@ -33,7 +33,7 @@ SILENCE_MAX_S = 5
 
 # Where the library has its files. It knows no other way to be told.
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-MEMORY = Path("/dev/shm")  # noqa: S108 (the folder in it has a name that nobody can guess)
+MEMORY = Path("/dev/shm")  # noqa: S108 (the folder in it has a name that nobody can guess)  # nosec B108
 
 
 class Handler(MetricsHandler):
