@@ -9,13 +9,14 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 from support import bearer, config_for
 
-from todo import auth, create_app, database, metrics
+from todo import auth, create_app, database, metrics, tracing
 from todo.auth.jwks import KeyCache
 from todo.auth.keys import KeySet
 from todo.database import DatabaseUnavailable
 from todo.errors import InternalError, InvalidToken, Problem
 from todo.extensions import db
 from todo.metrics import Metrics
+from todo.observing import Record
 
 
 @pytest.fixture
@@ -81,6 +82,15 @@ def test_refusal_for_a_reason_that_nobody_knows_is_another(observed, registry, d
 
     app.test_client().get("/odd")
     assert samples(registry, "token_refusals_total") == {("other",): 1}
+
+
+def test_user_over_a_limit_is_no_refusal_of_a_token(observed, registry, user):
+    record = Record("id", tracing.trace(None), method="GET", status=429, reason="rate limit: the user is over it")
+
+    observed.count_request(record)
+
+    assert samples(registry, "token_refusals_total") == {}
+    assert samples(registry, "http_requests_total") == {("GET", "none", "429"): 1}
 
 
 def test_names_of_refusals_are_all_that_a_reason_begins_with(app, database_url):

@@ -97,8 +97,6 @@ class Record:
 
 def current() -> Record:
     """Give the record of the request that is being answered."""
-    if "record" not in g:
-        _begin()
     record: Record = g.record
     return record
 

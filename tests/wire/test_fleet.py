@@ -91,7 +91,10 @@ def test_seed_that_is_killed_midway_leaves_nothing(migrated_url, user, killed_by
     os.kill(seed.pid, killed_by)
     _, stderr = seed.communicate(timeout=DEADLINE_S)
 
-    others = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    others = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND backend_type = 'client backend'"
+    )
     wait_until(lambda: not query(migrated_url, others), "its session has ended")
     assert titles(migrated_url, user) == []
     assert "Traceback" not in stderr
