@@ -154,6 +154,9 @@ class PostgresProxy:
 
     def close(self) -> None:
         """Stop listening and hang up."""
+        # To close it is not enough while a thread waits for the next one: that one would still be let in.
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
 
