@@ -147,8 +147,9 @@ def test_store_that_hangs_holds_up_nobody_and_mixes_up_nothing_afterwards(server
     assert took_s < 5
 
     broken.go_on()
-    wait_until_all_count(server)
-    assert statuses(burst(server, LIMIT + 5)) == {200: LIMIT, 429: 5}
+    # On a machine that is busy, an answer may be late once more.
+    exact = {200: LIMIT, 429: 5}
+    wait_until(lambda: statuses(burst(server, LIMIT + 5, bearer(new_user()))) == exact, "limits hold again")
 
 
 def test_store_that_hangs_holds_up_no_failure_either(server, broken):
