@@ -6,7 +6,7 @@ in one line that names each variable, before anything else starts.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from ipaddress import ip_address
@@ -162,14 +162,21 @@ class CommaSeparated(fields.Field[tuple[str, ...]]):
         return tuple(part for part in (part.strip() for part in value.split(",")) if part)
 
 
-def _must_be_an_origin(origins: tuple[str, ...]) -> None:
-    """Browsers send `scheme://host[:port]` and nothing else; anything that differs would silently never match."""
-    for origin in origins:
-        if not ORIGIN.fullmatch(origin):
-            raise ValidationError(
-                f"has {origin!r}, which is not an exact origin such as https://app.example.com "
-                "(lower case, no path, no trailing slash, no wildcard)"
-            )
+def _each_must_be(what: str, pattern: re.Pattern[str]) -> Callable[[tuple[str, ...]], None]:
+    """Give a validator of several parts: one that is anything else would silently never match what clients send."""
+
+    def check(parts: tuple[str, ...]) -> None:
+        for part in parts:
+            if not pattern.fullmatch(part):
+                raise ValidationError(f"has {part!r}, which is not {what}")
+
+    return check
+
+
+AN_ORIGIN = "an exact origin such as https://app.example.com (lower case, no path, no trailing slash, no wildcard)"
+A_HOST = (
+    "a host such as api.example.com, or .example.com with all below it (lower case, no scheme, no port, no wildcard)"
+)
 
 
 def _must_be_a_store(url: str) -> None:
@@ -192,16 +199,6 @@ def _must_be_a_store(url: str) -> None:
         raise ValidationError(
             "cannot be read as a URL: are port and options right, and / @ : # % in the password percent-encoded?"
         )
-
-
-def _must_be_a_host(hosts: tuple[str, ...]) -> None:
-    """Take what a `Host` header can say; a port or a wildcard would silently never match."""
-    for host in hosts:
-        if not HOST.fullmatch(host):
-            raise ValidationError(
-                f"has {host!r}, which is not a host such as api.example.com, or .example.com with all below it "
-                "(lower case, no scheme, no port, no wildcard)"
-            )
 
 
 def _dotenv() -> dict[str, str]:
@@ -330,7 +327,7 @@ class ConfigSchema(Schema):
     jwt_issuer = CommaSeparated(data_key="JWT_ISSUER")
     jwt_audience = CommaSeparated(data_key="JWT_AUDIENCE")
     jwks_url = HttpUrl(data_key="JWKS_URL")
-    cors_origins = CommaSeparated(data_key="CORS_ORIGINS", validate=_must_be_an_origin)
+    cors_origins = CommaSeparated(data_key="CORS_ORIGINS", validate=_each_must_be(AN_ORIGIN, ORIGIN))
     trash_days = _integer("TRASH_DAYS", 0, 3650, "a number of days")
     tombstone_days = _integer("TOMBSTONE_DAYS", 1, 3650, "a number of days")
     require_if_match = fields.Boolean(
@@ -355,7 +352,7 @@ class ConfigSchema(Schema):
     host = fields.String(data_key="HOST")
     port = _integer("PORT", 1, 65535, "a port number")
     trusted_proxies = _integer("TRUSTED_PROXIES", 0, 10, "a number of proxies")
-    trusted_hosts = CommaSeparated(data_key="TRUSTED_HOSTS", validate=_must_be_a_host)
+    trusted_hosts = CommaSeparated(data_key="TRUSTED_HOSTS", validate=_each_must_be(A_HOST, HOST))
     metrics_port = _integer("METRICS_PORT", 1, 65535, "a port number")
     web_concurrency = _integer("WEB_CONCURRENCY", 1, 256, "a number of processes")
     web_threads = _integer("WEB_THREADS", 1, 64, "a number of threads")

@@ -12,7 +12,7 @@ from todo.auth.fetch import FetchFailed
 from todo.auth.jwks import KeyCache
 from todo.auth.keys import Key, KeySet
 from todo.extensions import db
-from todo.health import needed
+from todo.migrating import newest
 
 
 def test_root_says_who_is_here_and_every_link_works(client):
@@ -88,16 +88,16 @@ def test_ready_with_a_schema_that_cannot_be_served_names_the_check(versioned, re
     assert problem["checks"] == {"database": "ok", "schema": "failed"}
 
 
-@pytest.mark.parametrize("serves_from", [None, "0001_create_tasks", needed()])
+@pytest.mark.parametrize("serves_from", [None, "0001_create_tasks", newest()])
 def test_ready_with_a_newer_schema_that_keeps_what_this_version_uses_is_200_and_says_so(versioned, serves_from):
     response = versioned("9999_newer", serves_from=serves_from).test_client().get("/health/ready")
 
     assert (response.status_code, response.json["checks"]) == (200, {"database": "ok", "schema": "newer"})
 
 
-def test_needed_is_the_head_of_the_migrations(app):
+def test_newest_is_the_head_of_the_migrations(app):
     with app.app_context():
-        assert needed() == ScriptDirectory(current_app.extensions["migrate"].directory).get_current_head()
+        assert newest() == ScriptDirectory(current_app.extensions["migrate"].directory).get_current_head()
 
 
 def test_ready_shows_how_the_issuers_keys_are(database_url):

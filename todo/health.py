@@ -1,7 +1,5 @@
 """The front door and the two questions an orchestrator asks: are you up, and can you work?"""
 
-from functools import cache
-
 from flask import current_app, jsonify
 from flask.typing import ResponseReturnValue
 from flask_smorest import Blueprint
@@ -118,18 +116,12 @@ def database_state() -> tuple[dict[str, str], Unavailable | None]:
         checks = {"database": "failed", "schema": "unknown"}
         return checks, Unavailable("The database does not answer.", reason=problem.reason)
     applied, serves_from = (rows[0].applied, rows[0].serves_from) if len(rows) == 1 else ("", None)
-    if applied == needed():
+    if applied == newest():
         return {"database": "ok", "schema": "ok"}, None
-    if needed() < applied and (serves_from or "") <= needed():
+    if newest() < applied and (serves_from or "") <= newest():
         return {"database": "ok", "schema": "newer"}, None
-    reason = f"the schema is at {applied or 'nothing'}, this version needs {needed()}"
-    if needed() < applied:
+    reason = f"the schema is at {applied or 'nothing'}, this version needs {newest()}"
+    if newest() < applied:
         reason += f", and the schema is for {serves_from} and later"
     trouble = Unavailable("The database schema is not one that this version can serve.", reason=reason)
     return {"database": "ok", "schema": "failed"}, trouble
-
-
-@cache
-def needed() -> str:
-    """Name the revision that this version of the code is written for."""
-    return newest()

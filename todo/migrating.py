@@ -1,6 +1,6 @@
 """`flask db`, by Flask-Migrate. Alembic is imported when somebody migrates: it would take a seventh of each process."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import click
@@ -39,6 +39,10 @@ def _migrate(app: Flask) -> Any:
     return app.extensions["migrate"]
 
 
+@cache
 def newest() -> str:
-    """Name the newest migration: revisions are named like their files, and begin with their number."""
+    """Name the newest migration, which this version of the code is written for.
+
+    Revisions are named like their files, and begin with their number.
+    """
     return max(path.stem for path in (FOLDER / "versions").glob("[0-9]*.py"))

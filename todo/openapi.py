@@ -22,6 +22,8 @@ and its `detail` is a sentence that can be shown to a person. With `Prefer: hand
 parameters that are not known are errors instead of being skipped.
 """
 
+RETRY_AFTER = {"Retry-After": header("Seconds to wait before trying again.", type="integer", minimum=1, example=2)}
+
 # What each kind of refusal is called in the document, and the headers that come with it.
 PROBLEMS: dict[type[errors.Problem], dict[str, Any]] = {
     errors.BadRequest: {},
@@ -37,13 +39,11 @@ PROBLEMS: dict[type[errors.Problem], dict[str, Any]] = {
     errors.UnprocessableContent: {},
     errors.PreconditionRequired: {},
     errors.TooManyRequests: {
-        "Retry-After": header("Seconds to wait before trying again.", type="integer", minimum=1, example=2),
+        **RETRY_AFTER,
         "RateLimit": header("What is left of each limit (draft-ietf-httpapi-ratelimit-headers)."),
         "RateLimit-Policy": header("The limits themselves."),
     },
-    errors.Unavailable: {
-        "Retry-After": header("Seconds to wait before trying again.", type="integer", minimum=1, example=2)
-    },
+    errors.Unavailable: RETRY_AFTER,
 }
 
 AUTHORIZE = (

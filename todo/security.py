@@ -8,9 +8,7 @@ from werkzeug.sansio.utils import host_is_trusted
 
 from config import Config
 from todo.errors import BadRequest
-
-# Orchestrators and load balancers ask by address, and what they learn is no secret.
-PROBES = {"health.health", "health.ready"}
+from todo.observing import PROBES
 
 # Nothing is what its bytes look like, and no address of ours, which may have a user's id in it, is told to others.
 ALWAYS = (("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"))
@@ -60,7 +58,10 @@ def trust_proxies(app: Flask, number: int) -> None:
 
 
 def trust_hosts(app: Flask, hosts: Collection[str]) -> None:
-    """Refuse what is meant for another host, before anything else is done for it."""
+    """Refuse what is meant for another host, before anything else is done for it.
+
+    Probes are answered: orchestrators and load balancers ask by address, and what they learn is no secret.
+    """
 
     def check() -> None:
         if request.endpoint not in PROBES and not host_is_trusted(request.headers.get("Host", "").lower(), hosts):

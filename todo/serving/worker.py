@@ -257,8 +257,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self.notify()
             for connection in list(self.connections):
                 if connection.deadline <= now:
-                    self.poller.unregister(connection.sock)
-                    connection.at_deadline(connection)
+                    self._let_go(connection, connection.at_deadline)
 
     def accept(self, listener: Any) -> bool:
         """Welcome a client, if there is one."""
@@ -284,6 +283,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         connection.deadline = time.monotonic() + patience_s
         self.poller.register(connection.sock, event, lambda _: then(connection))
 
+    def _let_go(self, connection: Connection, then: Callable[[Connection], None]) -> None:
+        """Take a connection from the poller, and do with it what comes next."""
+        self.poller.unregister(connection.sock)
+        then(connection)
+
     def _await_request(self, connection: Connection) -> None:
         if connection.message.data:
             self._wait(connection, selectors.EVENT_READ, self._read, REQUEST_MAX_S, self._enqueue_what_came)
@@ -303,14 +307,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 message.wants_continue = False
                 connection.sock.sendall(CONTINUE)
         except OSError:
-            data = b""
-            message.has_head = False
+            self._let_go(connection, self._close)
+            return
         if message.is_ready:
-            self.poller.unregister(connection.sock)
-            self._enqueue(connection)
+            self._let_go(connection, self._enqueue)
         elif not data:
-            self.poller.unregister(connection.sock)
-            self._enqueue_what_came(connection)
+            self._let_go(connection, self._enqueue_what_came)
 
     def _enqueue_what_came(self, connection: Connection) -> None:
         """Let the application say what it thinks of a request that broke off in its body."""
@@ -340,8 +342,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 connection.sock.flush()
                 if connection.sock.unsent:
                     return
-            self.poller.unregister(connection.sock)
-            (self._close if connection.sock.unsent else then)(connection)
+            self._let_go(connection, self._close if connection.sock.unsent else then)
 
         self._wait(connection, selectors.EVENT_WRITE, flush, SILENCE_MAX_S, self._close)
 
@@ -358,8 +359,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             with suppress(OSError):
                 if connection.sock.receive() != b"":
                     return
-            self.poller.unregister(connection.sock)
-            self._close(connection)
+            self._let_go(connection, self._close)
 
         try:
             connection.sock.shutdown(socket.SHUT_WR)
