@@ -10,7 +10,17 @@ import psycopg2
 import pytest
 from faults.pooler import POOL_SIZE
 from support import assert_problem, bearer, new_user
-from wire.server import Load, assert_kept, query, run, start_database, stop_database, titles, wait_until
+from wire.server import (
+    Load,
+    assert_kept,
+    assert_survives_the_end_of_sessions,
+    query,
+    run,
+    start_database,
+    stop_database,
+    titles,
+    wait_until,
+)
 
 # No call is promised to take less, whatever happens to the database: see README.md, "In production".
 PATIENCE_S = 20
@@ -143,18 +153,7 @@ def test_pooler_that_is_killed_and_started_under_load_loses_nothing_acknowledged
 
 
 def test_pooler_whose_sessions_are_ended_under_load_is_never_a_500(pooled_server, direct_url, user):
-    end_sessions = (
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
-    with Load(pooled_server, user, clients=8) as load:
-        for _ in range(10):
-            acknowledged = len(load.acknowledged)
-            query(direct_url, end_sessions)
-            wait_until(lambda so_far=acknowledged: len(load.acknowledged) > so_far + 10, "in service")
-
-    assert set(load.statuses) <= {200, 201, 503}
-    assert_kept(direct_url, user, load)
+    assert_survives_the_end_of_sessions(pooled_server, direct_url, user, times=10)
 
 
 def test_pooler_that_stands_still_keeps_no_thread_for_long(pooled_server, pooler, direct_url, user):

@@ -11,8 +11,8 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -94,6 +94,14 @@ def titles(url: str, user: str) -> list[str]:
     return [title for (title,) in query(url, "SELECT title FROM tasks WHERE user_id = %s", user)]
 
 
+@contextmanager
+def locked(url: str, task: Mapping[str, Any]) -> Iterator[psycopg2.extensions.connection]:
+    """Let changes of a task wait until the transaction of this connection ends."""
+    with closing(psycopg2.connect(url)) as connection:
+        connection.cursor().execute("SELECT FROM tasks WHERE id = %s FOR UPDATE", [task["id"]])
+        yield connection
+
+
 def start_database(postgres: Any) -> None:
     """Start a PostgreSQL that was stopped."""
     with postgres._lock:
@@ -150,6 +158,15 @@ def request(method: str, path: str, headers: Headers = (), body: Any = None) -> 
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         lines.append(f"Content-Length: {len(data)}")
     return "\r\n".join([*lines, "", ""]).encode() + data
+
+
+CHUNKED = {"Transfer-Encoding": "chunked"}
+
+
+def chunked(body: bytes, size: int = 10_000) -> bytes:
+    """Cut a body into chunks (RFC 9112, section 7.1)."""
+    pieces = [body[start : start + size] for start in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
 
 class Line:
@@ -314,3 +331,19 @@ def assert_kept(url: str, user: str, load: Load) -> None:
     assert load.acknowledged
     assert set(load.acknowledged) <= set(kept)
     assert len(kept) == len(set(kept))
+
+
+def assert_survives_the_end_of_sessions(server: Server, url: str, user: str, times: int) -> None:
+    """End all sessions of a database again and again while clients write: nothing is lost, and nothing is a 500."""
+    end_sessions = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with Load(server, user, clients=8) as load:
+        for _ in range(times):
+            acknowledged = len(load.acknowledged)
+            query(url, end_sessions)
+            wait_until(lambda so_far=acknowledged: len(load.acknowledged) > so_far + 10, "in service")
+
+    assert set(load.statuses) <= {200, 201, 503}
+    assert_kept(url, user, load)

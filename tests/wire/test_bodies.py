@@ -6,16 +6,9 @@ from typing import Any
 
 import pytest
 from support import assert_problem, bearer, claims, sign, sized
-from wire.server import Answer, Line, Server, request
+from wire.server import CHUNKED, Answer, Line, Server, chunked, request
 
 LIMIT = 64 * 1024
-CHUNKED = {"Transfer-Encoding": "chunked"}
-
-
-def chunked(body: bytes, size: int = 10_000) -> bytes:
-    """Cut a body into chunks (RFC 9112, section 7.1)."""
-    pieces = [body[start : start + size] for start in range(0, len(body), size)]
-    return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
 
 def send_raw(server: Server, user: str, method: str, path: str, headers: dict[str, str], data: bytes) -> bytes:

@@ -11,10 +11,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
-import psycopg2
 import pytest
 from support import assert_problem, bearer
-from wire.server import ORIGIN, ROOT, Line, query, request, run, wait_until
+from wire.server import CHUNKED, ORIGIN, ROOT, Line, chunked, locked, query, request, run, wait_until
 
 # More clients than the one thread that serves in these tests.
 MANY = 40
@@ -103,8 +102,7 @@ def test_clients_that_say_nothing_hold_up_nobody(narrow, clients, user):
 def test_clients_that_send_slowly_hold_up_nobody_and_are_answered(narrow, clients, user, begun):
     body = json.dumps({"title": "slow"}).encode()
     if begun == "chunk":
-        whole = request("POST", "/api/me/tasks", bearer(user) | {"Transfer-Encoding": "chunked"})
-        whole += b"%X\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        whole = request("POST", "/api/me/tasks", bearer(user) | CHUNKED) + chunked(body)
     else:
         whole = request("POST", "/api/me/tasks", bearer(user), body)
     at = {"request-line": 10, "head": 60}.get(begun, len(whole) - 15)
@@ -189,8 +187,7 @@ def test_requests_sent_at_once_are_answered_in_order(narrow, user):
 def test_request_that_comes_while_another_is_answered_waits_for_its_turn(narrow, database_url, user):
     created = narrow.call("POST", "/api/me/tasks", bearer(user), {"title": "x"}).get_json()
     path = f"/api/me/tasks/{created['id']}"
-    with closing(psycopg2.connect(database_url)) as connection, Line(narrow.port) as line:
-        connection.cursor().execute("SELECT FROM tasks WHERE id = %s FOR UPDATE", [created["id"]])
+    with locked(database_url, created) as connection, Line(narrow.port) as line:
         line.send(request("PATCH", path, bearer(user), {"title": "y"}))
         time.sleep(0.2)
         line.send(request("GET", path, bearer(user))[:-1])
@@ -229,8 +226,7 @@ def test_client_that_leaves_without_reading_is_forgotten(narrow, rich):
 
 def test_client_that_leaves_before_its_answer_is_forgotten(narrow, database_url, user):
     created = narrow.call("POST", "/api/me/tasks", bearer(user), {"title": "x"}).get_json()
-    with closing(psycopg2.connect(database_url)) as connection:
-        connection.cursor().execute("SELECT FROM tasks WHERE id = %s FOR UPDATE", [created["id"]])
+    with locked(database_url, created) as connection:
         with Line(narrow.port) as line:
             line.send(request("PATCH", f"/api/me/tasks/{created['id']}", bearer(user), {"title": "y"}))
             time.sleep(0.2)
@@ -278,8 +274,7 @@ def test_requests_that_would_wait_too_long_are_turned_away_at_once(hasty, databa
     def change():
         statuses.append(hasty.call("PATCH", path, bearer(user), {"title": "y"}).status_code)
 
-    with closing(psycopg2.connect(database_url)) as connection:
-        connection.cursor().execute("SELECT FROM tasks WHERE id = %s FOR UPDATE", [created["id"]])
+    with locked(database_url, created) as connection:
         waiting = [threading.Thread(target=change) for _ in range(3)]
         for thread in waiting:
             thread.start()

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from support import assert_problem, bearer, sized
-from wire.server import ORIGIN, Line, request, wait_until
+from wire.server import CHUNKED, ORIGIN, Line, chunked, request, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,6 @@ def test_granian_refuses_as_gunicorn_does(granian, user):
 def test_granian_reads_a_body_in_chunks(granian, user):
     body = json.dumps({"title": "x"}).encode()
     with Line(granian.port) as line:
-        line.send(request("POST", "/api/me/tasks", bearer(user) | {"Transfer-Encoding": "chunked"}))
-        line.send(b"%X\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+        line.send(request("POST", "/api/me/tasks", bearer(user) | CHUNKED))
+        line.send(chunked(body))
         assert line.receive("POST").status_code == 201

@@ -16,6 +16,7 @@ from wire.server import (
     Load,
     Server,
     assert_kept,
+    assert_survives_the_end_of_sessions,
     query,
     run,
     start_database,
@@ -256,20 +257,7 @@ def test_database_that_stops_and_starts_under_load_loses_nothing_acknowledged(ow
 
 def test_database_that_ends_sessions_under_load_is_never_a_500(own_server, own_postgres, user):
     """A pooler, a failover or an operator ends sessions in the middle of what they do."""
-    url = own_postgres.get_uri()
-    end_sessions = (
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
-
-    with Load(own_server, user, clients=8) as load:
-        for _ in range(20):
-            acknowledged = len(load.acknowledged)
-            query(url, end_sessions)
-            wait_until(lambda so_far=acknowledged: len(load.acknowledged) > so_far + 10, "in service")
-
-    assert set(load.statuses) <= {200, 201, 503}
-    assert_kept(url, user, load)
+    assert_survives_the_end_of_sessions(own_server, own_postgres.get_uri(), user, times=20)
 
 
 @pytest.fixture

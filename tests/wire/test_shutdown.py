@@ -3,13 +3,11 @@
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 
 import psutil
-import psycopg2
 import pytest
 from support import assert_problem, bearer
-from wire.server import DEADLINE_S, Load, Server, assert_kept, query, titles, wait_until
+from wire.server import DEADLINE_S, Load, Server, assert_kept, locked, query, titles, wait_until
 
 
 @pytest.fixture
@@ -37,8 +35,7 @@ def test_sigterm_while_a_request_waits_for_the_database_answers_it(serve, settin
     created = server.call("POST", "/api/me/tasks", bearer(user), {"title": "x"}).get_json()
     path = f"/api/me/tasks/{created['id']}"
 
-    with closing(psycopg2.connect(database_url)) as connection, ThreadPoolExecutor() as pool:
-        connection.cursor().execute("SELECT FROM tasks WHERE id = %s FOR UPDATE", [created["id"]])
+    with locked(database_url, created) as connection, ThreadPoolExecutor() as pool:
         waiting = pool.submit(server.call, "PATCH", path, bearer(user), {"title": "y"})
         wait_until(lambda: blocked_updates(database_url), "waiting for the row")
         server.process.terminate()
