@@ -24,10 +24,11 @@ loglevel = settings.log_level.lower()
 logs.configure(settings)
 logger_class = "todo.serving.logger.Logger"
 
-# Requests mostly wait for PostgreSQL, and a thread is the cheapest way to wait. With the database at hand four threads
-# serve a tenth more than eight; with one 20 ms away, eight serve twice as many. With sixteen, they hold up
-# each other (a quarter less): more load wants more processes. Clients never hold up a thread: that is the worker's
-# doing; gunicorn's own answers a twentieth of what this one does when 1,000 clients pause 2 s between their calls.
+# Requests mostly wait for PostgreSQL, and a thread is the cheapest way to wait. With the database at hand their number
+# matters little (four serve a twentieth more than eight); with one 20 ms away eight serve twice as many as four. A
+# process is held up by Python itself in the end, so more load wants more processes. Clients never hold up a thread:
+# that is the worker's doing; gunicorn's own answers a sixteenth of what this one does when 1,000 clients pause 2 s
+# between their calls.
 worker_class = "todo.serving.worker.Worker"
 workers = settings.web_concurrency
 threads = settings.web_threads

@@ -22,6 +22,7 @@ from config import ROOT
 
 PARTS = ("mix", "kinds", "many", "trips")
 KINDS = ("list", "get", "patch", "create", "constant")
+DATA = ROOT / "instance" / "peers-postgres"
 PAUSE_MS = 2_000
 MANY = 1_000
 IDLE = 5_000
@@ -79,7 +80,7 @@ QUICK = Plan(
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
-    default=ROOT / "instance" / "peers-postgres",
+    default=DATA,
     help="Where the server keeps its data, for the next run too.",
 )
 @click.option(
@@ -99,9 +100,7 @@ def main(parts: tuple[str, ...], data: Path, results: Path, *, quick: bool) -> N
     for contender in CONTENDERS:
         contenders.install(contender)
     plan = QUICK if quick else FULL
-    settings = server.operator_settings() | {"max_connections": "200", "autovacuum": "off"}
-    postgres = server.start(data, settings, tables.LISTED * tables.TASKS)
-    tables.prepare(postgres)
+    postgres, settings = start_postgres(data, connections=200)
     about = machine() | {"postgresql": server.version(postgres), "settings": settings, "rounds": plan.rounds}
     turns = plan.turns(parts)
     found = {**about, "measured": list(measured(postgres, turns)) if turns else []}
@@ -111,6 +110,14 @@ def main(parts: tuple[str, ...], data: Path, results: Path, *, quick: bool) -> N
         lines += tally.trip_rows(found["trips"])
     click.echo("\n".join(["", *tally.table(lines), ""]))
     _write(results, found, lines)
+
+
+def start_postgres(data: Path, *, connections: int) -> tuple[Any, dict[str, str]]:
+    """Start the server with what everybody is asked for in it; give it and its settings."""
+    settings = server.operator_settings() | {"max_connections": str(connections), "autovacuum": "off"}
+    postgres = server.start(data, settings, tables.LISTED * tables.TASKS)
+    tables.prepare(postgres)
+    return postgres, settings
 
 
 def allow_many_files() -> None:

@@ -14,7 +14,6 @@ import click
 from benchmarks import compare, load, server, tables
 from benchmarks.contenders import Contender
 from benchmarks.load import Cell
-from config import ROOT
 
 GUNICORN = "{bin}/gunicorn -c gunicorn.conf.py"
 CELLS = (Cell("mix", 64, 3), Cell("mix", compare.MANY, 5, compare.PAUSE_MS))
@@ -44,9 +43,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     compare.allow_many_files()
     load.ensure_wrk()
-    settings = server.operator_settings() | {"max_connections": "300", "autovacuum": "off"}
-    postgres = server.start(ROOT / "instance" / "peers-postgres", settings, tables.LISTED * tables.TASKS)
-    tables.prepare(postgres)
+    postgres, _ = compare.start_postgres(compare.DATA, connections=300)
     found: list[tuple[str, str, dict[str, Any]]] = []
     with compare.running(postgres, VARIANTS) as (started, people):
         with server.administration(postgres, tables.DATABASE) as cursor:
