@@ -41,7 +41,7 @@ def in_key_order(caller: str, asked: Listing) -> Executable:
 
 
 def _labels(asked: Listing) -> list[ColumnElement[Any]]:
-    return [KEYS[key.name].label(f"key_{n}") for n, key in enumerate(asked.sort)]
+    return [KEYS[key.name].label(key.label) for key in asked.sort]
 
 
 def _narrow(caller: str, asked: Listing) -> Any:
@@ -52,7 +52,7 @@ def _joined(caller: str, asked: Listing, matching: Any) -> Executable:
     inner = matching.subquery("narrow")
     page = select(inner).order_by(*_order(asked, inner.c)).limit(asked.limit + 1).cte("page")
     return (
-        select(*COLUMNS, *(page.c[f"key_{n}"] for n in range(len(asked.sort))))
+        select(*COLUMNS, *(page.c[key.label] for key in asked.sort))
         .select_from(page.join(tasks, and_(tasks.c.user_id == caller, tasks.c.id == page.c.id)))
         .order_by(*_order(asked, page.c))
     )
@@ -60,8 +60,8 @@ def _joined(caller: str, asked: Listing, matching: Any) -> Executable:
 
 def _order(asked: Listing, columns: Any) -> list[ColumnElement[Any]]:
     order = []
-    for n, key in enumerate(asked.sort):
-        column = columns[f"key_{n}"]
+    for key in asked.sort:
+        column = columns[key.label]
         order.append((column.desc() if key.descending else column.asc()).nulls_last())
     return [*order, columns.id]
 

@@ -64,7 +64,7 @@ class Subject:
         """Give where a page begins behind the task at this place of an order."""
         asked = Listing(sort=sort, limit=1, offset=place, as_of=AS_OF)
         row = database.read(listing.statement(self.user, asked, UNKNOWN), {})[0]
-        return Position(tuple(getattr(row, f"key_{n}") for n in range(len(sort))), row.id, AS_OF)
+        return Position(tuple(getattr(row, key.label) for key in sort), row.id, AS_OF)
 
     def edge(self, name: str, place: int) -> datetime:
         """Give the moment that so many tasks come after."""

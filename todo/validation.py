@@ -120,7 +120,8 @@ def load_query(schema: QuerySchema, faults: list[Fault], *, strict: bool) -> Any
         else:
             names[field], values[field] = name, given
     try:
-        loaded = schema.load(values)
+        # None is required and none has a default: those that were not sent need not be looked at.
+        loaded = schema.load(values, partial=True)
     except ValidationError as error:
         faults += [
             {"parameter": names[field], "detail": f"{names[field]} {message}"}

@@ -26,7 +26,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, array
 
 from todo.database import prepared
 from todo.tasks.models import TITLE_MAX
-from todo.tasks.rows import COLUMNS, MEMBERS, lists, tasks
+from todo.tasks.rows import COLUMNS, MEMBERS, STORED, columns_of, lists, tasks
 
 PAGE_MAX = 1000
 BEFORE_ALL = -(2**63)
@@ -53,6 +53,11 @@ class SortKey:
 
     name: str
     descending: bool = False
+
+    @property
+    def label(self) -> str:
+        """Give the name that its values have in a page; the id is there anyway."""
+        return "id" if self.name == "id" else f"key_{self.name}"
 
 
 BY_ID = (SortKey("id"),)
@@ -112,18 +117,18 @@ Keys = Mapping[str, ColumnElement[Any]]
 
 
 def _unless_known(caller: Any, known: Any, page: FromClause) -> Select[Any]:
-    """Put the revision of the caller's list beside the page.
+    """Put the revision of the caller's list beside the page, and make of what is stored what clients see.
 
     When it is the known one there is no row, and no page is read. A page without tasks has one row, whose task is null.
     """
-    beside = select(*page.c, lists.c.revision.label("list_revision")).select_from(lists.outerjoin(page, true()))
-    return beside.where(lists.c.user_id == caller, lists.c.revision != known)
+    beside = select(*columns_of(page), lists.c.revision.label("list_revision"))
+    return beside.select_from(lists.outerjoin(page, true())).where(lists.c.user_id == caller, lists.c.revision != known)
 
 
 def _default() -> Select[Any]:
     caller = bindparam("caller", type_=Text)
     page = (
-        select(*COLUMNS, tasks.c.id.label("key_0"))
+        select(*STORED)
         .where(tasks.c.user_id == caller, tasks.c.id > bindparam("after", type_=BigInteger))
         .order_by(tasks.c.id)
         .limit(bindparam("rows", type_=BigInteger))
@@ -149,11 +154,11 @@ def statement(caller: str, listing: Listing, known: int) -> Select[Any]:
     Behind the columns of a task stand the values that it is sorted by, the number of tasks on all pages, where it is
     asked for, and the revision of the caller's list. When that is the known one, there is no row.
     """
-    labelled = [KEYS[key.name].label(f"key_{n}") for n, key in enumerate(listing.sort)]
     wanted = conditions(caller, listing)
     if listing.sort[0].name != "id" or listing.count:
+        labelled = [KEYS[key.name].label(key.label) for key in listing.sort if key.name != "id"]
         return _keys_first(caller, listing, known, select(tasks.c.id, *labelled).where(*wanted))
-    page = _page(select(*COLUMNS, *labelled).where(*wanted), listing, KEYS).subquery("page")
+    page = _page(select(*STORED).where(*wanted), listing, KEYS).subquery("page")
     return _unless_known(caller, known, page).order_by(*_order(listing.sort, _keys_of(page, listing)))
 
 
@@ -166,7 +171,7 @@ def _keys_first(caller: str, listing: Listing, known: int, narrow: Select[Any]) 
     matching = narrow.cte("matching") if listing.count else None
     source, keys = (narrow, KEYS) if matching is None else (select(matching), _keys_of(matching, listing))
     page = _page(source, listing, keys).cte("page")
-    found = [*COLUMNS, *(page.c[f"key_{n}"] for n in range(len(listing.sort)))]
+    found = [*COLUMNS, *(column for column in page.c if column.name != "id")]
     beside: FromClause = lists
     if matching is not None:
         total = select(func.count().label("total")).select_from(matching).cte("total")
@@ -183,7 +188,7 @@ def _keys_first(caller: str, listing: Listing, known: int, narrow: Select[Any]) 
 
 def _keys_of(rows: FromClause, listing: Listing) -> Keys:
     """Give what rows are sorted by, where they have it already."""
-    return {key.name: rows.c[f"key_{n}"] for n, key in enumerate(listing.sort)} | {"id": rows.c.id}
+    return {"id": rows.c.id} | {key.name: rows.c[key.label] for key in listing.sort}
 
 
 def _page(matching: Select[Any], listing: Listing, keys: Keys) -> Select[Any]:

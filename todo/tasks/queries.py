@@ -252,7 +252,7 @@ def list_tasks(caller: str, asked: Listing, known: int | None = None) -> Page | 
 
 
 def _next(asked: Listing, last: Row[Any]) -> str:
-    values = tuple(getattr(last, f"key_{n}") for n in range(len(asked.sort)))
+    values = tuple(getattr(last, key.label) for key in asked.sort)
     return encode(asked.filters, asked.sort, Position(values, last.id, asked.as_of))
 
 

@@ -60,6 +60,27 @@ def columns_of(table: FromClause) -> tuple[ColumnElement[Any], ...]:
 
 
 MEMBERS = members_of(tasks)
+
+# What the members are made of.
+STORED = tuple(
+    tasks.c[name]
+    for name in (
+        "id",
+        "user_id",
+        "title",
+        "description",
+        "completed",
+        "created_at",
+        "updated_at",
+        "priority",
+        "due_at",
+        "due_all_day",
+        "tags",
+        "completed_at",
+        "revision",
+    )
+)
+
 _NAMES = tuple(MEMBERS)
 
 COLUMNS = columns_of(tasks)
