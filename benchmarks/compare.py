@@ -14,13 +14,13 @@ import click
 import orjson
 import psutil
 
-from benchmarks import contenders, load, picture, server, tables, tally, trips
+from benchmarks import contenders, growth, load, picture, server, tables, tally, trips
 from benchmarks.contenders import CONTENDERS, Contender, Running
 from benchmarks.load import Cell
 from benchmarks.scale import RESULTS, machine
 from config import ROOT
 
-PARTS = ("mix", "kinds", "many", "trips")
+PARTS = ("mix", "kinds", "many", "trips", "growth")
 KINDS = ("list", "get", "patch", "create", "constant")
 DATA = ROOT / "instance" / "peers-postgres"
 PAUSE_MS = 2_000
@@ -31,7 +31,18 @@ FILES = 8_192
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much is measured: which loads and in how many rounds, and how the way to the database is made longer."""
+    """How much is measured.
+
+    Attributes:
+        mix: Loads of all kinds of calls.
+        kinds: Loads of one kind of call.
+        many: Loads with very many connections.
+        rounds: In how many rounds each of these is measured.
+        delays_ms: By how much the way to the database is made longer, in milliseconds.
+        times: How often each kind of call goes that way.
+        sizes: To how many tasks the table grows.
+
+    """
 
     mix: tuple[Cell, ...]
     kinds: tuple[Cell, ...]
@@ -39,6 +50,7 @@ class Plan:
     rounds: dict[str, int]
     delays_ms: tuple[int, ...]
     times: int
+    sizes: tuple[int, int]
 
     def turns(self, parts: Sequence[str]) -> list[tuple[int, Cell]]:
         """Give the loads in the order in which they are measured, each with the number of its round."""
@@ -57,12 +69,13 @@ def _kinds(connections: tuple[int, ...], seconds: int) -> tuple[Cell, ...]:
 
 
 FULL = Plan(
-    mix=(Cell("mix", 1, 4), Cell("mix", 16, 4), Cell("mix", 64, 4)),
-    kinds=_kinds((1, 16, 64), 1),
-    many=(Cell("mix", MANY, 8, PAUSE_MS), Cell("mix", MANY, 6), Cell("mix", 16, 3, idle=IDLE)),
-    rounds={"mix": 3, "kinds": 3, "many": 3},
+    mix=(Cell("mix", 1, 3), Cell("mix", 16, 3), Cell("mix", 64, 3)),
+    kinds=_kinds((1, 16, 64, MANY), 1),
+    many=(Cell("mix", MANY, 6, PAUSE_MS), Cell("mix", MANY, 5), Cell("mix", 16, 3, idle=IDLE)),
+    rounds={"mix": 4, "kinds": 2, "many": 2},
     delays_ms=(5, 20),
     times=15,
+    sizes=(1_000_000, 5_000_000),
 )
 QUICK = Plan(
     mix=(Cell("mix", 16, 1), Cell("mix", 64, 1)),
@@ -71,6 +84,7 @@ QUICK = Plan(
     rounds={"mix": 2, "kinds": 1, "many": 1},
     delays_ms=(5,),
     times=5,
+    sizes=(20_000, 100_000),
 )
 
 
@@ -100,7 +114,7 @@ def main(parts: tuple[str, ...], data: Path, results: Path, *, quick: bool) -> N
     for contender in CONTENDERS:
         contenders.install(contender)
     plan = QUICK if quick else FULL
-    postgres, settings = start_postgres(data, connections=200)
+    postgres, settings = start_postgres(data, connections=200, rows=plan.sizes[-1] if "growth" in parts else 0)
     about = machine() | {"postgresql": server.version(postgres), "settings": settings, "rounds": plan.rounds}
     turns = plan.turns(parts)
     found = {**about, "measured": list(measured(postgres, turns)) if turns else []}
@@ -108,14 +122,18 @@ def main(parts: tuple[str, ...], data: Path, results: Path, *, quick: bool) -> N
     if "trips" in parts:
         found["trips"] = dict(measured_trips(postgres, plan))
         lines += tally.trip_rows(found["trips"])
-    click.echo("\n".join(["", *tally.table(lines), ""]))
+    shown = tally.table(lines) if lines else []
+    if "growth" in parts:
+        found["growth"] = growth.run(postgres, plan.sizes)
+        shown += ["", *growth.table(found["growth"])]
+    click.echo("\n".join(["", *shown, ""]))
     _write(results, found, lines)
 
 
-def start_postgres(data: Path, *, connections: int) -> tuple[Any, dict[str, str]]:
-    """Start the server with what everybody is asked for in it; give it and its settings."""
+def start_postgres(data: Path, *, connections: int, rows: int = 0) -> tuple[Any, dict[str, str]]:
+    """Start the server with what everybody is asked for in it, and room for more rows; give it and its settings."""
     settings = server.operator_settings() | {"max_connections": str(connections), "autovacuum": "off"}
-    postgres = server.start(data, settings, tables.LISTED * tables.TASKS)
+    postgres = server.start(data, settings, tables.LISTED * tables.TASKS + rows)
     tables.prepare(postgres)
     return postgres, settings
 

@@ -18,6 +18,7 @@ from benchmarks import server
 from config import ROOT
 
 PEERS = ROOT / "benchmarks" / "peers"
+OURS = PEERS / "ours"
 INSTALLED = ROOT / "instance" / "peers"
 START_S = 60
 STOP_S = 5
@@ -45,7 +46,7 @@ class Contender:
     @property
     def home(self) -> Path:
         """Give the folder of its interpreter."""
-        return INSTALLED / self.key if self.folder else Path(sys.prefix)
+        return INSTALLED / self.folder.name if self.folder else Path(sys.prefix)
 
     def takes(self, kind: str) -> bool:
         """Tell whether it is asked this kind of question; the constant answer is for the floor alone."""
@@ -61,8 +62,8 @@ CONTENDERS = (
     SEED,
     Contender("django_ninja", "Django Ninja", _ninja, PEERS / "django_ninja"),
     Contender("fastify", "Fastify", "node benchmarks/peers/fastify/server.mjs", PEERS / "fastify"),
-    Contender("gunicorn", "ours, gunicorn", "{bin}/gunicorn -c gunicorn.conf.py wsgi:app"),
-    Contender("granian", "ours, Granian", _granian, PEERS / "granian"),
+    Contender("gunicorn", "ours, gunicorn", "{bin}/gunicorn -c gunicorn.conf.py wsgi:app", OURS),
+    Contender("granian", "ours, Granian", _granian, OURS),
     Contender("rows", "floor: one select", f"{_floor}.rows:app", only="list"),
     Contender("constant", "floor: constant", f"{_floor}.constant:app", only="constant"),
 )
@@ -74,9 +75,9 @@ def install(contender: Contender) -> None:
         return
     npm = (contender.folder / "package.json").exists()
     pins = [contender.folder / ("package-lock.json" if npm else "requirements.txt")]
-    if contender.key == "granian":
+    if contender.folder == OURS:
         pins.append(ROOT / "requirements.txt")
-    stamp = INSTALLED / f"{contender.key}.installed"
+    stamp = INSTALLED / f"{contender.folder.name}.installed"
     content = sha256(b"".join(pin.read_bytes() for pin in pins) + sys.version.encode()).hexdigest()
     there = contender.folder / "node_modules" if npm else contender.home
     if there.exists() and stamp.exists() and stamp.read_text() == content:

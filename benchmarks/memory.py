@@ -16,7 +16,6 @@ import click
 import psutil
 
 from benchmarks import server
-from benchmarks.filling import Crowd
 from config import ROOT
 from todo.auth.tokens import issue
 
@@ -45,11 +44,11 @@ class Client:
         return len(body), link[1] if link else None
 
 
-def run(postgres: Any, database: str, people: Crowd) -> dict[str, Any]:
-    """Read first pages and deep pages of the biggest user, and look at the worker in between."""
+def run(postgres: Any, database: str, user: str) -> dict[str, Any]:
+    """Read first pages and deep pages of a user with many tasks, and look at the worker in between."""
     first = "/api/me/tasks"
     with _serving(server.url(postgres, database)) as (worker, port):
-        client = Client(port, people.big)
+        client = Client(port, user)
         told: dict[str, Any] = {"started_mib": _resident(worker)}
         size, _ = client.page(first)
         told |= {"page_bytes": size, "after_one_page_mib": _resident(worker)}

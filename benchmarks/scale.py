@@ -81,7 +81,7 @@ def measured(
             if name in parts:
                 yield name, (found := part.run(people)), part.table(found)
     if "memory" in parts:
-        yield "memory", (found := memory.run(postgres, database, people)), memory.table(found)
+        yield "memory", (found := memory.run(postgres, database, people.big)), memory.table(found)
     if "migrations" in parts:
         yield "migrations", (found := upgrading.run(postgres, min(rows, MIGRATED_ROWS))), upgrading.table(found)
 
