@@ -72,7 +72,7 @@ FULL = Plan(
     mix=(Cell("mix", 1, 3), Cell("mix", 16, 3), Cell("mix", 64, 3)),
     kinds=_kinds((1, 16, 64, MANY), 1),
     many=(Cell("mix", MANY, 6, PAUSE_MS), Cell("mix", MANY, 5), Cell("mix", 16, 3, idle=IDLE)),
-    rounds={"mix": 4, "kinds": 2, "many": 2},
+    rounds={"mix": 3, "kinds": 2, "many": 2},
     delays_ms=(5, 20),
     times=15,
     sizes=(1_000_000, 5_000_000),
@@ -168,12 +168,15 @@ def measured(postgres: Any, turns: Sequence[tuple[int, Cell]]) -> Iterator[dict[
     """Measure each load at each contender in turn, round by round."""
     kinds = {cell.kind for _, cell in turns}
     chosen = [one for one in CONTENDERS if one.only is None or one.only in kinds]
+    touched = True
     with running(postgres, chosen) as (started, people), server.administration(postgres, tables.DATABASE) as cursor:
         with click.progressbar(turns, label="Measuring", item_show_func=_shown) as bar:
             for turn, cell in bar:
                 for one in started:
                     if one.contender.takes(cell.kind):
-                        tables.restore(cursor)
+                        if touched:
+                            tables.restore(cursor)
+                        touched = cell.writes
                         yield {"round": turn, "load": cell.title} | measure(postgres, one, cell, people)
 
 
@@ -182,7 +185,7 @@ def _shown(turn: tuple[int, Cell] | None) -> str | None:
 
 
 def measure(postgres: Any, one: Running, cell: Cell, people: Path) -> dict[str, Any]:
-    """Measure one load at one contender; one that failed is started anew."""
+    """Measure one load at one contender; one that failed, or may have seized, is started anew."""
     database = psutil.Process(postgres.get_pid())
     app_s, postgres_s = contenders.cpu_s(one.process), contenders.cpu_s(database)
     with load.idle(one.port, cell.idle):
@@ -194,7 +197,8 @@ def measure(postgres: Any, one: Running, cell: Cell, people: Path) -> dict[str, 
         "postgres_us": 1e6 * postgres_s / max(answers.right, 1),
         "worker_mib": one.resident_mib(),
     }
-    if answers.failed:
+    seizes_at = one.contender.seizes_at
+    if answers.failed or (seizes_at and cell.connections >= seizes_at):
         one.stop()
         one.start()
         one.wait()

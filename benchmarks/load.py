@@ -15,7 +15,7 @@ import click
 import orjson
 
 SCRIPT = Path(__file__).with_name("load.lua")
-SPARE_S = 60
+SPARE_S = 20
 LATE_S = 30
 
 _numbers = count(1)
@@ -31,6 +31,11 @@ class Cell:
     pause_ms: int = 0
     # Connections that are open besides, and idle.
     idle: int = 0
+
+    @property
+    def writes(self) -> bool:
+        """Tell whether it leaves something behind."""
+        return self.kind in {"mix", "patch", "create"}
 
     @property
     def title(self) -> str:
@@ -91,6 +96,8 @@ def run(port: int, cell: Cell, people: Path) -> Answers:
         done = subprocess.run(  # noqa: S603 (ours)
             [*wrk, *script, *arguments], capture_output=True, text=True, timeout=cell.seconds + SPARE_S, check=True
         )
+    except subprocess.TimeoutExpired as error:
+        raise click.ClickException(f"“{cell.title}” came to no end: does the server accept connections?") from error
     except subprocess.CalledProcessError as error:
         raise click.ClickException(f"wrk failed: {error.stderr.strip() or error.stdout.strip()}") from error
     return _read(done.stdout + done.stderr)
