@@ -20,6 +20,15 @@ NUMBER = text("SELECT 1 AS number")
 ASKED = f"{CALL.settings}SELECT 1 AS number"
 
 
+def as_it_is(statement):
+    """Give a statement that SQLAlchemy compiles and runs."""
+    return statement
+
+
+# Both ways in which statements are run.
+both_ways = pytest.mark.parametrize("made", [as_it_is, prepared])
+
+
 @pytest.fixture
 def warm(proxied, proxy):
     """Give an application context with one warm connection in the pool, and forget how it got there."""
@@ -29,58 +38,77 @@ def warm(proxied, proxy):
         yield proxied
 
 
-def test_read_warm_is_one_round_trip(warm, proxy):
-    assert database.read(NUMBER, {})[0].number == 1
+@both_ways
+def test_read_warm_is_one_round_trip(warm, proxy, made):
+    assert database.read(made(NUMBER), {})[0].number == 1
     assert proxy.queries == [ASKED]
 
 
-def test_read_after_a_long_rest_pings_first(warm, proxy, monkeypatch):
+@both_ways
+def test_read_after_a_long_rest_pings_first(warm, proxy, monkeypatch, made):
     monkeypatch.setattr(database, "TRUSTED_IDLE_S", -1)
-    database.read(NUMBER, {})
+    database.read(made(NUMBER), {})
     assert len(proxy.queries) == 2
     assert proxy.queries[1] == ASKED
 
 
+@both_ways
 @pytest.mark.parametrize("run", [database.read, database.write])
-def test_connection_closed_while_idle_is_replaced_before_use(warm, proxy, run):
+def test_connection_closed_while_idle_is_replaced_before_use(warm, proxy, run, made):
     proxy.cut()
     time.sleep(0.05)
-    assert run(NUMBER, {})[0].number == 1
+    assert run(made(NUMBER), {})[0].number == 1
     assert proxy.queries.count(ASKED) == 1
 
 
-def test_connection_that_the_server_spoke_on_is_pinged_and_kept(warm, proxy):
+@both_ways
+def test_connection_that_the_server_spoke_on_is_pinged_and_kept(warm, proxy, made):
     proxy.notice()
     time.sleep(0.05)
-    assert database.read(NUMBER, {})[0].number == 1
+    assert database.read(made(NUMBER), {})[0].number == 1
     assert len(proxy.queries) == 2
 
 
-def test_read_that_met_a_dead_connection_is_run_once_more(warm, proxy, monkeypatch):
+@both_ways
+def test_read_that_met_a_dead_connection_is_run_once_more(warm, proxy, monkeypatch, made):
     monkeypatch.setattr(database, "_has_something_to_read", lambda _: False)
     proxy.cut()
-    assert database.read(NUMBER, {})[0].number == 1
+    assert database.read(made(NUMBER), {})[0].number == 1
 
 
-def test_read_whose_second_attempt_fails_too_is_unavailable(warm, proxy, monkeypatch):
+@both_ways
+def test_connections_that_rested_when_another_was_lost_are_replaced_without_a_word(warm, proxy, monkeypatch, made):
+    with db.engine.connect(), db.engine.connect():
+        pass
+    monkeypatch.setattr(database, "_has_something_to_read", lambda _: False)
+    proxy.cut()
+    assert database.read(made(NUMBER), {})[0].number == 1
+    with db.engine.connect():
+        assert database.write(made(NUMBER), {})[0].number == 1
+
+
+@both_ways
+def test_read_whose_second_attempt_fails_too_is_unavailable(warm, proxy, monkeypatch, made):
     monkeypatch.setattr(database, "_has_something_to_read", lambda _: False)
     proxy.refuse = True
     proxy.cut()
     with pytest.raises(database.DatabaseUnavailable):
-        database.read(NUMBER, {})
+        database.read(made(NUMBER), {})
 
 
-def test_write_that_met_a_dead_connection_is_never_run_again(warm, proxy, monkeypatch):
+@both_ways
+def test_write_that_met_a_dead_connection_is_never_run_again(warm, proxy, monkeypatch, made):
     monkeypatch.setattr(database, "_has_something_to_read", lambda _: False)
     proxy.cut()
     with pytest.raises(database.DatabaseUnavailable):
-        database.write(NUMBER, {})
+        database.write(made(NUMBER), {})
     assert ASKED not in proxy.queries
-    assert database.write(NUMBER, {})[0].number == 1
+    assert database.write(made(NUMBER), {})[0].number == 1
 
 
+@both_ways
 @pytest.mark.parametrize("run", [database.read, database.write])
-def test_every_connection_in_use_is_unavailable_and_passes(database_url, monkeypatch, run):
+def test_every_connection_in_use_is_unavailable_and_passes(database_url, monkeypatch, run, made):
     monkeypatch.setattr(database, "POOL_TIMEOUT_S", 0.1)
     app = create_app(config_for(database_url, WEB_THREADS="1"))
     with app.app_context():
@@ -89,8 +117,8 @@ def test_every_connection_in_use_is_unavailable_and_passes(database_url, monkeyp
             db.engine.connect(),
             pytest.raises(database.DatabaseUnavailable, match="in use"),
         ):
-            run(NUMBER, {})
-        assert run(NUMBER, {})[0].number == 1
+            run(made(NUMBER), {})
+        assert run(made(NUMBER), {})[0].number == 1
         db.engine.dispose()
 
 
@@ -104,6 +132,7 @@ def test_connection_on_which_nothing_comes_any_more_is_given_up_soon():
     assert given["keepalives_idle"] + given["keepalives_interval"] * given["keepalives_count"] < 15
 
 
+@both_ways
 @pytest.mark.parametrize("run", [database.read, database.write])
 @pytest.mark.parametrize(
     ("statement", "sqlstate"),
@@ -112,18 +141,19 @@ def test_connection_on_which_nothing_comes_any_more_is_given_up_soon():
         pytest.param("SELECT nothing_here FROM tasks", "42703", id="no such column"),
     ],
 )
-def test_schema_that_lacks_something_is_unavailable(app, run, statement, sqlstate):
+def test_schema_that_lacks_something_is_unavailable(app, run, statement, sqlstate, made):
     with app.app_context(), pytest.raises(database.SchemaLacking, match=sqlstate):
-        run(text(statement), {})
+        run(made(text(statement)), {})
 
 
+@both_ways
 @pytest.mark.parametrize(
     "sqlstate", ["08006", "25006", "40001", "40P01", "53100", "53300", "55P03", "57014", "57P01", "57P03", "58030"]
 )
-def test_passing_trouble_of_the_server_is_unavailable(app, sqlstate):
+def test_passing_trouble_of_the_server_is_unavailable(app, sqlstate, made):
     trouble = text(f"DO $$ BEGIN RAISE 'trouble with a secret' USING ERRCODE = '{sqlstate}'; END $$")
     with app.app_context(), pytest.raises(database.DatabaseUnavailable, match=sqlstate):
-        database.write(trouble, {})
+        database.write(made(trouble), {})
 
 
 def test_prepared_statement_holds_its_text_and_its_constants():
@@ -178,25 +208,28 @@ def stumbling(warm, proxy):
     return text("SELECT pg_temp.stumble(:failures, :code) AS attempt")
 
 
+@both_ways
 @pytest.mark.parametrize("run", [database.read, database.write])
 @pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
-def test_statement_that_was_taken_back_is_run_once_more(stumbling, proxy, run, sqlstate):
-    assert run(stumbling, {"failures": 1, "code": sqlstate})[0].attempt == 2
+def test_statement_that_was_taken_back_is_run_once_more(stumbling, proxy, run, sqlstate, made):
+    assert run(made(stumbling), {"failures": 1, "code": sqlstate})[0].attempt == 2
     assert len(proxy.queries) == 2
 
 
+@both_ways
 @pytest.mark.parametrize("run", [database.read, database.write])
 @pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
-def test_statement_that_was_taken_back_twice_is_unavailable(stumbling, proxy, run, sqlstate):
+def test_statement_that_was_taken_back_twice_is_unavailable(stumbling, proxy, run, sqlstate, made):
     with pytest.raises(database.Undone, match=sqlstate):
-        run(stumbling, {"failures": 2, "code": sqlstate})
+        run(made(stumbling), {"failures": 2, "code": sqlstate})
     assert len(proxy.queries) == 2
 
 
+@both_ways
 @pytest.mark.parametrize("sqlstate", ["40002", "40003", "55P03", "57014", "23505"])
-def test_write_that_failed_otherwise_is_never_run_again(stumbling, proxy, sqlstate):
+def test_write_that_failed_otherwise_is_never_run_again(stumbling, proxy, sqlstate, made):
     with pytest.raises((database.DatabaseUnavailable, database.InternalError), match=sqlstate):
-        database.write(stumbling, {"failures": 1, "code": sqlstate})
+        database.write(made(stumbling), {"failures": 1, "code": sqlstate})
     assert len(proxy.queries) == 1
 
 
@@ -254,14 +287,15 @@ def test_breaker_fails_at_once_after_an_attempt_that_failed_slowly(monkeypatch):
     assert breaker(dialect, None, [], {}) == "connection"
 
 
-def test_breaker_does_not_pause_after_a_quick_refusal(warm, proxy):
+@both_ways
+def test_breaker_does_not_pause_after_a_quick_refusal(warm, proxy, made):
     proxy.refuse = True
     proxy.cut()
     time.sleep(0.05)
     with pytest.raises(database.DatabaseUnavailable):
-        database.read(NUMBER, {})
+        database.read(made(NUMBER), {})
     proxy.refuse = False
-    assert database.read(NUMBER, {})[0].number == 1
+    assert database.read(made(NUMBER), {})[0].number == 1
 
 
 def test_mistake_of_ours_is_a_bug_and_stays_one(client, app, user, monkeypatch):
@@ -270,10 +304,11 @@ def test_mistake_of_ours_is_a_bug_and_stays_one(client, app, user, monkeypatch):
         assert_problem(client.get("/api/me/tasks/1", headers=bearer(user)), 500)
 
 
-def test_wrong_password_or_database_is_unavailable(postgres):
+@both_ways
+def test_wrong_password_or_database_is_unavailable(postgres, made):
     app = create_app(config_for(postgres.get_uri(database="not_there")))
     with app.app_context(), pytest.raises(database.DatabaseUnavailable):
-        database.read(NUMBER, {})
+        database.read(made(NUMBER), {})
 
 
 @pytest.mark.parametrize("zone", ["Europe/Prague", "Asia/Kathmandu", "America/Caracas"])
@@ -325,11 +360,12 @@ def test_writers_of_one_task_lose_no_toggle(app, user):
     assert sum(state["completed"] for state in seen) == 40
 
 
-def test_engine_uses_the_embedded_server_when_no_url_is_set(monkeypatch):
+@both_ways
+def test_engine_uses_the_embedded_server_when_no_url_is_set(monkeypatch, made):
     def start(path):
         raise database.embedded.EmbeddedUnavailable(f"asked for {path}")
 
     monkeypatch.setattr(database.embedded, "start", start)
     app = create_app(config_for(None))
     with app.app_context(), pytest.raises(database.DatabaseUnavailable, match=r"asked for .*instance.postgres"):
-        database.read(NUMBER, {})
+        database.read(made(NUMBER), {})

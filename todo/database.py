@@ -6,16 +6,17 @@ is the whole latency of a request.
 
 import selectors
 import time
+from collections import namedtuple
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psycopg2
 from flask import Flask
-from sqlalchemy import ClauseElement, Connection, CursorResult, Dialect, Engine, Executable, Row, event
+from sqlalchemy import ClauseElement, Connection, CursorResult, Dialect, Engine, Executable, event
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext, IsolationLevel
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
@@ -160,11 +161,14 @@ def _check_liveness(engine: Engine, connection: Any, entry: ConnectionPoolEntry,
     """Ping a connection before use, only when there is a reason to doubt it.
 
     A long rest is one reason (a suspended database drops its connections in silence). A server that said something
-    while nobody asked is the other: its farewell, when it was restarted, waits in the socket to be read.
+    while nobody asked is the other: its farewell, when it was restarted, waits in the socket to be read. One that has
+    rested since before another was lost is not even asked.
     """
     idle_since = entry.info.pop("idle_since", None)
     if idle_since is None:
         return
+    if idle_since < cast(Pool, engine.pool).lost_at:
+        raise InvalidatePoolError
     if time.monotonic() - idle_since > TRUSTED_IDLE_S or _has_something_to_read(connection.fileno()):
         try:
             watch.wait(connection, PING_S, engine.dialect.do_ping, connection)
@@ -216,7 +220,7 @@ def prepared(*statements: ClauseElement) -> Prepared:
 Statement = Executable | Prepared
 
 
-def read(statement: Statement, parameters: Mapping[str, Any], within: Bounds = CALL) -> Sequence[Row[Any]]:
+def read(statement: Statement, parameters: Mapping[str, Any], within: Bounds = CALL) -> Sequence[Any]:
     """Run one statement that changes nothing; when its connection turns out to be dead, or it is taken back, again.
 
     Raises:
@@ -229,7 +233,7 @@ def read(statement: Statement, parameters: Mapping[str, Any], within: Bounds = C
         return _run(statement, parameters, within)
 
 
-def write(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+def write(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Any]:
     """Run one statement that changes something, once: after a lost answer nobody knows whether it took effect.
 
     Only when PostgreSQL says that it took the statement back is it run once more. What does not get its lock in time
@@ -245,9 +249,54 @@ def write(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Row[A
         return _run(statement, parameters, CALL)
 
 
-def _run(statement: Statement, parameters: Mapping[str, Any], within: Bounds) -> Sequence[Row[Any]]:
-    with database_time, translated(), db.engine.connect() as connection:
-        return execute(connection, statement, parameters, within).all()
+def _run(statement: Statement, parameters: Mapping[str, Any], within: Bounds) -> Sequence[Any]:
+    with database_time, translated():
+        if isinstance(statement, Prepared):
+            return _run_prepared(statement, parameters, within)
+        with db.engine.connect() as connection:
+            return execute(connection, statement, parameters, within).all()
+
+
+def _run_prepared(statement: Prepared, parameters: Mapping[str, Any], within: Bounds) -> Sequence[Any]:
+    """Run a statement on the driver's own cursor: there is nothing to translate, and SQLAlchemy would look for it.
+
+    Raises:
+        DBAPIError: as SQLAlchemy says what the driver raised.
+
+    """
+    engine, lent = db.engine, None
+    sql, values = within.settings + statement.sql, {**statement.constants, **parameters}
+    try:
+        lent = engine.raw_connection()
+        connection: Any = lent.dbapi_connection
+        with connection.cursor() as cursor:
+            watch.wait(connection, within.answer_s, cursor.execute, sql, values)
+            row = _row_class(tuple([column.name for column in cursor.description]))
+            return [row._make(values) for values in cursor.fetchall()]
+    except psycopg2.Error as error:
+        lost = lent is not None and _give_up_if_lost(lent, error)
+        raise DBAPIError.instance(
+            statement.sql, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=lost
+        ) from error
+    finally:
+        if lent is not None:
+            lent.close()
+
+
+@cache
+def _row_class(names: tuple[str, ...]) -> Any:
+    return namedtuple("_Row", names)  # noqa: PYI024 (the names are PostgreSQL's)
+
+
+def _give_up_if_lost(lent: PoolProxiedConnection, error: Any) -> bool:
+    """Throw a connection away that is dead or cannot write, and tell whether it was."""
+    engine: Engine = db.engine
+    if error.pgcode != READ_ONLY:
+        if not engine.dialect.is_disconnect(error, lent, None):
+            return False
+        cast(Pool, engine.pool).lost_at = time.monotonic()
+    lent.invalidate(error)
+    return True
 
 
 def execute(

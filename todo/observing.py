@@ -123,10 +123,10 @@ def _end(response: Response, *, over: Callable[[Record], None], is_timed: bool) 
     record.status = response.status_code
     record.duration_s = perf_counter() - record.began
     record.database_s = database_time.total_s - record.database_began
-    response.headers["X-Request-ID"] = record.request_id
-    response.headers["traceparent"] = record.trace.traceparent
+    response.headers.add("X-Request-ID", record.request_id)
+    response.headers.add("traceparent", record.trace.traceparent)
     if is_timed:
-        response.headers["Server-Timing"] = _server_timing(record)
+        response.headers.add("Server-Timing", _server_timing(record))
     if (size := _size(response)) is not None:
         record.size = size
         over(record)

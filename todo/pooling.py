@@ -1,5 +1,6 @@
 """The pool of connections, which knows how many threads wait for one."""
 
+import math
 import threading
 from typing import Any
 
@@ -7,7 +8,14 @@ from sqlalchemy import QueuePool
 
 
 class Pool(QueuePool):
-    """Hands out connections, and keeps count of the threads that have none yet."""
+    """Hands out connections, and keeps count of the threads that have none yet.
+
+    Attributes:
+        lost_at: When one of its connections was last found dead, in seconds of the monotonic clock.
+
+    """
+
+    lost_at = -math.inf
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Begin with nobody."""
