@@ -188,17 +188,18 @@ def measure(postgres: Any, one: Running, cell: Cell, people: Path) -> dict[str, 
     """Measure one load at one contender; one that failed, or may have seized, is started anew."""
     database = psutil.Process(postgres.get_pid())
     app_s, postgres_s = contenders.cpu_s(one.process), contenders.cpu_s(database)
-    with load.idle(one.port, cell.idle):
+    with load.idle(one.port, cell.idle) as refused:
         answers = load.run(one.port, cell, people)
     app_s, postgres_s = contenders.cpu_s(one.process) - app_s, contenders.cpu_s(database) - postgres_s
     told = answers.as_json() | {
         "contender": one.contender.key,
+        "failed": answers.failed + refused,
         "app_us": 1e6 * app_s / max(answers.right, 1),
         "postgres_us": 1e6 * postgres_s / max(answers.right, 1),
         "worker_mib": one.resident_mib(),
     }
     seizes_at = one.contender.seizes_at
-    if answers.failed or (seizes_at and cell.connections >= seizes_at):
+    if told["failed"] or (seizes_at and cell.connections >= seizes_at):
         one.stop()
         one.start()
         one.wait()

@@ -26,7 +26,10 @@ OK = 200
 
 GTHREAD = "-c benchmarks/peers/gthread.py --bind 127.0.0.1:{port}"
 UVICORN = "--host 127.0.0.1 --port {port} --workers 2 --no-access-log --log-level warning"
-GRANIAN = "--interface wsgi --host 127.0.0.1 --port {port} --workers 2 --blocking-threads {threads} --no-access-log"
+GRANIAN = (
+    "--interface wsgi --host 127.0.0.1 --port {port} --workers 2 --blocking-threads {threads} --backlog 8192 "
+    "--no-access-log"
+)
 GRANIAN_THREADS = 4
 
 

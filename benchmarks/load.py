@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import orjson
 SCRIPT = Path(__file__).with_name("load.lua")
 SPARE_S = 20
 LATE_S = 30
+IDLE_LATE_S = 5
 
 _numbers = count(1)
 
@@ -74,15 +75,22 @@ def ensure_wrk() -> None:
 
 
 @contextmanager
-def idle(port: int, number: int) -> Iterator[None]:
-    """Hold so many connections open that have been used once, and say nothing on them any more."""
+def idle(port: int, number: int) -> Iterator[int]:
+    """Hold so many connections open that have been used once, and say nothing on them any more.
+
+    Give how many could not be had.
+    """
     with ExitStack() as stack:
-        for _ in range(number):
-            connection = HTTPConnection("127.0.0.1", port, timeout=LATE_S)
+        for held in range(number):
+            connection = HTTPConnection("127.0.0.1", port, timeout=IDLE_LATE_S)
             stack.callback(connection.close)
-            connection.request("GET", "/")
-            connection.getresponse().read()
-        yield
+            try:
+                connection.request("GET", "/")
+                connection.getresponse().read()
+            except (OSError, HTTPException):
+                yield number - held
+                return
+        yield 0
 
 
 def run(port: int, cell: Cell, people: Path) -> Answers:
