@@ -7,14 +7,16 @@ local clock = ffi.new("moment_t")
 
 local LISTED = 50
 local MIX = { { "list", 70 }, { "get", 90 }, { "patch", 98 }, { "create", 100 } }
-local TRIES = 20
 local OVERDUE_MS = 3000
 
 local people, kind, run, writers
 local number, checked = 0, false
 local threads = {}
 
--- These are read when the run is over.
+-- How often a question that is open was asked again meanwhile.
+local more = {}
+
+-- These are read when the run is over; `open` has the moment at which each question was asked that is not answered.
 open, times, right, wrong, broken = {}, {}, 0, 0, ""
 
 local function now_ms()
@@ -118,17 +120,12 @@ function init(args)
 end
 
 function request()
-  local name, text
-  for _ = 1, TRIES do
-    number = number + 1
-    name, text = ask[kind]()
-    if not open[name] then
-      break
-    end
-  end
+  number = number + 1
+  local name, text = ask[kind]()
   -- wrk asks once only to see what a request looks like, and sends nothing.
   if checked then
-    open[name] = now_ms()
+    more[name] = open[name] and (more[name] or 0) + 1
+    open[name] = open[name] or now_ms()
   end
   checked = true
   return text
@@ -141,7 +138,11 @@ function response(status, _, body)
     wrong, broken = wrong + 1, broken == "" and status .. " " .. body:sub(1, 200) or broken
     return
   end
-  open[name] = nil
+  if more[name] then
+    more[name] = more[name] > 1 and more[name] - 1 or nil
+  else
+    open[name] = nil
+  end
   right = right + 1
   local tenths = math.floor((now_ms() - asked) * 10)
   times[tenths] = (times[tenths] or 0) + 1
