@@ -13,8 +13,8 @@ local people, kind, run, writers
 local number, checked = 0, false
 local threads = {}
 
--- How often a question that is open was asked again meanwhile.
-local more = {}
+-- The moments at which a question that is open was asked again.
+local later = {}
 
 -- These are read when the run is over; `open` has the moment at which each question was asked that is not answered.
 open, times, right, wrong, broken = {}, {}, 0, 0, ""
@@ -124,8 +124,12 @@ function request()
   local name, text = ask[kind]()
   -- wrk asks once only to see what a request looks like, and sends nothing.
   if checked then
-    more[name] = open[name] and (more[name] or 0) + 1
-    open[name] = open[name] or now_ms()
+    if open[name] then
+      later[name] = later[name] or {}
+      table.insert(later[name], now_ms())
+    else
+      open[name] = now_ms()
+    end
   end
   checked = true
   return text
@@ -138,11 +142,7 @@ function response(status, _, body)
     wrong, broken = wrong + 1, broken == "" and status .. " " .. body:sub(1, 200) or broken
     return
   end
-  if more[name] then
-    more[name] = more[name] > 1 and more[name] - 1 or nil
-  else
-    open[name] = nil
-  end
+  open[name] = later[name] and table.remove(later[name], 1)
   right = right + 1
   local tenths = math.floor((now_ms() - asked) * 10)
   times[tenths] = (times[tenths] or 0) + 1
