@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from benchmarks.contenders import CONTENDERS, SEED
-from benchmarks.tally import Row, short
+from benchmarks.tally import Row, short, spread
 
 WIDTH = 760
 LEFT = 150
@@ -48,8 +48,7 @@ def _bars(line: Row, top: int, scale: float) -> Iterator[str]:
 
 
 def _label(middle: float, least: float, greatest: float) -> str:
-    spread = "" if least == greatest else f" ({short(least)} to {short(greatest)})"
-    return f"{short(middle)}{spread}"
+    return f"{short(middle)}{spread(least, greatest)}"
 
 
 def _text(x: float, y: float, words: str, *, anchor: str = "start", weight: str = "normal") -> str:

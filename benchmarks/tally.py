@@ -51,8 +51,8 @@ def compared(values: Mapping[str, Sequence[float]]) -> dict[str, Ratio]:
     told = {}
     for key, numbers in values.items():
         ratios = [number / seed for number, seed in zip(numbers, base, strict=False) if seed]
-        spread = (median(ratios), min(ratios), max(ratios)) if ratios else ()
-        told[key] = Ratio(median(numbers), *spread)
+        against = (median(ratios), min(ratios), max(ratios)) if ratios else ()
+        told[key] = Ratio(median(numbers), *against)
     return told
 
 
@@ -104,8 +104,12 @@ def _cell(line: Row, number: Ratio | None) -> str:
     value = f"{number.value:,.{line.digits}f}{line.unit}"
     if number.middle is None or number.least is None or number.greatest is None:
         return value
-    spread = "" if number.least == number.greatest else f" ({short(number.least)} to {short(number.greatest)})"
-    return f"**{short(number.middle)}**{spread}; {value}"
+    return f"**{short(number.middle)}**{spread(number.least, number.greatest)}; {value}"
+
+
+def spread(least: float, greatest: float) -> str:
+    """Write how far ratios spread, if they do."""
+    return "" if least == greatest else f" ({short(least)} to {short(greatest)})"
 
 
 def short(ratio: float) -> str:

@@ -1,9 +1,13 @@
 """What the README shows in Python does what it says, and what SECURITY.md points at is there."""
 
+import json
 import re
 import textwrap
 
+import pytest
 from support import bearer
+
+from benchmarks.tally import short, spread
 
 
 def example(readme, language):
@@ -31,3 +35,16 @@ def test_every_test_that_security_md_relies_on_is_there(root):
     assert named
     for path, test in named:
         assert re.search(rf"^def {test or 'test_[a-z0-9_]+'}\(", (root / path).read_text(), re.MULTILINE), (path, test)
+
+
+@pytest.mark.parametrize("file", ["README.md", "benchmarks/README.md"])
+def test_speeds_that_are_quoted_are_those_that_were_measured(root, file):
+    found = json.loads((root / "benchmarks" / "results" / "peers.json").read_text())
+    measured = {row["work"]: row["numbers"] for row in found["rows"] if row["measure"] == "requests/s"}
+    table = (root / file).read_text().partition("| against FastAPI |")[2].partition("\n\n")[0]
+    quoted = re.findall(r"^\| (.*? conn\..*?) \| (.*) \|$", table, re.MULTILINE)
+
+    assert quoted
+    for work, cells in quoted:
+        ratios = [measured[work][key] for key in ("django_ninja", "fastify", "gunicorn", "granian")]
+        assert cells.split(" | ") == [f"{short(of['middle'])}{spread(of['least'], of['greatest'])}" for of in ratios]
