@@ -39,7 +39,7 @@ VARIANTS = (
 
 @click.command()
 def main() -> None:
-    """Measure the settings of gunicorn, in some six minutes."""
+    """Measure the settings of gunicorn, in some four minutes."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     compare.allow_many_files()
     load.ensure_wrk()
