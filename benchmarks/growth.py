@@ -14,18 +14,18 @@ from flask import Flask
 from benchmarks import memory, server
 from benchmarks.filling import AS_OF, number_lists
 from benchmarks.measuring import RUNS, explain, total_ms
+from benchmarks.shapes import PAGE, page_of
 from todo.auth.tokens import issue
-from todo.database import Statement
+from todo.database import Statement, execute
 from todo.extensions import db
-from todo.tasks import listing, queries
-from todo.tasks.listing import BY_ID, Filters, Listing, Position
+from todo.tasks import queries
+from todo.tasks.listing import Filters, Listing, Position
 
 DATABASE = "growth"
 USER = "user-with-very-many"
 # Of the tasks that are there first, this part is the user's; all others have fifty each.
 SHARE = 5
 OTHERS_TASKS = 50
-PAGE = 50
 
 # The tasks of a user do not lie together: everybody makes one in turn, as if all had begun on the same day.
 FILL = """
@@ -117,10 +117,8 @@ def questions(some: int) -> Iterator[Question]:
     one = f"/api/me/tasks/{some}"
 
     def page(name: str, path: str, **asked: Any) -> Question:
-        wanted = Listing(as_of=AS_OF, limit=PAGE, **asked)
-        if parameters := listing.default_parameters(USER, wanted):
-            return Question(name, listing.DEFAULT, lambda _: {**parameters, "known": -1}, "GET", path)
-        return Question(name, listing.statement(USER, wanted, -1), lambda _: {}, "GET", path)
+        statement, parameters = page_of(USER, Listing(as_of=AS_OF, limit=PAGE, **asked))
+        return Question(name, statement, lambda _: parameters, "GET", path)
 
     yield page("first page of 50", f"/api/me/tasks?limit={PAGE}")
     yield page("deep page of 50", f"/api/me/tasks?limit={PAGE}", after=middle)
@@ -143,12 +141,12 @@ def questions(some: int) -> Iterator[Question]:
 
 def _measured(app: Flask) -> Iterator[tuple[str, dict[str, Any]]]:
     """Give for each call its time in the database in milliseconds, and the bytes of its answer."""
-    middle = Listing(as_of=AS_OF, limit=1, sort=BY_ID, offset=1000)
+    middle, _ = page_of(USER, Listing(as_of=AS_OF, limit=1, offset=1000))
     with db.engine.connect() as connection:
-        some = connection.execute(listing.statement(USER, middle, -1)).first()
+        some = execute(connection, middle, {}).all()[0]
         client = app.test_client()
         token = {"Authorization": f"Bearer {issue(server.SECRET, USER, lifetime_s=3600)}"}
-        for question in questions(some.id):  # type: ignore[union-attr]
+        for question in questions(some.id):
             reports = [explain(connection, question.statement, question.parameters(turn)) for turn in range(RUNS + 1)]
             times = [total_ms(report) for report in reports[1:]]
             answer = client.open(question.path, method=question.method, json=question.body, headers=token)

@@ -48,6 +48,13 @@ class Shape:
     parameters: Mapping[str, Any]
 
 
+def page_of(user: str, wanted: Listing) -> tuple[Statement, dict[str, Any]]:
+    """Give the statement for a page of a user's list, as the application chooses it, and its parameters."""
+    if parameters := listing.default_parameters(user, wanted):
+        return listing.DEFAULT, {**parameters, "known": UNKNOWN}
+    return listing.statement(user, wanted, UNKNOWN), {}
+
+
 class Subject:
     """A user, and what about the user's tasks is frequent, rare, first and in the middle."""
 
@@ -74,9 +81,7 @@ class Subject:
     def page(self, name: str, group: str = "list", **asked: Any) -> Shape:
         """Ask for a page of the list."""
         wanted = Listing(**({"limit": PAGE, "as_of": AS_OF} | asked))
-        if parameters := listing.default_parameters(self.user, wanted):
-            return Shape(name, group, listing.DEFAULT, {**parameters, "known": UNKNOWN})
-        return Shape(name, group, listing.statement(self.user, wanted, UNKNOWN), {})
+        return Shape(name, group, *page_of(self.user, wanted))
 
 
 def shapes(subject: Subject) -> Iterator[Shape]:

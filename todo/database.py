@@ -202,6 +202,10 @@ class Prepared:
     sql: str
     constants: Mapping[str, Any]
 
+    def values(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the constants and these parameters, as the driver takes them."""
+        return {**self.constants, **parameters}
+
 
 def prepared(*statements: ClauseElement) -> Prepared:
     """Compile a statement, or several that are sent as one.
@@ -265,14 +269,14 @@ def _run_prepared(statement: Prepared, parameters: Mapping[str, Any], within: Bo
 
     """
     engine, lent = db.engine, None
-    sql, values = within.settings + statement.sql, {**statement.constants, **parameters}
+    sql, values = within.settings + statement.sql, statement.values(parameters)
     try:
         lent = engine.raw_connection()
         connection: Any = lent.dbapi_connection
         with connection.cursor() as cursor:
             watch.wait(connection, within.answer_s, cursor.execute, sql, values)
             row = _row_class(tuple([column.name for column in cursor.description]))
-            return [row._make(values) for values in cursor.fetchall()]
+            return [row._make(found) for found in cursor.fetchall()]
     except psycopg2.Error as error:
         lost = lent is not None and _give_up_if_lost(lent, error)
         raise DBAPIError.instance(
@@ -306,8 +310,7 @@ def execute(
     options = {"bounds": within}
     with database_time:
         if isinstance(statement, Prepared):
-            constants = statement.constants
-            return connection.exec_driver_sql(statement.sql, {**constants, **parameters}, execution_options=options)
+            return connection.exec_driver_sql(statement.sql, statement.values(parameters), execution_options=options)
         return connection.execute(statement, dict(parameters), execution_options=options)
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     DateTime,
     FromClause,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     literal_column,
     type_coerce,
 )
+from sqlalchemy.sql.visitors import iterate
 from sqlalchemy.types import NullType
 
 from todo.tasks.models import Task, TaskList, TrashedTask
@@ -60,30 +62,12 @@ def columns_of(table: FromClause) -> tuple[ColumnElement[Any], ...]:
 
 
 MEMBERS = members_of(tasks)
-
-# What the members are made of.
-STORED = tuple(
-    tasks.c[name]
-    for name in (
-        "id",
-        "user_id",
-        "title",
-        "description",
-        "completed",
-        "created_at",
-        "updated_at",
-        "priority",
-        "due_at",
-        "due_all_day",
-        "tags",
-        "completed_at",
-        "revision",
-    )
-)
-
 _NAMES = tuple(MEMBERS)
 
 COLUMNS = columns_of(tasks)
+
+# What these are made of.
+STORED = tuple(dict.fromkeys(part for made in COLUMNS for part in iterate(made) if isinstance(part, Column)))
 
 
 def stored_in(table: FromClause) -> FromClause:
