@@ -41,7 +41,7 @@ def in_key_order(caller: str, asked: Listing) -> Executable:
 
 
 def _labels(asked: Listing) -> list[ColumnElement[Any]]:
-    return [KEYS[key.name].label(key.label) for key in asked.sort]
+    return [KEYS[key.name].label(key.label) for key in asked.sort if key.name != "id"]
 
 
 def _narrow(caller: str, asked: Listing) -> Any:
@@ -52,7 +52,7 @@ def _joined(caller: str, asked: Listing, matching: Any) -> Executable:
     inner = matching.subquery("narrow")
     page = select(inner).order_by(*_order(asked, inner.c)).limit(asked.limit + 1).cte("page")
     return (
-        select(*COLUMNS, *(page.c[key.label] for key in asked.sort))
+        select(*COLUMNS)
         .select_from(page.join(tasks, and_(tasks.c.user_id == caller, tasks.c.id == page.c.id)))
         .order_by(*_order(asked, page.c))
     )

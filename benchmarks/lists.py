@@ -35,6 +35,9 @@ def prepare(postgres: Any, rows: int, *, fresh: bool) -> tuple[str, filling.Crow
             filling.fill(cursor, filling.COLUMNS, filling.Tasks(people, accented=0.1).new(), rows)
             filling.number_lists(cursor)
         server.keep(postgres, database, content)
+    with server.administration(postgres, database) as cursor:
+        # Since the machine was started nobody may have read it, and a question is given up after five seconds.
+        cursor.execute("SELECT count(title) FROM tasks")
     return database, people
 
 

@@ -45,7 +45,13 @@ def main(rows: int, data: Path, results: Path | None, parts: tuple[str, ...], *,
     """
     settings = {} if defaults else server.operator_settings()
     postgres = server.start(data, settings, rows)
-    about = machine() | {"postgresql": server.version(postgres), "rows": rows, "settings": settings}
+    huge = server.huge_pages(postgres)
+    about = machine() | {
+        "postgresql": server.version(postgres),
+        "rows": rows,
+        "settings": settings,
+        "huge_pages": huge,
+    }
     results = results or RESULTS / f"scale{'' if rows == ROWS else f'-{rows}'}{'-defaults' if defaults else ''}.json"
     found = earlier(results, about) | about
     results.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +59,8 @@ def main(rows: int, data: Path, results: Path | None, parts: tuple[str, ...], *,
         click.echo("\n".join(["", *lines, ""]))
         found[name] = numbers | {"load": load()}
         results.write_bytes(orjson.dumps(found, option=orjson.OPT_APPEND_NEWLINE))
+    if not huge:
+        click.echo("PostgreSQL had no huge pages: see “Targets” in benchmarks/README.md.")
     click.echo(f"Everything, with plans, is in {results}.")
 
 

@@ -137,3 +137,10 @@ def version(server: Any) -> str:
     with administration(server) as cursor:
         cursor.execute("SHOW server_version")
         return str(cursor.fetchone()[0])
+
+
+def huge_pages(server: Any) -> bool:
+    """Tell whether the server's shared buffers lie on huge pages of memory, as it tries to have them."""
+    with administration(server) as cursor:
+        cursor.execute("SHOW huge_pages_status")
+        return bool(cursor.fetchone()[0] == "on")
