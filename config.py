@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
 from dotenv import dotenv_values
@@ -127,32 +127,16 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class Quota(NamedTuple):
-    """How many times something may happen within a window of time."""
+def _must_be_limits(value: str) -> None:
+    # It is needed by those alone who limit something.
+    from limits import parse_many  # noqa: PLC0415
 
-    amount: int
-    window_s: int
-
-    def __str__(self) -> str:
-        """Give it for a person."""
-        return f"{self.amount} in {self.window_s} s"
-
-
-class Quotas(fields.Field[tuple[Quota, ...]]):
-    """One limit or several, in the notation of Flask-Limiter: `600/minute; 30 per second`."""
-
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> tuple[Quota, ...]:
-        # It is needed by those alone who limit something.
-        from limits import parse_many  # noqa: PLC0415
-
-        try:
-            items = parse_many(value)
-        except ValueError:
-            raise ValidationError("must be limits such as 600/minute, separated by ; where there are several") from None
-        quotas = tuple(Quota(item.amount, item.get_expiry()) for item in items)
-        if not all(0 < quota.amount <= QUOTA_MAX and quota.window_s <= WINDOW_MAX_S for quota in quotas):
-            raise ValidationError(f"must allow from 1 to {QUOTA_MAX} within a year at most")
-        return quotas
+    try:
+        limits = parse_many(value)
+    except ValueError:
+        raise ValidationError("must be limits such as 600/minute, separated by ; where there are several") from None
+    if not all(0 < one.amount <= QUOTA_MAX and one.get_expiry() <= WINDOW_MAX_S for one in limits):
+        raise ValidationError(f"must allow from 1 to {QUOTA_MAX} within a year at most")
 
 
 class CommaSeparated(fields.Field[tuple[str, ...]]):
@@ -248,8 +232,8 @@ class Config:
     trash_days: int = 30
     tombstone_days: int = 90
     require_if_match: bool = False
-    rate_limit: tuple[Quota, ...] = ()
-    rate_limit_failed_auth: tuple[Quota, ...] = ()
+    rate_limit: str | None = None
+    rate_limit_failed_auth: str | None = None
     rate_limit_storage_url: str = field(default=IN_MEMORY, repr=False)
     log_level: str = "INFO"
     log_format: str = "console"
@@ -336,8 +320,8 @@ class ConfigSchema(Schema):
         falsy={"false", "no", "off", "0"},
         error_messages={"invalid": "must be true or false"},
     )
-    rate_limit = Quotas(data_key="RATE_LIMIT")
-    rate_limit_failed_auth = Quotas(data_key="RATE_LIMIT_FAILED_AUTH")
+    rate_limit = fields.String(data_key="RATE_LIMIT", validate=_must_be_limits)
+    rate_limit_failed_auth = fields.String(data_key="RATE_LIMIT_FAILED_AUTH", validate=_must_be_limits)
     rate_limit_storage_url = fields.String(data_key="RATE_LIMIT_STORAGE_URL", validate=_must_be_a_store)
     log_level = fields.String(
         data_key="LOG_LEVEL",
@@ -410,7 +394,7 @@ class ConfigSchema(Schema):
         else:
             settings.setdefault("cors_origins", ("http://localhost:3000", "http://127.0.0.1:3000"))
         if settings.get("rate_limit"):
-            settings.setdefault("rate_limit_failed_auth", (Quota(60, 60),))
+            settings.setdefault("rate_limit_failed_auth", "60/minute")
         if base := settings.get("better_auth_url"):
             # A path in the address says where Better Auth's calls are; without one they are at the customary place.
             base += "" if urlsplit(base).path else BETTER_AUTH_BASE_PATH

@@ -233,8 +233,9 @@ class CountingRedis(socketserver.ThreadingTCPServer):
     """A Redis that can count, and agrees to everything else (RESP 2).
 
     Attributes:
-        counts: The keys that were raised, and how often.
+        counts: The keys that were raised by the one script that is asked for, and how often.
         lifetimes: How many seconds each is to be kept.
+        refuses: The commands that it answers with an error.
 
     """
 
@@ -245,6 +246,7 @@ class CountingRedis(socketserver.ThreadingTCPServer):
         self.url = f"redis://127.0.0.1:{self.server_address[1]}"
         self.counts: Counter[str] = Counter()
         self.lifetimes: dict[str, int] = {}
+        self.refuses: set[str] = set()
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
 
@@ -255,12 +257,14 @@ class _Commands(socketserver.StreamRequestHandler):
         for line in self.rfile:
             words = [self._word() for _ in range(int(line[1:]))]
             match words:
-                case ["INCRBY", key, amount]:
+                case [command, *_] if command in self.server.refuses:
+                    answer = "-ERR not now"
+                case ["EVALSHA", _, "1", key, seconds, amount]:
                     self.server.counts[key] += int(amount)
-                    answer = f":{self.server.counts[key]}"
-                case ["EXPIRE", key, seconds]:
                     self.server.lifetimes[key] = int(seconds)
-                    answer = ":1"
+                    answer = f"*2\r\n:{self.server.counts[key]}\r\n:{seconds}000"
+                case ["PING"]:
+                    answer = "+PONG"
                 case _:
                     answer = "+OK"
             self.wfile.write(f"{answer}\r\n".encode())

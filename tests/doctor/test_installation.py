@@ -134,8 +134,8 @@ def test_settings_weak_secret_is_worth_a_thought(make_app, name, secret, fault):
 def test_settings_show_of_a_store_where_it_is(make_app):
     url = f"rediss://me:{PASSWORD}@redis.example.com:6380/1?ssl_password={PASSWORD}"
     report = examine(make_app(RATE_LIMIT="600/minute;5/second", RATE_LIMIT_STORAGE_URL=url, WEB_CONCURRENCY="1"))
-    assert report.of("RATE_LIMIT").text == "600 in 60 s, 5 in 1 s (default)"
-    assert report.of("RATE_LIMIT_FAILED_AUTH").text == "60 in 60 s (default)"
+    assert report.of("RATE_LIMIT").text == "600/minute;5/second (default)"
+    assert report.of("RATE_LIMIT_FAILED_AUTH").text == "60/minute (default)"
     assert report.of("RATE_LIMIT_STORAGE_URL").text == "rediss://redis.example.com:6380/1 (default)"
 
 

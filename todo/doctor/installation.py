@@ -19,7 +19,6 @@ from todo.embedded import EmbeddedUnavailable
 from todo.errors import InternalError
 from todo.extensions import db
 from todo.health import database_state
-from todo.limits.stores import RedisStore
 
 SECRETS = ("better_auth_secret", "better_auth_secret_previous")
 
@@ -137,7 +136,7 @@ def examine_limits(config: Config) -> Iterator[Diagnosis]:
             remedy = "Set RATE_LIMIT or RATE_LIMIT_FAILED_AUTH, or unset it."
             yield advice("RATE_LIMIT_STORAGE_URL", "is not used, as there is no limit", remedy)
     elif url != IN_MEMORY:
-        yield _examine_store(RedisStore(url))
+        yield _examine_store(url)
     elif config.web_concurrency > 1:
         remedy = "Set RATE_LIMIT_STORAGE_URL to a Redis in which they count together."
         yield advice("rate limits", f"each of {config.web_concurrency} processes counts for itself", remedy)
@@ -145,10 +144,15 @@ def examine_limits(config: Config) -> Iterator[Diagnosis]:
         yield good("rate limits", "counted in the memory of the one process")
 
 
-def _examine_store(store: RedisStore) -> Diagnosis:
+def _examine_store(url: str) -> Diagnosis:
+    # What it takes weighs on each command, and this one alone needs it.
+    from limits.errors import StorageError  # noqa: PLC0415
+
+    from todo.limits.limiter import RedisStore, store_options  # noqa: PLC0415
+
     try:
-        store.count([("todo:doctor", 1)])
-    except store.failure as error:
+        RedisStore(url, **store_options(url)).incr("doctor", 1)
+    except StorageError as error:
         remedy = "Nobody is limited until it does. Is Redis running, and is RATE_LIMIT_STORAGE_URL right?"
         return bad("rate limits", f"the store does not count: {error}", remedy)
     return good("rate limits", "the store counts")
