@@ -4,6 +4,7 @@ What depends on the machine comes from the settings: HOST, PORT, WEB_CONCURRENCY
 """
 
 import resource
+import signal
 import sys
 from itertools import count
 from pathlib import Path
@@ -107,6 +108,17 @@ def post_fork(server, worker):
     auth.after_fork(app)
     if server.scraping is not None:
         server.scraping.serve(worker.number)
+    worker.unheard = server.SIG_QUEUE
+
+
+def post_worker_init(worker):
+    """End a worker that was told to before it listened to signals: gunicorn would let it serve until it is killed.
+
+    From the fork on until then, the worker's copy of the master takes its signals.
+    """
+    while not worker.unheard.empty():
+        if worker.unheard.get_nowait() in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            worker.alive = False
 
 
 def child_exit(server, worker):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 from support import assert_problem, bearer
-from wire.server import DEADLINE_S, Load, Server, assert_kept, locked, query, titles, wait_until
+from wire.server import DEADLINE_S, ROOT, Load, Server, assert_kept, locked, query, titles, wait_until
 
 
 @pytest.fixture
@@ -47,6 +47,29 @@ def test_sigterm_while_a_request_waits_for_the_database_answers_it(serve, settin
     assert (answer.status_code, answer.get_json()["title"]) == (200, "y")
     assert server.stop() == 0
     assert titles(database_url, user) == ["y"]
+
+
+def test_sigterm_ends_a_worker_that_is_only_starting(serve, settings, tmp_path):
+    """A worker that had not heard it would serve on for 25 s, and then be killed in the middle of whatever it did."""
+    conf = tmp_path / "slow_to_start.py"
+    conf.write_text(
+        f"""
+from runpy import run_path
+globals().update(run_path({str(ROOT / "gunicorn.conf.py")!r}))
+at_once = post_fork
+def post_fork(server, worker):
+    import time
+    if server.WORKERS:
+        time.sleep(1)
+    at_once(server, worker)
+"""
+    )
+    server = serve(conf=conf, **settings)
+    workers = two_workers(server)
+
+    assert server.stop() == 0
+    log = server.log.read_text()
+    assert all(f"Worker exiting (pid: {worker})" in log for worker in workers)
 
 
 def blocked_updates(url: str) -> object:
