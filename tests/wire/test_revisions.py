@@ -44,6 +44,21 @@ NEXT = re.compile(r'<(.*)>; rel="next"')
 
 Call = Callable[..., Answer]
 
+# Beside these tests others run all of the same lines, and to watch for them would take twice as long.
+UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
+
+
+@pytest.fixture(scope="module")
+def start_server(start_server: Callable[..., Server]) -> Callable[..., Server]:
+    """Give a way to start servers that nobody watches for coverage."""
+    return partial(start_server, **UNMEASURED)
+
+
+@pytest.fixture(scope="module")
+def server(database_url: str, start_server: Callable[..., Server]) -> Server:
+    """Give the application as production runs it."""
+    return start_server(DATABASE_URL=database_url, WEB_CONCURRENCY="2", WEB_THREADS="4")
+
 
 def caller_of(server: Server, user: str) -> Call:
     """Give a way to make calls of a user, each on a connection of its own."""
