@@ -119,13 +119,13 @@ def run(people: Crowd) -> dict[str, Any]:
         for way, who, name in bar:
             for setting, value in SETTINGS[way].items():
                 connection.execute(text(f"SET {setting} = {value}"))
-            for form, found in compare(connection, _forms(name, users[who]), {"caller": users[who]}).items():
+            for form, found in compare(connection, forms_of(name, users[who]), {"caller": users[who]}).items():
                 measured.setdefault(name, {}).setdefault(form, {}).setdefault(way, {})[who] = found.as_json()
             connection.execute(text("RESET ALL"))
     return {"forms": measured}
 
 
-def _forms(name: str, user: str) -> Mapping[str, Executable]:
+def forms_of(name: str, user: str) -> Mapping[str, Executable]:
     """Give a question in each of its forms."""
     if name == TAGS_NAME:
         return TAG_FORMS
