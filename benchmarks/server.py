@@ -1,5 +1,7 @@
 """The PostgreSQL that is measured: a server of its own, with settings as an operator would have them."""
 
+import math
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -18,6 +20,12 @@ from todo.extensions import db
 MIB = 1024 * 1024
 SHARED_BUFFERS_MAX_MIB = 4096
 
+# What a server has when nobody says anything, and how much memory it shares for each of its buffers, roughly.
+BUFFERS = "128MB"
+SHARED_PER_BUFFERS = 1.1
+HUGE_PAGES = Path("/proc/sys/vm/nr_hugepages")
+MEMORY = Path("/proc/meminfo")
+
 # A row takes some 400 bytes in the table, 80 in its key, and for a while as much again in the log of changes.
 ROW_BYTES = 1000
 SPARE_BYTES = 3 * 1024 * MIB
@@ -34,6 +42,22 @@ def operator_settings() -> dict[str, str]:
         "random_page_cost": "1.1",
         "jit": "off",
     }
+
+
+@contextmanager
+def lent_huge_pages(settings: Mapping[str, str]) -> Iterator[None]:
+    """Ask Linux for the huge pages of memory that the shared buffers of a server need; give them back in the end."""
+    buffers = int(settings.get("shared_buffers", BUFFERS).removesuffix("MB"))
+    try:
+        before = HUGE_PAGES.read_text()
+        page = int(re.search(r"Hugepagesize: +(\d+) kB", MEMORY.read_text())[1]) / 1024
+        HUGE_PAGES.write_text(str(int(before) + math.ceil(buffers * SHARED_PER_BUFFERS / page)))
+    except (OSError, TypeError):
+        raise click.ClickException("nobody lends huge pages here: --huge-pages is for root, on Linux.") from None
+    try:
+        yield
+    finally:
+        HUGE_PAGES.write_text(before)
 
 
 def start(data: Path, settings: Mapping[str, str], rows: int) -> Any:
