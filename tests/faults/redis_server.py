@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+from pathlib import Path
 
 import redis
 from wire.server import free_port, wait_until
@@ -10,18 +11,28 @@ TIMEOUT_S = 5
 
 
 class RedisServer:
-    """A running Redis."""
+    """A running Redis.
 
-    def __init__(self) -> None:
+    Args:
+        certificate: What it speaks TLS with; its key is in the same file.
+
+    """
+
+    def __init__(self, certificate: Path | None = None) -> None:
         self.port = free_port()
+        self._listen = ["--port", str(self.port)]
         self.url = f"redis://127.0.0.1:{self.port}"
+        if certificate is not None:
+            files = [word for kind in ("cert", "key", "ca-cert") for word in (f"--tls-{kind}-file", str(certificate))]
+            self._listen = ["--port", "0", "--tls-port", str(self.port), *files, "--tls-auth-clients", "no"]
+            self.url = f"rediss://127.0.0.1:{self.port}?ssl_ca_certs={certificate}"
         self.client = redis.from_url(self.url, socket_timeout=TIMEOUT_S)
         self.start()
 
     def start(self) -> None:
         """Start it empty, and wait until it answers."""
         self.process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
+            ["redis-server", *self._listen, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
             stdout=subprocess.DEVNULL,
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from auth.certificates import self_signed
 from faults.redis_server import RedisServer
 from support import assert_problem, bearer, new_user
 from wire.server import Line, Server, wait_until
@@ -164,6 +165,22 @@ def test_store_that_takes_no_counts_lets_all_through(server, broken, name, value
     broken.client.config_set(name, value)
 
     assert statuses(burst(server, 3 * LIMIT)) == {200: 3 * LIMIT}
+
+
+def test_store_behind_tls_counts_for_those_who_know_its_certificate(start_server, database_url, tmp_path):
+    redis = RedisServer(self_signed(tmp_path / "redis.pem"))
+    try:
+        patient = "socket_timeout=3&socket_connect_timeout=3"
+        limited = {"DATABASE_URL": database_url, "RATE_LIMIT": "2/year"}
+        knows = start_server(**limited, RATE_LIMIT_STORAGE_URL=f"{redis.url}&{patient}")
+        doubts = start_server(**limited, RATE_LIMIT_STORAGE_URL=f"{redis.url.partition('?')[0]}?{patient}")
+        headers = bearer(new_user())
+
+        assert [call(knows, headers).status_code for _ in range(3)] == [200, 200, 429]
+        assert [call(doubts, headers).status_code for _ in range(3)] == [200, 200, 200]
+        assert AWAY in doubts.log.read_text()
+    finally:
+        redis.close()
 
 
 def test_process_that_starts_without_its_store_serves_and_counts_later(start_server, database_url, broken):
