@@ -18,7 +18,7 @@ from config import Config
 
 settings = Config.from_environment()
 
-# PyJWT imports this where it is installed, and it takes 4 MiB of each process; a shared secret needs nothing of it.
+# PyJWT imports this where it is installed, and it takes 5 MiB of each process; a shared secret needs nothing of it.
 if settings.jwks_url is None:
     sys.modules["cryptography"] = None
 
