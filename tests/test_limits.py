@@ -4,7 +4,9 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -14,7 +16,8 @@ from support import assert_problem, bearer, config_for, new_user
 from todo import create_app
 from todo.extensions import db
 from todo.limits import network
-from todo.limits.limiter import AWAY, BACK, RedisStore
+from todo.limits.limiter import AWAY, BACK
+from todo.limits.stores import COUNTS_MAX, MemoryStore, RedisStore
 from todo.logs import hashed
 
 # So long that no window ends during a test.
@@ -307,3 +310,51 @@ def test_store_that_comes_back_counts_again_and_is_another_log_line(limited, use
     time.sleep(1.1)
     assert [client.get(TASKS, headers=bearer(user)).status_code for _ in range(2)] == [200, 429]
     assert [entry["event"] for entry in logged(capfd) if entry["event"] in (AWAY, BACK)] == [AWAY, BACK]
+
+
+@pytest.fixture
+def memory(app):
+    """Give the counts of a process, as a request finds them."""
+    store = MemoryStore()
+    with app.test_request_context():
+        yield store
+
+
+def test_memory_loses_no_count_to_threads(app):
+    store = MemoryStore()
+
+    def count(_):
+        with app.test_request_context():
+            raised = store.incr("k", 60)
+            assert store.get("k") == raised
+            return raised
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(count, range(400))) == list(range(1, 401))
+
+
+def test_memory_is_bounded_and_keeps_what_is_still_counted(memory):
+    for number in range(COUNTS_MAX + 10):
+        kept = memory.incr("kept", 60)
+        memory.incr(f"k{number}", 60)
+    assert kept == COUNTS_MAX + 10
+    assert memory.incr("k0", 60) == 1
+    assert memory.reset() == COUNTS_MAX
+    assert memory.incr("kept", 60) == 1
+
+
+def test_memory_forgets_a_count_when_its_window_ends(memory):
+    assert [memory.incr("k", 1) for _ in range(2)] == [1, 2]
+    until = memory.get_expiry("k")
+    assert 0 < until - time.time() <= 1
+    time.sleep(until - time.time() + 0.01)
+    assert memory.incr("k", 1) == 1
+    memory.clear("k")
+    assert (memory.incr("k", 1), memory.check()) == (1, True)
+
+
+def test_memory_needs_no_thread(limited):
+    before = threading.active_count()
+    limited(RATE_LIMIT="1/year")
+    time.sleep(0.05)
+    assert threading.active_count() == before

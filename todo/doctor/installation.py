@@ -148,10 +148,10 @@ def _examine_store(url: str) -> Diagnosis:
     # What it takes weighs on each command, and this one alone needs it.
     from limits.errors import StorageError  # noqa: PLC0415
 
-    from todo.limits.limiter import RedisStore, store_options  # noqa: PLC0415
+    from todo.limits.stores import RedisStore, options  # noqa: PLC0415
 
     try:
-        RedisStore(url, **store_options(url)).incr("doctor", 1)
+        RedisStore(url, **options(url)).incr("doctor", 1)
     except StorageError as error:
         remedy = "Nobody is limited until it does. Is Redis running, and is RATE_LIMIT_STORAGE_URL right?"
         return bad("rate limits", f"the store does not count: {error}", remedy)
