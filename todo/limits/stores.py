@@ -41,16 +41,13 @@ class MemoryStore(Remembering, Storage):
     """The counts of this process alone."""
 
     STORAGE_SCHEME = ["memory"]  # noqa: RUF012 (as it is declared)
+    # Nothing is raised, since nothing can fail.
+    base_exceptions = ()
 
     def __init__(self, uri: str | None = None, **options: Any) -> None:
         super().__init__(uri, **options)
         self._windows: TLRUCache[str, Window] = TLRUCache(COUNTS_MAX, lambda _, window, __: window[1], time.time)
         self._lock = threading.Lock()
-
-    @property
-    def base_exceptions(self) -> type[Exception]:
-        """Give what is raised when it does not do as it should, which is never."""
-        return ValueError
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         """Raise a count that is forgotten after so many seconds, while nobody else does."""
