@@ -27,7 +27,8 @@ with suppress(AttributeError, OSError):
     M_ARENA_MAX = -8
     ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
-from todo import auth, logs
+from todo import auth
+from todo.telemetry import logs
 from todo.extensions import db
 
 bind = f"{settings.host}:{settings.port}"

@@ -14,7 +14,7 @@ from todo import create_app, database
 from todo.bounds import CALL
 from todo.database import Prepared, prepared
 from todo.extensions import db
-from todo.logs import stack
+from todo.telemetry.logs import stack
 
 NUMBER = text("SELECT 1 AS number")
 ASKED = f"{CALL.settings}SELECT 1 AS number"

@@ -18,7 +18,7 @@ from todo.extensions import db
 from todo.limits import network
 from todo.limits.limiter import AWAY, BACK
 from todo.limits.stores import COUNTS_MAX, MemoryStore, RedisStore
-from todo.logs import hashed
+from todo.telemetry.logs import hashed
 
 # So long that no window ends during a test.
 WINDOW_S = 31_104_000

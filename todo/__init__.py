@@ -12,9 +12,7 @@ from todo import (
     errors,
     health,
     limits,
-    logs,
     migrating,
-    observing,
     openapi,
     routing,
     security,
@@ -24,6 +22,7 @@ from todo import (
 )
 from todo.extensions import ORJSONProvider, api, cors, db, exactly, vary_by_origin
 from todo.serving import overload
+from todo.telemetry import logs, requests
 
 
 def create_app(config: Config | None = None) -> Flask:
@@ -44,7 +43,7 @@ def create_app(config: Config | None = None) -> Flask:
     app.extensions["config"] = config
     logs.configure(config)
     # First, because what is done last to an answer is what is asked for first.
-    observing.init_app(app, config)
+    requests.init_app(app, config)
     security.init_app(app, config)
 
     database.configure(app, config)

@@ -28,8 +28,8 @@ from todo import bounds, embedded
 from todo.bounds import CALL, Bounds, NoAnswer, watch
 from todo.errors import InternalError, Unavailable
 from todo.extensions import db
-from todo.observing import database_failed, database_time
 from todo.pooling import Pool
+from todo.telemetry.requests import database_failed, database_time
 
 # A thread waits this long for a connection of the pool, and this long for PostgreSQL to accept a new one:
 # together, and with a ping or a read's second attempt between them, under 10 s.

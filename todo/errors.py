@@ -35,7 +35,7 @@ from flask import Flask, Response, current_app, request
 from werkzeug import exceptions
 from werkzeug.exceptions import HTTPException
 
-from todo import observing
+from todo.telemetry import requests
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 2
@@ -263,7 +263,7 @@ def answer(problem: Problem) -> Response:
                 "status": problem.status.value,
                 "detail": problem.detail,
                 "instance": quote(request.path),
-                "request_id": observing.current().request_id,
+                "request_id": requests.current().request_id,
                 **problem.members,
             }
         ),
@@ -276,7 +276,7 @@ def answer(problem: Problem) -> Response:
 
 def handle_problem(problem: Problem) -> Response:
     """Answer a problem that a room of ours raised; what somebody may want to know of it goes to the log."""
-    record = observing.current()
+    record = requests.current()
     record.reason = problem.reason
     record.user_id = problem.user_id or record.user_id
     if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -299,7 +299,7 @@ def handle_http_exception(error: HTTPException) -> Response:
 
 def handle_bug(error: Exception) -> Response:
     """Answer what nobody foresaw."""
-    observing.current().error = error
+    requests.current().error = error
     return answer(InternalError())
 
 

@@ -8,7 +8,7 @@ from werkzeug.sansio.utils import host_is_trusted
 
 from config import Config
 from todo.errors import BadRequest
-from todo.observing import PROBES
+from todo.telemetry.requests import PROBES
 
 # Nothing is what its bytes look like, and no address of ours, which may have a user's id in it, is told to others.
 ALWAYS = (("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"))

@@ -12,7 +12,7 @@ from todo.auth.development import development_secret
 from todo.auth.jwks import KeyCache
 from todo.auth.rules import issuer_rules, shared_secret_rules
 from todo.auth.verifier import Verifier
-from todo.logs import log
+from todo.telemetry.logs import log
 
 __all__ = ["after_fork", "init_app", "refusals", "require_jwt", "with_secret"]
 

@@ -7,10 +7,10 @@ from typing import Any, ParamSpec, TypeVar
 from flask import current_app, request
 from flask_smorest import Blueprint
 
-from todo import observing
 from todo.auth.tokens import Caller
 from todo.errors import InvalidToken, MissingToken, WrongUser
 from todo.limits import count_call
+from todo.telemetry import requests
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,7 +57,7 @@ def require_jwt(view: Callable[P, R]) -> Callable[P, R]:
     @wraps(documented)
     def guarded(*args: Any, user_id: str, **kwargs: Any) -> R:
         caller = authenticate(request.headers.get("Authorization"), current_app.extensions["token_verifier"])
-        observing.current().user_id = caller.id
+        requests.current().user_id = caller.id
         user_id = authorize(caller, user_id)
         count_call(user_id)
         return view(*args, user_id=user_id, **kwargs)  # type: ignore[arg-type]

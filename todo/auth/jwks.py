@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from todo.auth.fetch import DEADLINE_S
 from todo.auth.keys import Key, KeySet
 from todo.errors import Unavailable
-from todo.logs import log
+from todo.telemetry.logs import log
 
 FRESH_S = 300
 

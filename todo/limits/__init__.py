@@ -7,7 +7,7 @@ from flask import Flask, Response, current_app, g, request
 
 from config import IN_MEMORY, Config
 from todo.errors import TooManyFailures, TooManyRequests, Unauthorized, handle_problem
-from todo.logs import log
+from todo.telemetry.logs import log
 
 if TYPE_CHECKING:
     from todo.limits.limiter import Limit

@@ -16,7 +16,7 @@ from werkzeug.exceptions import TooManyRequests
 
 from config import Config
 from todo.limits.stores import options
-from todo.logs import Forwarder, hashed
+from todo.telemetry.logs import Forwarder, hashed
 
 # What Flask-Limiter says of its store, and what it means here.
 UNREACHABLE = "Rate limit storage unreachable - falling back to in-memory storage"

@@ -6,7 +6,7 @@ from typing import Any
 
 from gunicorn import glogging
 
-from todo.logs import Forwarder
+from todo.telemetry.logs import Forwarder
 
 # What gunicorn says of a request may quote it, tokens and ids of users included: of that only the beginning is kept.
 # What is wrong with it is said in plain words up to a colon, a bracket or a quotation mark.

@@ -22,8 +22,8 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from config import Config
 from todo import auth
 from todo.extensions import db
-from todo.logs import log
-from todo.metrics import Metrics
+from todo.telemetry.logs import log
+from todo.telemetry.metrics import Metrics
 
 # How often a worker looks at what it has in use.
 SAMPLE_S = 1.0

@@ -11,8 +11,8 @@ from todo import database
 from todo.bounds import WORK
 from todo.database import Prepared, execute, prepared
 from todo.extensions import ORJSONProvider
-from todo.observing import database_time
 from todo.tasks.rows import COLUMNS, as_task, columns_of, lists, stored_in, tasks, trash, utc
+from todo.telemetry.requests import database_time
 
 LINES = 500
 KEY = "idempotency_key"

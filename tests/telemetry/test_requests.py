@@ -9,7 +9,7 @@ from support import bearer, config_for
 
 from todo import create_app
 from todo.errors import Unavailable
-from todo.observing import database_time, request_over
+from todo.telemetry.requests import database_time, request_over
 
 
 @pytest.fixture

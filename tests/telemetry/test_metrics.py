@@ -9,14 +9,15 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 from support import bearer, config_for
 
-from todo import auth, create_app, database, metrics, tracing
+from todo import auth, create_app, database
 from todo.auth.jwks import KeyCache
 from todo.auth.keys import KeySet
 from todo.database import DatabaseUnavailable
 from todo.errors import InternalError, InvalidToken, Problem
 from todo.extensions import db
-from todo.metrics import Metrics
-from todo.observing import Record
+from todo.telemetry import metrics, tracing
+from todo.telemetry.metrics import Metrics
+from todo.telemetry.requests import Record
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from blinker import Signal
 from flask import Flask, Response, g, request
 
 from config import Config
-from todo import tracing
-from todo.logs import clipped, hashed, log
+from todo.telemetry import tracing
+from todo.telemetry.logs import clipped, hashed, log
 
 METHODS = frozenset(HTTPMethod)
 

@@ -12,7 +12,8 @@ import sys
 import pytest
 from support import SECRET, bearer, claims, config_for, sign
 
-from todo import create_app, logs
+from todo import create_app
+from todo.telemetry import logs
 
 
 @pytest.fixture
@@ -189,7 +190,7 @@ def test_stack_says_where_and_what_kind_and_never_the_message():
     assert second.endswith("builtins.ValueError")
     for part in (first, second):
         assert part.startswith("Traceback (most recent call last):\n")
-        assert '  File "tests/test_logs.py", line ' in part
+        assert '  File "tests/telemetry/test_logs.py", line ' in part
         assert ", in failing\n" in part
 
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from sqlalchemy import Engine
 
 from todo.auth.jwks import KeyCache
-from todo.observing import Record, database_failed, request_over
+from todo.telemetry.requests import Record, database_failed, request_over
 
 # In seconds.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
