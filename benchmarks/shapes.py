@@ -10,11 +10,11 @@ from sqlalchemy import text
 from benchmarks.filling import AS_OF
 from todo import database
 from todo.database import Statement
+from todo.http.dates import due
 from todo.tasks import listing, queries, summary
+from todo.tasks.filters import WORDS_MAX
 from todo.tasks.folding import fold
 from todo.tasks.listing import BY_ID, Filters, Listing, Position, SortKey
-from todo.tasks.moments import due
-from todo.tasks.parameters import WORDS_MAX
 
 PAGE = 50
 FEW = 20

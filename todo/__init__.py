@@ -3,24 +3,9 @@
 from flask import Flask
 
 from config import ROOT, Config
-from todo import (
-    auth,
-    cli,
-    database,
-    docs,
-    doctor,
-    errors,
-    health,
-    limits,
-    migrating,
-    openapi,
-    routing,
-    security,
-    tasks,
-    trash,
-    users,
-)
+from todo import auth, cli, database, doctor, health, limits, migrating, tasks, trash, users
 from todo.extensions import ORJSONProvider, api, cors, db, exactly, vary_by_origin
+from todo.http import hardening, openapi, pages, problems, routing
 from todo.serving import overload
 from todo.telemetry import logs, requests
 
@@ -44,7 +29,7 @@ def create_app(config: Config | None = None) -> Flask:
     logs.configure(config)
     # First, because what is done last to an answer is what is asked for first.
     requests.init_app(app, config)
-    security.init_app(app, config)
+    hardening.init_app(app, config)
 
     database.configure(app, config)
     db.init_app(app)
@@ -57,15 +42,16 @@ def create_app(config: Config | None = None) -> Flask:
     overload.init_app(app)
 
     openapi.init_app(app)
+    openapi.register_links(tasks.LINKS)
     api.register_blueprint(tasks.bp, parameters=[openapi.USER])
     api.register_blueprint(trash.bp, parameters=[openapi.USER])
     api.register_blueprint(users.bp, parameters=[openapi.USER])
     api.register_blueprint(health.bp)
-    app.register_blueprint(docs.bp)
+    app.register_blueprint(pages.bp)
     app.register_blueprint(cli.bp)
     app.register_blueprint(trash.commands)
     app.register_blueprint(users.commands)
     app.register_blueprint(doctor.bp)
     # Last, because the documentation brings an error handler of its own.
-    errors.init_app(app)
+    problems.init_app(app)
     return app

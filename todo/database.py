@@ -26,8 +26,8 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from config import Config
 from todo import bounds, embedded
 from todo.bounds import CALL, Bounds, NoAnswer, watch
-from todo.errors import InternalError, Unavailable
 from todo.extensions import db
+from todo.http.problems import InternalError, Unavailable
 from todo.pooling import Pool
 from todo.telemetry.requests import database_failed, database_time
 

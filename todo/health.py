@@ -9,9 +9,10 @@ from sqlalchemy import text
 from todo import database
 from todo.auth.jwks import KeyCache
 from todo.database import DatabaseUnavailable, SchemaLacking
-from todo.errors import Unavailable
+from todo.http.fields import Output
+from todo.http.openapi import VERSION
+from todo.http.problems import Unavailable
 from todo.migrating import newest
-from todo.openapi import VERSION, Output
 
 bp = Blueprint("health", __name__, description="Public: who we are and how we are.")
 

@@ -8,7 +8,7 @@ from support import assert_problem, bearer, claims, config_for, new_user, sign
 from todo import create_app
 from todo.auth.decorators import authenticate, authorize
 from todo.auth.tokens import Caller
-from todo.errors import InvalidToken, MissingToken, WrongUser
+from todo.http.problems import InvalidToken, MissingToken, WrongUser
 
 PUBLIC = {"/", "/health", "/health/ready", "/openapi.json", "/docs", "/redoc", "/docs/assets/<name>"}
 

@@ -15,7 +15,7 @@ from todo.auth.keys import Key, KeySet
 from todo.auth.rules import issuer_rules
 from todo.auth.tokens import Caller
 from todo.auth.verifier import Verifier
-from todo.errors import AnonymousToken, ExpiredToken, InvalidToken
+from todo.http.problems import AnonymousToken, ExpiredToken, InvalidToken
 
 ORIGIN = "http://localhost:3000"
 NOW = 1_800_000_000

@@ -9,7 +9,7 @@ from support import SECRET, claims, segment, sign, sign_raw
 from todo.auth.rules import shared_secret_rules
 from todo.auth.tokens import Caller, issue
 from todo.auth.verifier import Verifier
-from todo.errors import AnonymousToken, ExpiredToken, InvalidToken
+from todo.http.problems import AnonymousToken, ExpiredToken, InvalidToken
 
 PREVIOUS = "the-secret-before-the-rotation-which-is-long-enough"
 

@@ -7,7 +7,7 @@ from todo.auth.jwks import KeysUnavailable
 from todo.auth.keys import Key
 from todo.auth.rules import Finding, shared_secret_rules
 from todo.auth.verifier import REMEMBERED_MAX, Verifier
-from todo.errors import ExpiredToken, InvalidToken
+from todo.http.problems import ExpiredToken, InvalidToken
 
 NOW = 1_800_000_000
 

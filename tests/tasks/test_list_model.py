@@ -15,7 +15,7 @@ from support import assert_problem, bearer, config_for, new_user
 from todo import create_app
 from todo.database import Prepared, execute
 from todo.extensions import db
-from todo.tasks import parameters
+from todo.tasks import filters
 from todo.tasks.listing import DEFAULT, Listing, Position, default_parameters
 
 MODEL = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
@@ -529,7 +529,7 @@ class Clock(datetime):
 def clock(monkeypatch):
     """Give the clock that tells what is overdue."""
     monkeypatch.setattr(Clock, "time", Clock.time)
-    monkeypatch.setattr(parameters, "datetime", Clock)
+    monkeypatch.setattr(filters, "datetime", Clock)
     return Clock
 
 

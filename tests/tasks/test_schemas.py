@@ -7,8 +7,9 @@ from datetime import date, datetime
 import pytest
 from flask import jsonify
 
+from todo.http.fields import NOT_BLANK
 from todo.tasks.rows import MEMBERS
-from todo.tasks.schemas import NOT_BLANK, READ_ONLY, TaskOut
+from todo.tasks.schemas import READ_ONLY, TaskOut
 
 ROW = {
     "id": 1,

@@ -13,8 +13,8 @@ from todo import auth, create_app, database
 from todo.auth.jwks import KeyCache
 from todo.auth.keys import KeySet
 from todo.database import DatabaseUnavailable
-from todo.errors import InternalError, InvalidToken, Problem
 from todo.extensions import db
+from todo.http.problems import InternalError, InvalidToken, Problem
 from todo.telemetry import metrics, tracing
 from todo.telemetry.metrics import Metrics
 from todo.telemetry.requests import Record

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from support import bearer, config_for
 
 from todo import create_app
-from todo.errors import Unavailable
+from todo.http.problems import Unavailable
 from todo.telemetry.requests import database_time, request_over
 
 

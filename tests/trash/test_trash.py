@@ -10,7 +10,7 @@ from support import assert_problem, bearer, config_for, new_user
 
 from todo import create_app
 from todo.extensions import db
-from todo.tasks.cursors import seal
+from todo.http.pagination import seal
 from todo.trash.views import CURSOR_VERSION
 
 FULL = {

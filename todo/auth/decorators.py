@@ -8,7 +8,7 @@ from flask import current_app, request
 from flask_smorest import Blueprint
 
 from todo.auth.tokens import Caller
-from todo.errors import InvalidToken, MissingToken, WrongUser
+from todo.http.problems import InvalidToken, MissingToken, WrongUser
 from todo.limits import count_call
 from todo.telemetry import requests
 

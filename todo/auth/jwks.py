@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from todo.auth.fetch import DEADLINE_S
 from todo.auth.keys import Key, KeySet
-from todo.errors import Unavailable
+from todo.http.problems import Unavailable
 from todo.telemetry.logs import log
 
 FRESH_S = 300

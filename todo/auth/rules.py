@@ -15,7 +15,7 @@ from config import secret_bytes
 from todo.auth.jwks import KeyCache
 from todo.auth.keys import ALGORITHMS
 from todo.auth.tokens import USER_ID, Token
-from todo.errors import AnonymousToken, ExpiredToken, InvalidToken, Unauthorized
+from todo.http.problems import AnonymousToken, ExpiredToken, InvalidToken, Unauthorized
 
 LEEWAY_S = 15
 

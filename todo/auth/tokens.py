@@ -10,7 +10,7 @@ import orjson
 
 from config import secret_bytes
 from todo.auth.keys import Key
-from todo.errors import InvalidToken
+from todo.http.problems import InvalidToken
 
 TOKEN_MAX_BYTES = 8192
 

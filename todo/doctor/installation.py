@@ -16,9 +16,9 @@ from todo.auth.rules import LEEWAY_S, shown
 from todo.cli import database_trouble
 from todo.doctor.diagnosis import Diagnosis, advice, bad, good
 from todo.embedded import EmbeddedUnavailable
-from todo.errors import InternalError
 from todo.extensions import db
 from todo.health import database_state
+from todo.http.problems import InternalError
 
 SECRETS = ("better_auth_secret", "better_auth_secret_previous")
 

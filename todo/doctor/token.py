@@ -11,7 +11,7 @@ from todo.auth.jwks import KeysUnavailable
 from todo.auth.rules import shown
 from todo.auth.verifier import Verifier
 from todo.doctor.diagnosis import Diagnosis, bad, good
-from todo.errors import InvalidToken, Problem
+from todo.http.problems import InvalidToken, Problem
 
 # What may stand in front of a token that was copied from somewhere.
 PREFIX = re.compile(r"(authorization:)?\s*(bearer\s)?\s*", re.IGNORECASE)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from flask import Flask, Response, current_app, g, request
 
 from config import IN_MEMORY, Config
-from todo.errors import TooManyFailures, TooManyRequests, Unauthorized, handle_problem
+from todo.http.problems import TooManyFailures, TooManyRequests, Unauthorized, handle_problem
 from todo.telemetry.logs import log
 
 if TYPE_CHECKING:

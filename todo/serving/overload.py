@@ -4,7 +4,7 @@ import threading
 
 from flask import Flask, request
 
-from todo.errors import Unavailable
+from todo.http.problems import Unavailable
 
 # A health probe must not end a process because it has much to do.
 ALWAYS_SERVED = "health.health"

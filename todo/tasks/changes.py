@@ -27,14 +27,13 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from todo import database
 from todo.database import Prepared, prepared
-from todo.errors import CursorExpired, UnprocessableContent
-from todo.openapi import Output
-from todo.tasks.cursors import SEALED, BadCursor, forged, integer, seal, unseal
-from todo.tasks.listing import PAGE_MAX
-from todo.tasks.parameters import Once, WholeNumber
+from todo.http.fields import Output, UtcDateTime
+from todo.http.pagination import PAGE_MAX, SEALED, BadCursor, forged, integer, seal, unseal
+from todo.http.parameters import SingleValue, WholeNumber
+from todo.http.problems import CursorExpired, UnprocessableContent
+from todo.http.requests import QuerySchema
 from todo.tasks.rows import COLUMNS, MEMBERS, TaskRow, as_task, lists, tasks, trash, utc
-from todo.tasks.schemas import TaskOut, UtcDateTime
-from todo.validation import QuerySchema
+from todo.tasks.schemas import TaskOut
 
 VERSION = "changes 1"
 USER_DIGEST_BYTES = 8
@@ -90,7 +89,9 @@ class Changes:
 class ChangesQuery(QuerySchema):
     """The parameters of the changes."""
 
-    since = Once(metadata=SEALED | {"description": "The `next` of the answer before. Without it, all tasks are given."})
+    since = SingleValue(
+        metadata=SEALED | {"description": "The `next` of the answer before. Without it, all tasks are given."}
+    )
     limit = WholeNumber(1, PAGE_MAX, metadata={"description": f"How many changes at most; {PAGE_MAX} without it."})
 
     @post_load

@@ -25,10 +25,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, array
 
 from todo.database import prepared
+from todo.http.pagination import PAGE_MAX
 from todo.tasks.models import TITLE_MAX
 from todo.tasks.rows import COLUMNS, MEMBERS, STORED, columns_of, lists, tasks
 
-PAGE_MAX = 1000
 BEFORE_ALL = -(2**63)
 
 

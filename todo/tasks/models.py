@@ -25,7 +25,6 @@ from todo.extensions import db
 USER_ID_MAX = 255
 TITLE_MAX = 200
 DESCRIPTION_MAX = 1000
-IDEMPOTENCY_KEY_MAX = 255
 
 # In ascending order.
 PRIORITIES = ("low", "medium", "high")

@@ -40,10 +40,10 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from todo import database
 from todo.database import Prepared, prepared
-from todo.errors import IdempotencyKeyReused, PreconditionFailed, TaskNotFound
+from todo.http.idempotency import Idempotency
+from todo.http.problems import IdempotencyKeyReused, PreconditionFailed, TaskNotFound
 from todo.tasks import folding, listing
 from todo.tasks.cursors import encode
-from todo.tasks.idempotency import Idempotency
 from todo.tasks.listing import Listing, Position
 from todo.tasks.rows import COLUMNS, TaskRow, as_task, columns_of, lists, stored_in, tasks, trash
 

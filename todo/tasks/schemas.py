@@ -3,66 +3,28 @@
 A message says what is wrong with a field without naming it: whoever reports the fault puts the name in front.
 """
 
-from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, validate, validates_schema
 
-from todo.openapi import Output
-from todo.tasks import moments
+from todo.http import dates
+from todo.http.fields import (
+    DATE_OR_DATETIME,
+    NO_NUL,
+    NOT_BLANK,
+    TIMESTAMP,
+    JsonBoolean,
+    Output,
+    PlainText,
+    StrippedText,
+    UtcDateTime,
+)
 from todo.tasks.folding import tag_key
 from todo.tasks.models import DESCRIPTION_MAX, PRIORITIES, TITLE_MAX, USER_ID_MAX
 
 TAGS_MAX = 20
 TAG_MAX = 50
-
-Input = Mapping[str, Any] | None
-
-
-class PlainText(fields.String):
-    """Text, of a bounded number of Unicode code points, that PostgreSQL can hold."""
-
-    default_error_messages = {  # noqa: RUF012 (marshmallow has it so)
-        "required": "is required.",
-        "null": "must not be null.",
-        "invalid": "must be a string.",
-        "nul": "must not contain the NUL character (U+0000): the database cannot hold one.",
-    }
-
-    def _deserialize(self, value: Any, attr: str | None, data: Input, **kwargs: Any) -> str:
-        text: str = super()._deserialize(value, attr, data, **kwargs)
-        if "\0" in text:
-            raise self.make_error("nul")
-        return text
-
-
-class StrippedText(PlainText):
-    """Text whose surrounding white space does not count; white space is what `str.strip` takes for it."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Input, **kwargs: Any) -> str:
-        return super()._deserialize(value, attr, data, **kwargs).strip()
-
-
-class JsonBoolean(fields.Boolean):
-    """JSON `true` or `false` and nothing else: no 1, no "yes"."""
-
-    default_error_messages = {  # noqa: RUF012 (marshmallow has it so)
-        "null": "must be true or false, not null.",
-        "invalid": "must be true or false.",
-    }
-
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
-        if not isinstance(value, bool):
-            raise self.make_error("invalid")
-        return value
-
-
-class UtcDateTime(fields.Field[datetime]):
-    """A moment as the database gives it, in UTC without saying so; out as RFC 3339 with `Z`, microseconds kept."""
-
-    def _serialize(self, value: datetime | None, *_: Any, **__: Any) -> str | None:
-        return None if value is None else f"{value.isoformat()}Z"
 
 
 class PriorityName(fields.Field[str]):
@@ -83,9 +45,9 @@ class DueDate(fields.Field[Any]):
         "invalid": "must be a day such as 2026-03-01, a moment such as 2026-03-01T09:30:00Z that exists, or null.",
     }
 
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> moments.Due:
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> dates.Due:
         try:
-            return moments.due(moments.parse(value))
+            return dates.due(dates.parse(value))
         except (TypeError, ValueError):
             raise self.make_error("invalid") from None
 
@@ -132,11 +94,6 @@ class Tags(fields.Field[list[str]]):
         return "nul" if "\0" in tag else None
 
 
-# What `str.strip` takes for white space, which is not what `\s` means in the patterns of JSON Schema (ECMA-262).
-WHITE_SPACE = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-NOT_BLANK = rf"^[^\x00]*[^\x00{WHITE_SPACE}][^\x00]*$"
-NO_NUL = r"^[^\x00]*$"
-
 TITLE: dict[str, Any] = {
     "validate": validate.Length(
         1, TITLE_MAX, error="must have 1 to {max} characters, not counting white space around them."
@@ -166,13 +123,12 @@ PRIORITY: dict[str, Any] = {
         "example": "high",
     },
 }
-DAY_OR_MOMENT = ({"type": "string", "format": "date"}, {"type": "string", "format": "date-time"})
 DUE_DATE: dict[str, Any] = {
     "allow_none": True,
     "metadata": {
         "description": "A day, which is that day everywhere and comes back as sent, or a moment, which comes back in "
         "UTC; a moment without an offset is in UTC.",
-        "anyOf": [*DAY_OR_MOMENT, {"type": "null"}],
+        "anyOf": [*DATE_OR_DATETIME, {"type": "null"}],
         "examples": ["2026-03-01", "2026-03-01T09:30:00Z"],
     },
 }
@@ -191,8 +147,6 @@ TAGS_IN: dict[str, Any] = {
     "allow_none": True,
     "metadata": TAGS["metadata"] | {"items": TAGS["metadata"]["items"] | {"pattern": NOT_BLANK}},
 }
-
-MOMENT = {"type": "string", "format": "date-time", "example": "2026-03-01T09:30:00.123456Z"}
 
 
 class TaskInput(Schema):
@@ -267,11 +221,11 @@ class TaskOut(Output):
     completed = fields.Boolean(required=True, **COMPLETED)
     created_at = UtcDateTime(
         required=True,
-        metadata=MOMENT | {"description": "When it was made."},
+        metadata=TIMESTAMP | {"description": "When it was made."},
     )
     updated_at = UtcDateTime(
         required=True,
-        metadata=MOMENT | {"description": "When it last changed; it never goes back."},
+        metadata=TIMESTAMP | {"description": "When it last changed; it never goes back."},
     )
     priority = PriorityName(required=True, **PRIORITY)
     due_date = DueDate(required=True, **DUE_DATE)
@@ -279,7 +233,7 @@ class TaskOut(Output):
     completed_at = UtcDateTime(
         required=True,
         allow_none=True,
-        metadata=MOMENT | {"description": "When it was completed, and null while it is not."},
+        metadata=TIMESTAMP | {"description": "When it was completed, and null while it is not."},
     )
     revision = fields.Integer(
         required=True,

@@ -8,7 +8,8 @@ from itertools import islice
 from sqlalchemy import func, insert, select, update
 
 from todo import database
-from todo.tasks import moments, queries
+from todo.http import dates
+from todo.tasks import queries
 from todo.tasks.models import Task, TaskList
 from todo.tasks.queries import columns
 
@@ -89,7 +90,7 @@ def _example(user: str, number: int, now: datetime) -> dict[str, object]:
     due = None
     if days is not None:
         day = now.date() + timedelta(days=days)
-        due = moments.due(datetime.combine(day, AT, UTC) if timed else day)
+        due = dates.due(datetime.combine(day, AT, UTC) if timed else day)
     members = {
         "title": f"{title} ({turn + 1})" if turn else title,
         "description": description,

@@ -9,12 +9,11 @@ from marshmallow import ValidationError, fields, post_load
 from sqlalchemy import text
 
 from todo import database
-from todo.openapi import Output
-from todo.tasks import moments
+from todo.http import dates
+from todo.http.fields import NO_NUL, Output
+from todo.http.parameters import SingleValue
+from todo.http.requests import QuerySchema
 from todo.tasks.models import PRIORITIES
-from todo.tasks.parameters import Once
-from todo.tasks.schemas import NO_NUL
-from todo.validation import QuerySchema
 
 TAGS_MAX = 50
 
@@ -45,7 +44,7 @@ class Today:
 
     begin: datetime
     end: datetime
-    due: moments.Due
+    due: dates.Due
     now: datetime
 
     @classmethod
@@ -53,10 +52,10 @@ class Today:
         """Give the day that it is in a time zone."""
         day = now.astimezone(zone).date()
         begin, end = (datetime.combine(d, time(), zone).astimezone(UTC) for d in (day, day + timedelta(days=1)))
-        return cls(begin, end, moments.due(day), now)
+        return cls(begin, end, dates.due(day), now)
 
 
-class TimeZone(Once):
+class TimeZone(SingleValue):
     """A time zone by its name in the IANA database."""
 
     def read(self, value: str) -> ZoneInfo:

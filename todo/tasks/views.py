@@ -7,17 +7,18 @@ from flask.typing import ResponseReturnValue
 from flask_smorest import Blueprint
 
 from todo.auth import require_jwt
-from todo.headers import ETAG, header
-from todo.links import followed_by
-from todo.tasks import changes, idempotency, queries, summary
-from todo.tasks.answers import PAGED, no_content, paged, tagged
+from todo.http import idempotency
+from todo.http.etags import QueryTag, if_match, knows, no_content, unchanged
+from todo.http.openapi import ETAG, followed_by, header
+from todo.http.pagination import PAGED, paged
+from todo.http.requests import APPLIED, JSON, MERGE_PATCH, accepts, preference
+from todo.tasks import changes, queries, summary
 from todo.tasks.changes import Asked, ChangesOut, ChangesQuery
+from todo.tasks.filters import TaskQuery
 from todo.tasks.listing import Listing
-from todo.tasks.parameters import TaskQuery
-from todo.tasks.preconditions import QueryTag, if_match, knows, task_tag, unchanged
+from todo.tasks.responses import tagged, task_tag
 from todo.tasks.schemas import READ_ONLY, TaskCompletion, TaskIn, TaskOut, TaskPatch
 from todo.tasks.summary import SummaryOut, SummaryQuery, Today
-from todo.validation import APPLIED, JSON, MERGE_PATCH, accepts, preference
 
 bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks", description="What a user has to do.")
 

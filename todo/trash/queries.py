@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from todo import database
 from todo.database import Prepared, prepared
-from todo.errors import TaskNotFound
+from todo.http.problems import TaskNotFound
 from todo.tasks.queries import LOCKED, raised_to
 from todo.tasks.rows import COLUMNS, TaskRow, as_task, columns_of, stored_in, tasks, trash, utc
 

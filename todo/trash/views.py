@@ -8,16 +8,15 @@ from flask_smorest import Blueprint
 from marshmallow import ValidationError, post_load
 
 from todo.auth import require_jwt
-from todo.headers import ETAG
-from todo.links import followed_by
-from todo.tasks.answers import PAGED, no_content, paged, tagged
-from todo.tasks.cursors import BadCursor, forged, integer, seal, unseal
-from todo.tasks.listing import PAGE_MAX
-from todo.tasks.parameters import PageQuery
-from todo.tasks.schemas import MOMENT, TaskOut, UtcDateTime
+from todo.http.etags import no_content
+from todo.http.fields import TIMESTAMP, UtcDateTime
+from todo.http.openapi import ETAG, followed_by
+from todo.http.pagination import PAGE_MAX, PAGED, BadCursor, PageQuery, forged, integer, paged, seal, unseal
+from todo.http.requests import accepts
+from todo.tasks.responses import tagged
+from todo.tasks.schemas import TaskOut
 from todo.trash import queries
 from todo.trash.queries import NEWEST, Asked
-from todo.validation import accepts
 
 bp = Blueprint("trash", __name__, url_prefix="/api/<user_id>/trash", description="What was deleted a while ago.")
 
@@ -48,9 +47,9 @@ class TrashQuery(PageQuery):
 class TrashedTaskOut(TaskOut):
     """A deleted task, as it was."""
 
-    deleted_at = UtcDateTime(required=True, metadata=MOMENT | {"description": "When it was deleted."})
+    deleted_at = UtcDateTime(required=True, metadata=TIMESTAMP | {"description": "When it was deleted."})
     expires_at = UtcDateTime(
-        required=True, metadata=MOMENT | {"description": "Until when it can be brought back, at least."}
+        required=True, metadata=TIMESTAMP | {"description": "Until when it can be brought back, at least."}
     )
 
 

@@ -8,11 +8,11 @@ from flask.typing import ResponseReturnValue
 from flask_smorest import Blueprint
 
 from todo.auth import require_jwt
-from todo.errors import UnprocessableContent
-from todo.headers import header
-from todo.tasks.answers import no_content
+from todo.http.etags import no_content
+from todo.http.openapi import header
+from todo.http.problems import UnprocessableContent
+from todo.http.requests import accepts
 from todo.users import data
-from todo.validation import accepts
 
 bp = Blueprint("users", __name__, url_prefix="/api/<user_id>", description="Everything of a user.")
 

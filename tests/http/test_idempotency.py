@@ -12,7 +12,8 @@ from support import assert_problem, bearer, config_for, new_user
 from todo import create_app
 from todo.bounds import CALL
 from todo.extensions import db
-from todo.tasks import idempotency, queries
+from todo.http import idempotency
+from todo.tasks import queries
 
 THREADS = 20
 

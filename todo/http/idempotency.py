@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
-from todo.errors import UnprocessableContent
-from todo.tasks.models import IDEMPOTENCY_KEY_MAX
+from todo.http.problems import UnprocessableContent
 
 HEADER = "Idempotency-Key"
+IDEMPOTENCY_KEY_MAX = 255
 
 # A string of a structured field (RFC 9651, section 3.3.3).
 QUOTED = re.compile(r'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')

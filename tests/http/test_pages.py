@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from support import assert_problem
 
-from todo.docs import assets
+from todo.http.pages import assets
 
 PAGES = ["/docs", "/redoc"]
 COMMON = (
@@ -147,7 +147,7 @@ def test_pages_served_import_neither_flask_openapi3_nor_pydantic(root: Path) -> 
 import sys
 from config import Config
 from todo import create_app
-from todo.docs.assets import ASSETS
+from todo.http.pages.assets import ASSETS
 client = create_app(Config(better_auth_secret="{"s" * 32}", log_level="WARNING")).test_client()
 for path in ["/docs", "/redoc", *(f"/docs/assets/{{name}}" for name in ASSETS)]:
     assert client.get(path).status_code == 200, path

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from todo.errors import UnprocessableContent
-from todo.headers import REQUEST
-from todo.tasks.idempotency import parse
+from todo.http.idempotency import parse
+from todo.http.openapi import REQUEST
+from todo.http.problems import UnprocessableContent
 
 # What a server lets through; it takes away the blanks around a value (RFC 9110, section 5.5).
 VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f")).map(str.strip)

@@ -4,7 +4,7 @@ import json
 
 from openapi_spec_validator import validate
 
-from todo.openapi import VERSION
+from todo.http.openapi import VERSION
 
 
 def test_openapi_committed_is_what_the_code_generates(client, root):

@@ -3,8 +3,8 @@
 from flask import Blueprint, Response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from todo.docs import assets
-from todo.errors import NotFound
+from todo.http.pages import assets
+from todo.http.problems import NotFound
 
 bp = Blueprint("docs", __name__, template_folder="templates")
 

@@ -8,8 +8,7 @@ from typing import Any
 import orjson
 from flask import Response, current_app, request
 
-from todo.errors import PreconditionRequired
-from todo.tasks.rows import TaskRow
+from todo.http.problems import PreconditionRequired
 
 # As we write them; any other way to write a number is another tag, and the empty tag is none of ours.
 REVISION = re.compile(r"0|[1-9][0-9]{0,17}")
@@ -18,11 +17,6 @@ PERSON = b"todo query"
 
 # A browser may keep an answer, for its user alone, and asks before it shows it again (RFC 9111, section 5.2.2).
 REVALIDATED = {"Cache-Control": "private, no-cache"}
-
-
-def task_tag(task: TaskRow) -> str:
-    """Give the tag of a task: the revision that it was last changed in."""
-    return f'"{task["revision"]}"'
 
 
 def knows(tag: str) -> bool:
@@ -85,3 +79,10 @@ class QueryTag:
     def unchanged(self) -> Response:
         """Answer 304: the client has it already."""
         return unchanged(self.headers(self.known)["ETag"])
+
+
+def no_content() -> Response:
+    """Answer 204, with no body and nothing that describes one."""
+    response = Response(status=204)
+    del response.headers["Content-Type"]
+    return response

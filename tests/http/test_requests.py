@@ -7,8 +7,8 @@ import pytest
 from marshmallow import Schema, fields
 from support import assert_problem, bearer, sized
 
-from todo import validation
-from todo.validation import preference
+from todo.http import requests
+from todo.http.requests import preference
 
 LIMIT = 64 * 1024
 
@@ -306,4 +306,4 @@ def test_load_of_a_schema_with_rules_on_the_whole_points_at_the_whole(app):
         known = fields.Integer()
 
     with app.test_request_context("/"):
-        assert validation.load(Nothing(), {"known": 1}, frozenset({"known"}), [], strict=True) == {"known": 1}
+        assert requests.load(Nothing(), {"known": 1}, frozenset({"known"}), [], strict=True) == {"known": 1}

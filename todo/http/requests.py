@@ -13,7 +13,7 @@ from flask_smorest import Blueprint
 from marshmallow import EXCLUDE, Schema, ValidationError, missing
 from werkzeug.http import parse_list_header
 
-from todo.errors import BadRequest, ContentTooLarge, Fault, UnprocessableContent, UnsupportedMediaType
+from todo.http.problems import BadRequest, ContentTooLarge, Fault, UnprocessableContent, UnsupportedMediaType
 
 BODY_MAX_BYTES = 64 * 1024
 DISCARD_MAX_BYTES = 16 * 1024 * 1024

@@ -1,11 +1,6 @@
 """What can be done next with an answer, as the links of the OpenAPI document say it (OpenAPI 3.1, Link Object)."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
-from flask_smorest import Blueprint
-
-V = TypeVar("V", bound=Callable[..., Any])
+from typing import Any
 
 # The task of the answer; and the same as it was answered, so that it is left alone where somebody was faster.
 TASK = {"user_id": "$request.path.user_id", "task_id": "$response.body#/id"}
@@ -25,9 +20,3 @@ LINKS: dict[str, dict[str, Any]] = {
         "parameters": {"user_id": "$request.path.user_id", "since": "$response.body#/next"},
     },
 }
-
-
-def followed_by(status: int, *links: str) -> Callable[[V], V]:
-    """Say which calls an answer leads to, by the names of `LINKS`."""
-    documented: Callable[[V], V] = Blueprint.doc(responses={status: {"links": {name: name for name in links}}})
-    return documented

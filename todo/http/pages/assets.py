@@ -9,13 +9,13 @@ from werkzeug.http import generate_etag
 
 # By name: the package, and the path in it. Nothing else is served.
 ASSETS: dict[str, tuple[str, str]] = {
-    "page.css": ("todo", "docs/static/page.css"),
-    "redoc.js": ("todo", "docs/static/redoc.js"),
+    "page.css": ("todo", "http/pages/static/page.css"),
+    "redoc.js": ("todo", "http/pages/static/redoc.js"),
     "redoc.standalone.js": ("flask_openapi3_redoc", "templates/redoc/js/redoc.standalone.js"),
     "redoc.svg": ("flask_openapi3_redoc", "templates/redoc/images/redoc.svg"),
     "swagger-ui-bundle.js": ("flask_swagger_ui", "dist/swagger-ui-bundle.js"),
     "swagger-ui.css": ("flask_swagger_ui", "dist/swagger-ui.css"),
-    "swagger-ui.js": ("todo", "docs/static/swagger-ui.js"),
+    "swagger-ui.js": ("todo", "http/pages/static/swagger-ui.js"),
     "swagger-ui.png": ("flask_swagger_ui", "dist/favicon-32x32.png"),
 }
 

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from support import assert_problem, bearer, config_for
 
 from todo import create_app
-from todo.errors import MethodNotAllowed, Problem, Unavailable
+from todo.http.problems import MethodNotAllowed, Problem, Unavailable
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,5 @@
 """The contract for people: Swagger UI at `/docs`, ReDoc at `/redoc`. Both read `/openapi.json`."""
 
-from todo.docs.pages import bp
+from todo.http.pages.views import bp
 
 __all__ = ["bp"]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from todo.tasks import moments
-from todo.tasks.moments import bound, due, parse
+from todo.http import dates
+from todo.http.dates import bound, due, parse
 
 AWAY = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 # A day from either end of time, so that each of them can be said at each offset.
@@ -194,7 +194,7 @@ def test_due_on_a_day_is_its_last_moment(day):
 
 @given(MOMENTS)
 def test_due_at_a_moment_is_the_moment(moment):
-    assert due(moment) == moments.Due(moment, all_day=False)
+    assert due(moment) == dates.Due(moment, all_day=False)
 
 
 @given(st.dates())

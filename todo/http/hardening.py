@@ -7,7 +7,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.sansio.utils import host_is_trusted
 
 from config import Config
-from todo.errors import BadRequest
+from todo.http.problems import BadRequest
 from todo.telemetry.requests import PROBES
 
 # Nothing is what its bytes look like, and no address of ours, which may have a user's id in it, is told to others.

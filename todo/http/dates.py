@@ -8,8 +8,8 @@ import re
 from datetime import UTC, date, datetime, time
 from typing import NamedTuple
 
-DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-MOMENT = re.compile(
+DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+DATETIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ](?:[01][0-9]|2[0-3]):[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?"
     r"(?:Z|[+-][0-9]{2}:?[0-5][0-9])?"
 )
@@ -30,9 +30,9 @@ def parse(text: str) -> date | datetime:
         ValueError: it is neither, or there is no such day or moment.
 
     """
-    if DAY.fullmatch(text):
+    if DATE.fullmatch(text):
         return date.fromisoformat(text)
-    if not MOMENT.fullmatch(text.upper()):
+    if not DATETIME.fullmatch(text.upper()):
         raise ValueError("neither a day nor a moment")
     moment = datetime.fromisoformat(text.upper())
     try:

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import assert_problem, bearer
 
-from todo.errors import UnprocessableContent
+from todo.http.problems import UnprocessableContent
+from todo.http.requests import load_query
+from todo.tasks.filters import TaskQuery
 from todo.tasks.listing import BY_ID, Filters, SortKey
-from todo.tasks.parameters import TaskQuery
-from todo.validation import load_query
 
 STATUS_RULE = "must be all, pending, active, incomplete, todo, completed or done."
 SORT_RULE = "must be created_at, created, updated_at, title, due_date, priority or completed."

@@ -1,16 +1,19 @@
 """The contract as OpenAPI 3.1, generated from the code and committed as `openapi.json`."""
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from apispec import BasePlugin
 from flask import Flask
-from marshmallow import EXCLUDE, Schema, fields
+from flask_smorest import Blueprint
+from marshmallow import fields
 
-from todo import errors
 from todo.extensions import api
-from todo.headers import ETAG, REQUEST, header
-from todo.links import LINKS
-from todo.routing import Int64Converter
+from todo.http import problems
+from todo.http.fields import Output
+from todo.http.routing import Int64Converter
+
+V = TypeVar("V", bound=Callable[..., Any])
 
 VERSION = "1.0.0"
 
@@ -22,28 +25,74 @@ and its `detail` is a sentence that can be shown to a person. With `Prefer: hand
 parameters that are not known are errors instead of being skipped.
 """
 
+# Text that white space neither begins nor ends, or a string of a structured field (RFC 9651, section 3.3.3).
+IDEMPOTENCY_KEY = (
+    r'^(?:[^"\x00-\x20\x85\xa0](?:[^\x00]{0,253}[^\x00-\x20\x85\xa0])?|"(?:[ !#-\[\]-~]|\\["\\]){1,255}")$'
+)
+
+# The request headers that calls read. Pages fill in an `example` by themselves, but none of `examples`.
+REQUEST: dict[str, dict[str, Any]] = {
+    "Prefer": {
+        "description": "With `handling=strict`, whatever is not known here is an error; with `return=representation`, "
+        "a deletion answers with what was deleted (RFC 7240).",
+        "schema": {"type": "string", "examples": ["return=representation", "handling=strict"]},
+    },
+    "If-Match": {
+        "description": "The `ETag` of the task that is meant, or several: in any other state it is left alone, and the "
+        "answer is 412 (RFC 9110).",
+        "schema": {"type": "string", "examples": ['"17"', '"17", "18"', "*"]},
+    },
+    "If-None-Match": {
+        "description": "The `ETag` of what is known already: when it is still the newest, the answer is 304 without a "
+        "body (RFC 9110).",
+        "schema": {"type": "string", "examples": ['"17"']},
+    },
+    "Idempotency-Key": {
+        "description": "A name for this creation that no other has, such as a UUID, of up to 255 characters: sent "
+        "again, it makes no second task.",
+        "schema": {"type": "string", "pattern": IDEMPOTENCY_KEY},
+    },
+    "Confirm": {
+        "description": "The id of the user whose data is to be erased, percent-encoded where it is not plain ASCII.",
+        "required": True,
+        "schema": {"type": "string", "examples": ["user-123"]},
+    },
+}
+
+
+def header(description: str, *, required: bool = True, **schema: Any) -> dict[str, Any]:
+    """Describe a header of an answer: text, unless the schema says otherwise."""
+    return {"description": description, "required": required, "schema": {"type": "string"} | schema}
+
+
+ETAG = {
+    "ETag": header(
+        "What it is the state of, for conditional requests (RFC 9110).", pattern='^"[0-9a-f-]+"$', example='"17"'
+    )
+}
+
 RETRY_AFTER = {"Retry-After": header("Seconds to wait before trying again.", type="integer", minimum=1, example=2)}
 
 # What each kind of refusal is called in the document, and the headers that come with it.
-PROBLEMS: dict[type[errors.Problem], dict[str, Any]] = {
-    errors.BadRequest: {},
-    errors.Unauthorized: {"WWW-Authenticate": header("The challenge (RFC 6750).", example="Bearer")},
-    errors.WrongUser: {},
-    errors.TaskNotFound: {},
-    errors.CursorExpired: {},
-    errors.PreconditionFailed: {},
-    errors.ContentTooLarge: {},
-    errors.UnsupportedMediaType: {
+PROBLEMS: dict[type[problems.Problem], dict[str, Any]] = {
+    problems.BadRequest: {},
+    problems.Unauthorized: {"WWW-Authenticate": header("The challenge (RFC 6750).", example="Bearer")},
+    problems.WrongUser: {},
+    problems.TaskNotFound: {},
+    problems.CursorExpired: {},
+    problems.PreconditionFailed: {},
+    problems.ContentTooLarge: {},
+    problems.UnsupportedMediaType: {
         "Accept": header("What is accepted instead.", required=False, example="application/json")
     },
-    errors.UnprocessableContent: {},
-    errors.PreconditionRequired: {},
-    errors.TooManyRequests: {
+    problems.UnprocessableContent: {},
+    problems.PreconditionRequired: {},
+    problems.TooManyRequests: {
         **RETRY_AFTER,
         "RateLimit": header("What is left of each limit (draft-ietf-httpapi-ratelimit-headers)."),
         "RateLimit-Policy": header("The limits themselves."),
     },
-    errors.Unavailable: RETRY_AFTER,
+    problems.Unavailable: RETRY_AFTER,
 }
 
 AUTHORIZE = (
@@ -56,15 +105,6 @@ USER = {
     "description": "The caller's own id, or the word `me`.",
     "example": "me",
 }
-
-
-class Output(Schema):
-    """What the bodies of all answers have in common: members may be added to them later."""
-
-    class Meta:
-        """So nobody is told that there will never be more."""
-
-        unknown = EXCLUDE
 
 
 class FaultOut(Output):
@@ -146,8 +186,6 @@ def init_app(app: Flask) -> None:
     api.ma_plugin.converter.add_parameter_attribute_function(_in_query)
     for name, read in REQUEST.items():
         api.spec.components.parameter(name, "header", {"schema": {"type": "string"}} | read)
-    for name, link in LINKS.items():
-        api.spec.components.link(name, link)
     api.spec.components.response("NotModified", {"description": "The client has it already.", "headers": ETAG})
     api.spec.components.security_scheme(
         "bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": AUTHORIZE}
@@ -156,16 +194,28 @@ def init_app(app: Flask) -> None:
         api.spec.components.response(problem.__name__, _response(problem, headers))
 
 
+def register_links(links: Mapping[str, dict[str, Any]]) -> None:
+    """Add a feature's links to the document; operations refer to them by name (OpenAPI 3.1, Link Object)."""
+    for name, link in links.items():
+        api.spec.components.link(name, link)
+
+
+def followed_by(status: int, *links: str) -> Callable[[V], V]:
+    """Say which calls an answer leads to, by the names of `LINKS`."""
+    documented: Callable[[V], V] = Blueprint.doc(responses={status: {"links": {name: name for name in links}}})
+    return documented
+
+
 def _in_query(_: Any, field: fields.Field[Any], **__: Any) -> dict[str, Any]:
     """Say of a parameter of a query that it counts as absent without a value, and whether commas separate several."""
     return {"allowEmptyValue": True} | getattr(field, "style", {})
 
 
-def _response(problem: type[errors.Problem], headers: dict[str, Any]) -> dict[str, Any]:
+def _response(problem: type[problems.Problem], headers: dict[str, Any]) -> dict[str, Any]:
     first_line, _, _ = (problem.__doc__ or "").partition("\n")
     description = first_line.partition(": ")[2]
     return {
         "description": description[0].upper() + description[1:],
         "headers": headers,
-        "content": {errors.PROBLEM_JSON: {"schema": ProblemOut}},
+        "content": {problems.PROBLEM_JSON: {"schema": ProblemOut}},
     }

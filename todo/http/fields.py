@@ -1,0 +1,75 @@
+"""The types of members that bodies have, whatever the resource, and the patterns that describe them.
+
+A message says what is wrong with a field without naming it: whoever reports the fault puts the name in front.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from marshmallow import EXCLUDE, Schema, fields
+
+Input = Mapping[str, Any] | None
+
+
+# What `str.strip` takes for white space, which is not what `\s` means in the patterns of JSON Schema (ECMA-262).
+WHITE_SPACE = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+NOT_BLANK = rf"^[^\x00]*[^\x00{WHITE_SPACE}][^\x00]*$"
+NO_NUL = r"^[^\x00]*$"
+
+TIMESTAMP = {"type": "string", "format": "date-time", "example": "2026-03-01T09:30:00.123456Z"}
+DATE_OR_DATETIME = ({"type": "string", "format": "date"}, {"type": "string", "format": "date-time"})
+
+
+class Output(Schema):
+    """What the bodies of all answers have in common: members may be added to them later."""
+
+    class Meta:
+        """So nobody is told that there will never be more."""
+
+        unknown = EXCLUDE
+
+
+class PlainText(fields.String):
+    """Text, of a bounded number of Unicode code points, that PostgreSQL can hold."""
+
+    default_error_messages = {  # noqa: RUF012 (marshmallow has it so)
+        "required": "is required.",
+        "null": "must not be null.",
+        "invalid": "must be a string.",
+        "nul": "must not contain the NUL character (U+0000): the database cannot hold one.",
+    }
+
+    def _deserialize(self, value: Any, attr: str | None, data: Input, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        if "\0" in text:
+            raise self.make_error("nul")
+        return text
+
+
+class StrippedText(PlainText):
+    """Text whose surrounding white space does not count; white space is what `str.strip` takes for it."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Input, **kwargs: Any) -> str:
+        return super()._deserialize(value, attr, data, **kwargs).strip()
+
+
+class JsonBoolean(fields.Boolean):
+    """JSON `true` or `false` and nothing else: no 1, no "yes"."""
+
+    default_error_messages = {  # noqa: RUF012 (marshmallow has it so)
+        "null": "must be true or false, not null.",
+        "invalid": "must be true or false.",
+    }
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid")
+        return value
+
+
+class UtcDateTime(fields.Field[datetime]):
+    """A moment as the database gives it, in UTC without saying so; out as RFC 3339 with `Z`, microseconds kept."""
+
+    def _serialize(self, value: datetime | None, *_: Any, **__: Any) -> str | None:
+        return None if value is None else f"{value.isoformat()}Z"
