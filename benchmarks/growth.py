@@ -16,7 +16,7 @@ from benchmarks.filling import AS_OF, number_lists
 from benchmarks.measuring import RUNS, explain, total_ms
 from benchmarks.shapes import PAGE, page_of
 from todo.auth.tokens import issue
-from todo.database import Statement, execute
+from todo.database.statements import Statement, execute
 from todo.extensions import db
 from todo.tasks import queries
 from todo.tasks.listing import Filters, Listing, Position

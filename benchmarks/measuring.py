@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, event
 
-from todo.database import Statement, execute
+from todo.database.statements import Statement, execute
 
 RUNS = 5
 

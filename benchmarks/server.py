@@ -14,7 +14,8 @@ import psycopg2
 from flask import Flask
 
 from config import Config
-from todo import create_app, embedded
+from todo import create_app
+from todo.database import embedded
 from todo.extensions import db
 
 MIB = 1024 * 1024

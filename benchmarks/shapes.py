@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import text
 
 from benchmarks.filling import AS_OF
-from todo import database
-from todo.database import Statement
+from todo.database import statements
+from todo.database.statements import Statement
 from todo.http.dates import due
 from todo.tasks import listing, queries, summary
 from todo.tasks.filters import WORDS_MAX
@@ -62,15 +62,15 @@ class Subject:
         """Look at the user's tasks."""
         self.user = user
         total = replace(Listing(as_of=AS_OF), limit=1, count=True)
-        self.tasks: int = database.read(listing.statement(user, total, UNKNOWN), {})[0].total
+        self.tasks: int = statements.read(listing.statement(user, total, UNKNOWN), {})[0].total
         middle = {"caller": user, "task": self.position(BY_ID, self.tasks // 2).id}
-        self.title_words = tuple(fold(database.read(queries.GET, middle)[0].title).split())[:WORDS_MAX]
-        self.tag_keys = [row.key for row in database.read(TAG_KEYS, {"caller": user})]
+        self.title_words = tuple(fold(statements.read(queries.GET, middle)[0].title).split())[:WORDS_MAX]
+        self.tag_keys = [row.key for row in statements.read(TAG_KEYS, {"caller": user})]
 
     def position(self, sort: tuple[SortKey, ...], place: int) -> Position:
         """Give where a page begins behind the task at this place of an order."""
         asked = Listing(sort=sort, limit=1, offset=place, as_of=AS_OF)
-        row = database.read(listing.statement(self.user, asked, UNKNOWN), {})[0]
+        row = statements.read(listing.statement(self.user, asked, UNKNOWN), {})[0]
         return Position(tuple(getattr(row, key.label) for key in sort), row.id, AS_OF)
 
     def edge(self, name: str, place: int) -> datetime:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from benchmarks.filling import AS_OF, DAY_S, Crowd
 from benchmarks.measuring import explain, total_ms
 from benchmarks.shapes import NEVER
-from todo.database import Statement
+from todo.database.statements import Statement
 from todo.extensions import db
 from todo.tasks import queries
 

@@ -9,9 +9,9 @@ from flask import current_app
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
-from todo import database
+from todo.database import statements
 from todo.cli import database_trouble
-from todo.embedded import EmbeddedUnavailable
+from todo.database.embedded import EmbeddedUnavailable
 from todo.extensions import db
 
 # Replicas that start together queue here: the first one migrates, the others then find nothing to do.
@@ -38,7 +38,7 @@ def run_migrations_online() -> None:
     The lock has a transaction of its own, which lasts for all migrations: so one of them may end its transaction
     before its long work, and lock nobody out meanwhile.
     """
-    with database.transaction() as guard:
+    with statements.transaction() as guard:
         guard.execute(MAY_BE_IDLE)
         while not guard.scalar(MIGRATION_LOCK):
             time.sleep(ASK_AGAIN_S)

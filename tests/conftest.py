@@ -11,7 +11,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from support import CountingRedis, PostgresProxy, config_for, new_database, new_user
 
-from todo import create_app, embedded
+from todo import create_app
+from todo.database import embedded
 from todo.extensions import db
 
 

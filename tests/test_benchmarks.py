@@ -5,7 +5,7 @@ from support import new_user
 
 from benchmarks.forms import TAGS_NAME, forms_of, questions
 from benchmarks.shapes import PAGE, Subject, shapes
-from todo import database
+from todo.database import statements
 from todo.extensions import db
 from todo.tasks.seeds import planting
 
@@ -23,7 +23,7 @@ def planter(app):
 
 def test_shapes_are_questions_that_can_be_asked(app, planter):
     with app.app_context():
-        found = {shape.name: database.read(shape.statement, shape.parameters) for shape in shapes(Subject(planter))}
+        found = {shape.name: statements.read(shape.statement, shape.parameters) for shape in shapes(Subject(planter))}
 
     assert len(found["first page, limit 50"]) == PAGE + 1
     assert len(found["first page, limit 1000"]) == TASKS

@@ -9,8 +9,9 @@ import pytest
 from flask import Flask
 from support import SECRET, PostgresProxy, bearer, config_for, new_database, new_user
 
-from todo import cli, create_app, database, embedded
-from todo.embedded import EmbeddedUnavailable
+from todo import cli, create_app
+from todo.database import embedded, engine
+from todo.database.embedded import EmbeddedUnavailable
 from todo.extensions import db
 from todo.tasks import seeds
 
@@ -215,7 +216,7 @@ def test_commands_without_the_embedded_server_say_what_is_missing(monkeypatch, c
 
 @pytest.mark.parametrize("command", [["purge"], ["user", "export", "u1"], ["user", "erase", "--yes", "u1"]])
 def test_commands_that_get_no_connection_say_so_in_one_line(database_url, monkeypatch, command):
-    monkeypatch.setattr(database, "POOL_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(engine, "POOL_TIMEOUT_S", 0.1)
     app = create_app(config_for(database_url, WEB_THREADS="1"))
     with app.app_context():
         with db.engine.connect(), db.engine.connect():

@@ -11,8 +11,8 @@ from todo import create_app
 from todo.auth.fetch import FetchFailed
 from todo.auth.jwks import KeyCache
 from todo.auth.keys import Key, KeySet
+from todo.database.migrate import newest
 from todo.extensions import db
-from todo.migrating import newest
 
 
 def test_root_says_who_is_here_and_every_link_works(client):

@@ -3,7 +3,8 @@
 from flask import Flask
 
 from config import ROOT, Config
-from todo import auth, cli, database, doctor, health, limits, migrating, tasks, trash, users
+from todo import auth, cli, doctor, health, limits, tasks, trash, users
+from todo.database import engine, migrate
 from todo.extensions import ORJSONProvider, api, cors, db, exactly, vary_by_origin
 from todo.http import hardening, openapi, pages, problems, routing
 from todo.serving import overload
@@ -31,10 +32,10 @@ def create_app(config: Config | None = None) -> Flask:
     requests.init_app(app, config)
     hardening.init_app(app, config)
 
-    database.configure(app, config)
+    engine.configure(app, config)
     db.init_app(app)
-    database.init_app(app)
-    migrating.init_app(app)
+    engine.init_app(app)
+    migrate.init_app(app)
     cors.init_app(app, origins=exactly(config.cors_origins))
     app.after_request(vary_by_origin)
     auth.init_app(app, config)

@@ -10,10 +10,10 @@ from flask import Blueprint, Flask, current_app
 from sqlalchemy.exc import DBAPIError
 
 from config import ROOT, Config
-from todo import database
 from todo.auth.tokens import USER_ID, issue
-from todo.database import DatabaseUnavailable
-from todo.embedded import EmbeddedUnavailable
+from todo.database import failures
+from todo.database.embedded import EmbeddedUnavailable
+from todo.database.failures import DatabaseUnavailable
 from todo.extensions import db
 from todo.tasks import seeds
 
@@ -133,9 +133,9 @@ def database_trouble(error: DBAPIError | EmbeddedUnavailable) -> click.ClickExce
     """Say in one line what an operator can do about a database that does not do its part."""
     if isinstance(error, EmbeddedUnavailable):
         return click.ClickException(str(error))
-    if database.lacks_schema(error):
+    if failures.lacks_schema(error):
         return click.ClickException("the database has no tables yet, or older ones: run `flask db upgrade` first.")
-    return click.ClickException(f"the database cannot be used: {database.first_line(error)}")
+    return click.ClickException(f"the database cannot be used: {failures.first_line(error)}")
 
 
 @bp.cli.command("dev")

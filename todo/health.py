@@ -6,13 +6,13 @@ from flask_smorest import Blueprint
 from marshmallow import fields
 from sqlalchemy import text
 
-from todo import database
 from todo.auth.jwks import KeyCache
-from todo.database import DatabaseUnavailable, SchemaLacking
+from todo.database import statements
+from todo.database.failures import DatabaseUnavailable, SchemaLacking
+from todo.database.migrate import newest
 from todo.http.fields import Output
 from todo.http.openapi import VERSION
 from todo.http.problems import Unavailable
-from todo.migrating import newest
 
 bp = Blueprint("health", __name__, description="Public: who we are and how we are.")
 
@@ -110,7 +110,7 @@ def database_state() -> tuple[dict[str, str], Unavailable | None]:
     not says so.
     """
     try:
-        rows = database.read(APPLIED, {})
+        rows = statements.read(APPLIED, {})
     except SchemaLacking:
         rows = []
     except DatabaseUnavailable as problem:

@@ -18,7 +18,7 @@ from wire.server import free_port, query
 
 import config
 from config import BETTER_AUTH_PUBLIC_DEFAULT
-from todo import embedded
+from todo.database import embedded
 from todo.doctor.installation import _connection
 
 EXPECTED = {"JWT_ISSUER": "https://auth.example.com", "JWT_AUDIENCE": "https://todo.example.com"}

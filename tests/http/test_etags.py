@@ -11,7 +11,7 @@ from sqlalchemy import text
 from support import assert_problem, bearer, config_for, new_user
 
 from todo import create_app
-from todo.database import Prepared, execute, prepared
+from todo.database.statements import Prepared, execute, prepared
 from todo.extensions import db
 from todo.tasks import listing, queries
 from todo.tasks.listing import Filters, Listing, SortKey

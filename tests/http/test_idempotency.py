@@ -10,7 +10,7 @@ from sqlalchemy import text
 from support import assert_problem, bearer, config_for, new_user
 
 from todo import create_app
-from todo.bounds import CALL
+from todo.database.timeouts import CALL
 from todo.extensions import db
 from todo.http import idempotency
 from todo.tasks import queries

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import assert_problem, bearer, new_user
 
-from todo.database import Prepared, execute
+from todo.database.statements import Prepared, execute
 from todo.extensions import db
 from todo.http import pagination
 from todo.tasks import changes

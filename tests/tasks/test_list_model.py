@@ -13,7 +13,7 @@ from sqlalchemy import text
 from support import assert_problem, bearer, config_for, new_user
 
 from todo import create_app
-from todo.database import Prepared, execute
+from todo.database.statements import Prepared, execute
 from todo.extensions import db
 from todo.tasks import filters
 from todo.tasks.listing import DEFAULT, Listing, Position, default_parameters

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from support import bearer, config_for, new_database, new_user
 
 from todo import create_app
-from todo.database import Prepared
+from todo.database.statements import Prepared
 from todo.extensions import db
 from todo.tasks import changes, listing, queries, summary
 from todo.tasks.listing import Filters, Listing, Position, SortKey

@@ -9,10 +9,11 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 from support import bearer, config_for
 
-from todo import auth, create_app, database
+from todo import auth, create_app
 from todo.auth.jwks import KeyCache
 from todo.auth.keys import KeySet
-from todo.database import DatabaseUnavailable
+from todo.database import statements
+from todo.database.failures import DatabaseUnavailable
 from todo.extensions import db
 from todo.http.problems import InternalError, InvalidToken, Problem
 from todo.telemetry import metrics, tracing
@@ -108,14 +109,14 @@ def test_names_of_refusals_are_all_that_a_reason_begins_with(app, database_url):
 def test_database_errors_are_counted_by_kind(observed, registry, app, sqlstate, kind):
     failing = text(f"DO $$ BEGIN RAISE SQLSTATE '{sqlstate}'; END $$")
     with app.app_context(), pytest.raises((DatabaseUnavailable, InternalError)):
-        database.read(failing, {})
+        statements.read(failing, {})
     assert samples(registry, "database_errors_total") == {(kind,): 2 if kind == "undone" else 1}
 
 
 def test_connection_that_was_lost_is_counted_though_the_caller_notices_nothing(observed, registry, proxied, proxy):
     proxy.lose_answers = True
     with proxied.app_context(), capture_logs(), pytest.raises(DatabaseUnavailable):
-        database.read(text("SELECT 1"), {})
+        statements.read(text("SELECT 1"), {})
     assert samples(registry, "database_errors_total") == {("connection_lost",): 2}
 
 

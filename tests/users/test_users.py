@@ -12,8 +12,8 @@ from support import assert_problem, bearer, config_for, new_user
 from wire.server import Line, Server, query, request, wait_until
 
 from todo import create_app
-from todo.bounds import WORK
-from todo.database import DatabaseUnavailable
+from todo.database.failures import DatabaseUnavailable
+from todo.database.timeouts import WORK
 from todo.extensions import db
 from todo.users import data
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from wire.server import Server, run, start_database
 
-from todo import embedded
+from todo.database import embedded
 
 
 @contextmanager

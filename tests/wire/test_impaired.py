@@ -10,7 +10,7 @@ import pytest
 from support import PostgresProxy, assert_problem, bearer
 from wire.server import Load, Server, assert_kept, query, titles, wait_until
 
-from todo.bounds import CALL
+from todo.database.timeouts import CALL
 
 THREADS = 4
 

@@ -25,7 +25,7 @@ from wire.server import (
     wait_until,
 )
 
-from todo.bounds import CALL
+from todo.database.timeouts import CALL
 
 CALLS = [
     ("GET", "/api/me/tasks", None),

@@ -14,8 +14,8 @@ from config import IN_MEMORY, Config, secret_faults
 from todo.auth import fetch, keys
 from todo.auth.rules import LEEWAY_S, shown
 from todo.cli import database_trouble
+from todo.database.embedded import EmbeddedUnavailable
 from todo.doctor.diagnosis import Diagnosis, advice, bad, good
-from todo.embedded import EmbeddedUnavailable
 from todo.extensions import db
 from todo.health import database_state
 from todo.http.problems import InternalError

@@ -25,8 +25,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from todo import database
-from todo.database import Prepared, prepared
+from todo.database import statements
+from todo.database.statements import Prepared, prepared
 from todo.http.fields import Output, UtcDateTime
 from todo.http.pagination import PAGE_MAX, SEALED, BadCursor, forged, integer, seal, unseal
 from todo.http.parameters import SingleValue, WholeNumber
@@ -185,7 +185,7 @@ def list_changes(caller: str, asked: Asked, known: int | None = None) -> Changes
     place = None if asked.since is None else _place(caller, asked.since)
     since, deleted_since = (place.revision, place.told) if place else (0, NEVER)
     parameters = {"caller": caller, "since": since, "deleted_since": deleted_since, "rows": asked.limit + 1}
-    rows = database.read(CHANGES, {**parameters, "known": -1 if known is None else known})
+    rows = statements.read(CHANGES, {**parameters, "known": -1 if known is None else known})
     if not rows and known is not None:
         return None
     newest, forgotten = (rows[0].list_revision, rows[0].forgotten) if rows else (0, 0)

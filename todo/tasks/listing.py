@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, array
 
-from todo.database import prepared
+from todo.database.statements import prepared
 from todo.http.pagination import PAGE_MAX
 from todo.tasks.models import TITLE_MAX
 from todo.tasks.rows import COLUMNS, MEMBERS, STORED, columns_of, lists, tasks

@@ -38,8 +38,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from todo import database
-from todo.database import Prepared, prepared
+from todo.database import statements
+from todo.database.statements import Prepared, prepared
 from todo.http.idempotency import Idempotency
 from todo.http.problems import IdempotencyKeyReused, PreconditionFailed, TaskNotFound
 from todo.tasks import folding, listing
@@ -236,9 +236,9 @@ def list_tasks(caller: str, asked: Listing, known: int | None = None) -> Page | 
     """Read one page of the caller's tasks; give None where the revision that the caller knows is still the newest."""
     seen = -1 if known is None else known
     if parameters := listing.default_parameters(caller, asked):
-        rows = database.read(listing.DEFAULT, {**parameters, "known": seen})
+        rows = statements.read(listing.DEFAULT, {**parameters, "known": seen})
     else:
-        rows = database.read(listing.statement(caller, asked, seen), {})
+        rows = statements.read(listing.statement(caller, asked, seen), {})
     if not rows and seen > 0:
         return None
     revision = rows[0].list_revision if rows else 0
@@ -268,9 +268,9 @@ def create_task(caller: str, values: Mapping[str, Any], once: Idempotency | None
     """
     new = {"caller": caller, **making(values)}
     if once is None:
-        (row,) = database.write(CREATE, {**new, "key": None, "digest": None})
+        (row,) = statements.write(CREATE, {**new, "key": None, "digest": None})
         return as_task(row), True
-    (row,) = database.write(CREATE_ONCE, {**new, "key": once.key, "digest": once.digest})
+    (row,) = statements.write(CREATE_ONCE, {**new, "key": once.key, "digest": once.digest})
     if bytes(row.idempotency_digest) != once.digest:
         raise IdempotencyKeyReused
     return as_task(row), row.created
@@ -278,7 +278,7 @@ def create_task(caller: str, values: Mapping[str, Any], once: Idempotency | None
 
 def get_task(caller: str, task: int) -> TaskRow:
     """Read one task of the caller, or raise TaskNotFound."""
-    rows = database.read(GET, {"caller": caller, "task": task})
+    rows = statements.read(GET, {"caller": caller, "task": task})
     if not rows:
         raise TaskNotFound
     return as_task(rows[0])
@@ -307,7 +307,7 @@ def delete_task(caller: str, task: int, trash_days: int, known: Revisions = None
 
 def _change(statement: Prepared, values: Mapping[str, Any], caller: str, task: int, known: Revisions) -> TaskRow:
     revisions = None if known is None else list(known)
-    rows = database.write(statement, {**values, "caller": caller, "task": task, "revisions": revisions})
+    rows = statements.write(statement, {**values, "caller": caller, "task": task, "revisions": revisions})
     if rows:
         return as_task(rows[0])
     if known is None:

@@ -7,7 +7,7 @@ from itertools import islice
 
 from sqlalchemy import func, insert, select, update
 
-from todo import database
+from todo.database import statements
 from todo.http import dates
 from todo.tasks import queries
 from todo.tasks.models import Task, TaskList
@@ -18,7 +18,7 @@ BATCH = 5_000
 # When the examples are due that are due at a time of day, in UTC.
 AT = time(9, 30)
 
-LOCK = database.prepared(queries.LOCK)
+LOCK = statements.prepared(queries.LOCK)
 
 # title, description, completed, priority, days from today until it is due, whether at a time of day, tags
 EXAMPLES: list[tuple[str, str | None, bool, str | None, int | None, bool, list[str]]] = [
@@ -64,8 +64,8 @@ def planting(user: str, total: int) -> Iterator[tuple[int, Iterator[int]]]:
         How many tasks are missing, and an iterator that adds them in batches and gives the size of each.
 
     """
-    with database.transaction() as connection:
-        revision = database.execute(connection, LOCK, {"caller": user}).scalar_one()
+    with statements.transaction() as connection:
+        revision = statements.execute(connection, LOCK, {"caller": user}).scalar_one()
         present = connection.scalar(select(func.count()).select_from(Task).where(Task.user_id == user)) or 0
         missing = max(total - present, 0)
         now = datetime.now(UTC)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from marshmallow import ValidationError, fields, post_load
 from sqlalchemy import text
 
-from todo import database
+from todo.database import statements
 from todo.http import dates
 from todo.http.fields import NO_NUL, Output
 from todo.http.parameters import SingleValue
@@ -120,7 +120,7 @@ class SummaryOut(Output):
 def summarize(caller: str, today: Today) -> dict[str, Any]:
     """Count the caller's tasks."""
     moments_of = {"now": today.now, "day": today.due.at, "begin": today.begin, "end": today.end}
-    (row,) = database.read(COUNTS, {"caller": caller, **moments_of})
+    (row,) = statements.read(COUNTS, {"caller": caller, **moments_of})
     counts = row._asdict()
     tags = counts.pop("by_tag") or []
     by_priority = {name: counts.pop(name) for name in (*reversed(PRIORITIES), "none")}

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from sqlalchemy import text
 
-from todo import database
-from todo.bounds import WORK
+from todo.database import statements
+from todo.database.timeouts import WORK
 
 BATCH = 1_000
 
@@ -51,7 +51,7 @@ class Expired(NamedTuple):
 
 def expired(tombstone_days: int) -> list[Expired]:
     """Find what has expired."""
-    rows = database.read(EXPIRED, {"days": tombstone_days}, WORK)
+    rows = statements.read(EXPIRED, {"days": tombstone_days}, WORK)
     return [Expired(row.user_id, row.number) for row in rows]
 
 
@@ -59,5 +59,5 @@ def forget(user: str, tombstone_days: int) -> Iterator[int]:
     """Forget what of a user has expired, in batches that each take effect by themselves; give the size of each."""
     parameters = {"user": user, "days": tombstone_days, "batch": BATCH}
     for statement in (FORGET_TASKS, FORGET_MARKS):
-        while found := len(database.write(statement, parameters)):
+        while found := len(statements.write(statement, parameters)):
             yield found

@@ -16,8 +16,8 @@ from sqlalchemy import (
     update,
 )
 
-from todo import database
-from todo.database import Prepared, prepared
+from todo.database import statements
+from todo.database.statements import Prepared, prepared
 from todo.http.problems import TaskNotFound
 from todo.tasks.queries import LOCKED, raised_to
 from todo.tasks.rows import COLUMNS, TaskRow, as_task, columns_of, stored_in, tasks, trash, utc
@@ -94,7 +94,7 @@ EMPTY = prepared(_emptied)
 def list_trash(caller: str, asked: Asked) -> Page:
     """Read one page of the caller's deleted tasks, the newest deletion first."""
     place = {"before": asked.before, "rows": asked.limit + 1, "offset": asked.offset}
-    rows = database.read(LIST_AND_COUNT if asked.count else LIST, {"caller": caller, **place})
+    rows = statements.read(LIST_AND_COUNT if asked.count else LIST, {"caller": caller, **place})
     total = rows[0].total if asked.count else None
     if asked.count and rows[0].id is None:
         rows = []
@@ -105,7 +105,7 @@ def list_trash(caller: str, asked: Asked) -> Page:
 
 def restore_task(caller: str, task: int) -> TaskRow:
     """Bring a deleted task of the caller back, or raise TaskNotFound."""
-    rows = database.write(RESTORE, {"caller": caller, "task": task})
+    rows = statements.write(RESTORE, {"caller": caller, "task": task})
     if not rows:
         raise TaskNotFound
     return as_task(rows[0])
@@ -113,10 +113,10 @@ def restore_task(caller: str, task: int) -> TaskRow:
 
 def discard_task(caller: str, task: int) -> None:
     """Forget what a deleted task of the caller held, or raise TaskNotFound."""
-    if not database.write(DISCARD, {"caller": caller, "task": task}):
+    if not statements.write(DISCARD, {"caller": caller, "task": task}):
         raise TaskNotFound
 
 
 def empty_trash(caller: str) -> None:
     """Forget what all deleted tasks of the caller held."""
-    database.write(EMPTY, {"caller": caller})
+    statements.write(EMPTY, {"caller": caller})

@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Text, bindparam, delete, func, literal_column, select, true, update
 
-from todo import database
-from todo.bounds import WORK
-from todo.database import Prepared, execute, prepared
+from todo.database import failures, statements
+from todo.database.statements import Prepared, execute, prepared
+from todo.database.timeouts import WORK
 from todo.extensions import ORJSONProvider
 from todo.tasks.rows import COLUMNS, as_task, columns_of, lists, stored_in, tasks, trash, utc
 from todo.telemetry.requests import database_time
@@ -78,7 +78,7 @@ def export(user: str) -> Generator[bytes]:
         DatabaseUnavailable: when PostgreSQL cannot answer now; before the first piece, or in the middle.
 
     """
-    with database.translated(), database.transaction("REPEATABLE READ") as connection:
+    with failures.translated(), statements.transaction("REPEATABLE READ") as connection:
         yield _lines([{"list": _list(connection, user)}])
         for rows in _streamed(connection, TASKS, user):
             yield _lines([{"task": as_task(row) | {KEY: row.idempotency_key}} for row in rows])
@@ -127,7 +127,7 @@ def erase(user: str) -> Erased:
         DatabaseUnavailable: when PostgreSQL cannot answer now; then nothing is erased.
 
     """
-    with database.translated(), database.transaction() as connection:
+    with failures.translated(), statements.transaction() as connection:
         _, *numbers = (
             execute(connection, statement, {"caller": user}, WORK).rowcount
             for statement in (ERASE_LIST, ERASE_TASKS, ERASE_TRASH)

@@ -13,12 +13,12 @@ import psutil
 import psycopg2
 import pytest
 
-from todo import embedded
+from todo.database import embedded
 
 USE = """
 import sys, psycopg2
 from pathlib import Path
-from todo import embedded
+from todo.database import embedded
 server = embedded.start(Path(sys.argv[1]))
 connection = psycopg2.connect(server.get_uri())
 connection.autocommit = True

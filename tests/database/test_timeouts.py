@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import func, literal_column, select, text
 from wire.server import query, wait_until
 
-from todo import bounds, database
-from todo.bounds import CALL, WORK, Bounds, NoAnswer, Watch
-from todo.database import prepared
+from todo.database import engine, failures, statements, timeouts
+from todo.database.statements import prepared
+from todo.database.timeouts import CALL, WORK, Bounds, NoAnswer, Watch
 from todo.extensions import db
 
 SETTINGS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
@@ -23,12 +23,12 @@ SLEEP = text("SELECT pg_sleep(60)")
 def warm(proxied, proxy):
     """Give an application context with one warm connection in the pool, and forget how it got there."""
     with proxied.app_context():
-        database.read(BOUNDS, {})
+        statements.read(BOUNDS, {})
         proxy.queries.clear()
         yield proxied
 
 
-@pytest.mark.parametrize("run", [database.read, database.write])
+@pytest.mark.parametrize("run", [statements.read, statements.write])
 @pytest.mark.parametrize(
     "statement",
     [
@@ -47,41 +47,41 @@ def test_statement_of_any_kind_has_bounds_in_one_round_trip_and_leaves_the_sessi
 
 
 def test_bounds_of_a_first_statement_hold_for_its_transaction_and_no_longer(warm):
-    with database.transaction() as connection:
-        database.execute(connection, text("SELECT 1"), {}, WORK)
-        assert database.execute(connection, BOUNDS, {}).one() == ("3s", "1min", "1min")
-    with database.transaction() as connection:
-        assert database.execute(connection, BOUNDS, {}).one() == ("0", "0", "0")
+    with statements.transaction() as connection:
+        statements.execute(connection, text("SELECT 1"), {}, WORK)
+        assert statements.execute(connection, BOUNDS, {}).one() == ("3s", "1min", "1min")
+    with statements.transaction() as connection:
+        assert statements.execute(connection, BOUNDS, {}).one() == ("0", "0", "0")
 
 
 def test_statement_that_takes_longer_is_given_up_by_postgresql_and_not_run_again(warm, proxy):
-    with pytest.raises(database.DatabaseUnavailable, match="57014"):
-        database.read(SLEEP, {}, Bounds("SET LOCAL statement_timeout = 50;\n", 10))
+    with pytest.raises(failures.DatabaseUnavailable, match="57014"):
+        statements.read(SLEEP, {}, Bounds("SET LOCAL statement_timeout = 50;\n", 10))
     assert len(proxy.queries) == 1
 
 
 @pytest.mark.parametrize("within", [CALL, WORK], ids=["call", "work"])
 def test_answer_is_awaited_for_longer_than_postgresql_takes_to_give_up(app, within):
     with app.app_context():
-        (row,) = database.read(select(func.current_setting("statement_timeout").cast(db.Interval)), {}, within)
+        (row,) = statements.read(select(func.current_setting("statement_timeout").cast(db.Interval)), {}, within)
     assert row[0].total_seconds() < within.answer_s
 
 
 def test_answer_that_does_not_come_is_awaited_once_and_the_connection_is_replaced(warm, proxy):
     proxy.awake.clear()
-    with pytest.raises(database.DatabaseUnavailable, match=r"no answer within 0\.1 s"):
-        database.read(BOUNDS, {}, Bounds("", 0.1))
+    with pytest.raises(failures.DatabaseUnavailable, match=r"no answer within 0\.1 s"):
+        statements.read(BOUNDS, {}, Bounds("", 0.1))
     assert len(proxy.queries) == 1
     proxy.awake.set()
-    assert database.read(BOUNDS, {})[0].statement_timeout == "5s"
+    assert statements.read(BOUNDS, {})[0].statement_timeout == "5s"
 
 
 def test_connection_that_does_not_answer_a_ping_is_replaced(warm, proxy, monkeypatch):
-    monkeypatch.setattr(database, "PING_S", 0.1)
-    monkeypatch.setattr(database, "TRUSTED_IDLE_S", -1)
+    monkeypatch.setattr(engine, "PING_S", 0.1)
+    monkeypatch.setattr(engine, "TRUSTED_IDLE_S", -1)
     monkeypatch.setattr(proxy, "delay_s", 1.0)
     threading.Timer(1.0, setattr, (proxy, "delay_s", 0.0)).start()
-    assert database.read(BOUNDS, {})[0].statement_timeout == "5s"
+    assert statements.read(BOUNDS, {})[0].statement_timeout == "5s"
     assert sum(query.startswith(CALL.settings) for query in proxy.queries) == 1
 
 
@@ -105,7 +105,7 @@ def test_watch_leaves_a_connection_alone_that_is_closed_already(database_url):
 
 FORKING = """
 import os
-from todo.bounds import watch
+from todo.database.timeouts import watch
 
 watch.begin()
 first = watch._watcher
@@ -126,7 +126,7 @@ def test_watch_begins_again_in_a_process_that_was_forked(root):
 def test_hanging_up_wakes_whoever_reads(database_url):
     connection = psycopg2.connect(database_url)
     backend = connection.info.backend_pid
-    threading.Timer(0.1, bounds._hang_up, (connection,)).start()
+    threading.Timer(0.1, timeouts._hang_up, (connection,)).start()
     with pytest.raises(psycopg2.OperationalError):
         connection.cursor().execute("SET client_connection_check_interval = 50; SELECT pg_sleep(60)")
     assert connection.closed
