@@ -28,8 +28,8 @@ with suppress(AttributeError, OSError):
     ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 from todo import auth
-from todo.telemetry import logs
 from todo.extensions import db
+from todo.telemetry import logs
 
 bind = f"{settings.host}:{settings.port}"
 loglevel = settings.log_level.lower()
@@ -99,7 +99,7 @@ def on_starting(server):
     server.scraping = None
     if settings.metrics_port is not None:
         # Nothing of it is imported where nobody asks for it.
-        from todo.serving.scraping import Scraping  # noqa: PLC0415
+        from todo.serving.exporter import Scraping  # noqa: PLC0415
 
         server.scraping = Scraping(server.app.wsgi(), settings)
 

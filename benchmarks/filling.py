@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from todo.tasks import folding
+from todo.tasks import search
 from todo.tasks.models import PRIORITIES
 
 # What is overdue, and when the newest task was made: a moment that does not move, so that runs can be compared.
@@ -176,13 +176,13 @@ class Tasks:
             picked = dict.fromkeys(
                 names[int(VOCABULARY_TAGS * chance.random() ** 2)] for _ in range(chance.randint(0, TAGS_MAX))
             )
-            made = {"tags": list(picked)} | folding.columns({"tags": list(picked)})
+            made = {"tags": list(picked)} | search.columns({"tags": list(picked)})
             chosen.append(_copied([made["tags"], made["tag_keys"], made["folded_tags"]]))
         return chosen
 
 
 def _text_columns(title: str, description: str | None) -> list[Any]:
-    folded = folding.columns({"title": title, "description": description})
+    folded = search.columns({"title": title, "description": description})
     return [title, description, folded["folded_title"], folded["folded_description"]]
 
 

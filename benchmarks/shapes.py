@@ -13,8 +13,8 @@ from todo.database.statements import Statement
 from todo.http.dates import due
 from todo.tasks import listing, queries, summary
 from todo.tasks.filters import WORDS_MAX
-from todo.tasks.folding import fold
 from todo.tasks.listing import BY_ID, Filters, Listing, Position, SortKey
+from todo.tasks.search import fold
 
 PAGE = 50
 FEW = 20

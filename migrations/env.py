@@ -9,8 +9,8 @@ from flask import current_app
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
-from todo.database import statements
 from todo.cli import database_trouble
+from todo.database import statements
 from todo.database.embedded import EmbeddedUnavailable
 from todo.extensions import db
 

@@ -11,7 +11,7 @@ import click
 import sqlalchemy as sa
 from alembic import context, op
 
-from todo.tasks.folding import columns
+from todo.tasks.search import columns
 
 revision = "0003_fold_texts"
 down_revision = "0002_organise_tasks"

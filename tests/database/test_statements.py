@@ -221,7 +221,7 @@ def test_statement_that_was_taken_back_is_run_once_more(stumbling, proxy, run, s
 @pytest.mark.parametrize("run", [statements.read, statements.write])
 @pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
 def test_statement_that_was_taken_back_twice_is_unavailable(stumbling, proxy, run, sqlstate, made):
-    with pytest.raises(failures.Undone, match=sqlstate):
+    with pytest.raises(failures.RolledBack, match=sqlstate):
         run(made(stumbling), {"failures": 2, "code": sqlstate})
     assert len(proxy.queries) == 2
 

@@ -17,7 +17,7 @@ from todo.tasks import changes, listing, queries, summary
 from todo.tasks.listing import Filters, Listing, Position, SortKey
 from todo.trash import purging
 from todo.trash import queries as trash
-from todo.users import data
+from todo.users import queries as user_queries
 
 SHARDS = 4
 TABLES = {
@@ -100,7 +100,7 @@ def sample(user):
 
 STATEMENTS = {
     f"{module.__name__} {name}": statement
-    for module in (queries, changes, listing, trash, data)
+    for module in (queries, changes, listing, trash, user_queries)
     for name, statement in vars(module).items()
     if isinstance(statement, Prepared)
 }

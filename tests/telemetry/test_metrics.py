@@ -30,7 +30,7 @@ def registry():
 def observed(app, registry):
     """Give the metrics of the application, which count."""
     with app.app_context():
-        made = Metrics(registry, engine=db.engine, rules=auth.refusals(app), issuer_keys=None)
+        made = Metrics(registry, engine=db.engine, rules=auth.refusals(app), key_age=None)
     made.observe()
     return made
 
@@ -133,7 +133,7 @@ def test_pool_is_measured(database_url, registry, user):
     with app.app_context():
         engine = db.engine
         engine.pool._timeout = 30
-    measured = Metrics(registry, engine=engine, rules=(), issuer_keys=None)
+    measured = Metrics(registry, engine=engine, rules=(), key_age=None)
 
     def state() -> tuple[float | None, float | None]:
         measured.sample()
@@ -157,7 +157,7 @@ def test_age_of_the_issuers_keys_is_measured(app, registry):
     now = [1000.0]
     keys = KeyCache(lambda: KeySet({}), clock=lambda: now[0])
     with app.app_context():
-        measured = Metrics(registry, engine=db.engine, rules=(), issuer_keys=keys)
+        measured = Metrics(registry, engine=db.engine, rules=(), key_age=keys.age)
 
     def age() -> float | None:
         measured.sample()

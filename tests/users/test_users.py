@@ -15,7 +15,7 @@ from todo import create_app
 from todo.database.failures import DatabaseUnavailable
 from todo.database.timeouts import WORK
 from todo.extensions import db
-from todo.users import data
+from todo.users import queries
 
 NUMBERED = """
     WITH list AS (INSERT INTO task_lists (user_id, revision) VALUES (%(user)s, %(number)s + %(marks)s)),
@@ -422,5 +422,5 @@ def test_erase_without_a_database_is_unavailable_and_loses_nothing(proxied, prox
 def test_export_of_many_tasks_comes_in_pieces(app, database_url):
     user = fill(database_url, 1500, 1500)
     with app.app_context():
-        sizes = [piece.count(b"\n") for piece in data.export(user)]
-    assert (sum(sizes), max(sizes)) == (3001, data.LINES)
+        sizes = [piece.count(b"\n") for piece in queries.export(user)]
+    assert (sum(sizes), max(sizes)) == (3001, queries.LINES)

@@ -20,7 +20,7 @@ PASSING = ("08", READ_ONLY, "40", "53", "55P03", "57", "58")
 
 # Somebody else's transaction was in the way, and nothing of this one took effect. Citus also says so when many write
 # for one user.
-UNDONE = ("40001", "40P01")
+ROLLED_BACK = ("40001", "40P01")
 
 # A table or a column that is not there: the migrations have not run yet.
 SCHEMA_LACKING = ("42P01", "42703")
@@ -36,7 +36,7 @@ class ConnectionLost(DatabaseUnavailable):
     """503: the connection died under a statement, which may have taken effect or not."""
 
 
-class Undone(DatabaseUnavailable):
+class RolledBack(DatabaseUnavailable):
     """503: the statement was taken back, because another one was in its way."""
 
 
@@ -94,8 +94,8 @@ def _translated(error: DBAPIError) -> Exception:
         return DatabaseUnavailable(reason=reason)
     if error.connection_invalidated:
         return ConnectionLost(reason=reason)
-    if sqlstate in UNDONE:
-        return Undone(reason=reason)
+    if sqlstate in ROLLED_BACK:
+        return RolledBack(reason=reason)
     if sqlstate.startswith(PASSING) or isinstance(error.orig, psycopg2.OperationalError | psycopg2.InterfaceError):
         return DatabaseUnavailable(reason=reason)
     # The message of any other error may quote a row.

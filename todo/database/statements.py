@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection
 
 from todo.database.engine import Pool
-from todo.database.failures import READ_ONLY, ConnectionLost, Undone, translated
+from todo.database.failures import READ_ONLY, ConnectionLost, RolledBack, translated
 from todo.database.timeouts import CALL, Bounds, watch
 from todo.extensions import db
 from todo.telemetry.requests import database_time
@@ -66,7 +66,7 @@ def read(statement: Statement, parameters: Mapping[str, Any], within: Bounds = C
     """
     try:
         return _run(statement, parameters, within)
-    except (ConnectionLost, Undone):
+    except (ConnectionLost, RolledBack):
         return _run(statement, parameters, within)
 
 
@@ -82,7 +82,7 @@ def write(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Any]:
     """
     try:
         return _run(statement, parameters, CALL)
-    except Undone:
+    except RolledBack:
         return _run(statement, parameters, CALL)
 
 

@@ -28,10 +28,10 @@ from todo.http.parameters import (
     one_of,
 )
 from todo.tasks import cursors
-from todo.tasks.folding import fold, tag_key
 from todo.tasks.listing import BY_ID, Filters, Listing, Position, SortKey
 from todo.tasks.models import PRIORITIES
 from todo.tasks.schemas import TAGS_MAX
+from todo.tasks.search import fold, tag_key
 
 WORDS_MAX = 10
 

@@ -42,7 +42,7 @@ from todo.database import statements
 from todo.database.statements import Prepared, prepared
 from todo.http.idempotency import Idempotency
 from todo.http.problems import IdempotencyKeyReused, PreconditionFailed, TaskNotFound
-from todo.tasks import folding, listing
+from todo.tasks import listing, search
 from todo.tasks.cursors import encode
 from todo.tasks.listing import Listing, Position
 from todo.tasks.rows import COLUMNS, TaskRow, as_task, columns_of, lists, stored_in, tasks, trash
@@ -336,4 +336,4 @@ def columns(members: Mapping[str, Any]) -> dict[str, Any]:
     if "due_date" in held:
         due = held.pop("due_date")
         held["due_at"], held["due_all_day"] = due or (None, False)
-    return held | folding.columns(held)
+    return held | search.columns(held)

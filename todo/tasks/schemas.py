@@ -20,8 +20,8 @@ from todo.http.fields import (
     StrippedText,
     UtcDateTime,
 )
-from todo.tasks.folding import tag_key
 from todo.tasks.models import DESCRIPTION_MAX, PRIORITIES, TITLE_MAX, USER_ID_MAX
+from todo.tasks.search import tag_key
 
 TAGS_MAX = 20
 TAG_MAX = 50

@@ -3,14 +3,13 @@
 Labels have few values, whatever clients send: methods that HTTP knows, templates of paths, names of rules.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from sqlalchemy import Engine
 
-from todo.auth.jwks import KeyCache
 from todo.telemetry.requests import Record, database_failed, request_over
 
 # In seconds.
@@ -19,7 +18,7 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 KINDS = {
     "DatabaseUnavailable": "unavailable",
     "ConnectionLost": "connection_lost",
-    "Undone": "undone",
+    "RolledBack": "undone",
     "SchemaLacking": "schema",
     "InternalError": "bug",
 }
@@ -34,16 +33,16 @@ class Metrics:
         registry: Where they are registered.
         engine: Its pool is looked at.
         rules: The names of the rules that a token can break.
-        issuer_keys: The issuer's keys, where there is one.
+        key_age: Returns the seconds since the issuer's keys were fetched, where there is an issuer.
 
     """
 
     def __init__(
-        self, registry: CollectorRegistry, *, engine: Engine, rules: Iterable[str], issuer_keys: KeyCache | None
+        self, registry: CollectorRegistry, *, engine: Engine, rules: Iterable[str], key_age: Callable[[], float] | None
     ) -> None:
         self._engine = engine
         self._rules = frozenset(rules)
-        self._issuer_keys = issuer_keys
+        self._measure_key_age = key_age
         self._requests = Counter(
             "http_requests_total", "Requests that were answered.", ("method", "route", "status"), registry=registry
         )
@@ -60,7 +59,7 @@ class Metrics:
         self._refusals = Counter(
             "token_refusals_total", "Calls whose token was refused.", ("reason",), registry=registry
         )
-        if issuer_keys is not None:
+        if key_age is not None:
             documentation = "Time since the issuer's keys were fetched, in the process that has the oldest."
             self._key_age = Gauge(
                 "issuer_keys_age_seconds", documentation, registry=registry, multiprocess_mode="livemax"
@@ -94,8 +93,8 @@ class Metrics:
         pool: Any = self._engine.pool
         self._in_use.set(pool.checkedout())
         self._waiting.set(pool.waiting())
-        if self._issuer_keys is not None:
-            self._key_age.set(self._issuer_keys.age())
+        if self._measure_key_age is not None:
+            self._key_age.set(self._measure_key_age())
 
 
 def _gauge(name: str, documentation: str, registry: CollectorRegistry) -> Gauge:

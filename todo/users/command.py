@@ -9,7 +9,7 @@ import click
 from flask import Blueprint
 
 from todo.cli import UserId, reported
-from todo.users import data
+from todo.users import queries
 
 bp = Blueprint("user", __name__, cli_group="user")
 bp.cli.short_help = bp.cli.help = "Take a user's data along, or erase it."
@@ -26,10 +26,10 @@ def export(user: str, output: Path | None) -> None:
     try:
         with reported():
             if output is None:
-                sys.stdout.buffer.writelines(data.export(user))
+                sys.stdout.buffer.writelines(queries.export(user))
                 sys.stdout.flush()
             else:
-                replace(output, data.export(user))
+                replace(output, queries.export(user))
     except OSError as error:
         # Whoever reads may stop when it is enough.
         if error.errno == errno.EPIPE:
@@ -56,5 +56,5 @@ def erase(user: str, *, yes: bool) -> None:
     if not yes:
         click.confirm(f"Erase all tasks of {user}? Nothing brings them back", abort=True)
     with reported():
-        erased = data.erase(user)
+        erased = queries.erase(user)
     click.echo(f"Erased {erased.tasks} tasks and {erased.deleted} deleted ones of {user}.")

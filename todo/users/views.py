@@ -12,7 +12,7 @@ from todo.http.etags import no_content
 from todo.http.openapi import header
 from todo.http.problems import UnprocessableContent
 from todo.http.requests import accepts
-from todo.users import data
+from todo.users import queries
 
 bp = Blueprint("users", __name__, url_prefix="/api/<user_id>", description="Everything of a user.")
 
@@ -39,7 +39,7 @@ def export_user(user_id: str) -> ResponseReturnValue:
 
     As of one moment. The first line tells how many follow: when fewer come, the answer broke off.
     """
-    pieces = data.export(user_id)
+    pieces = queries.export(user_id)
     # Before the first piece an error can still be an answer.
     response = Response(chain([next(pieces)], pieces), mimetype=NDJSON)
     response.headers["Content-Disposition"] = ATTACHMENT
@@ -58,7 +58,7 @@ def erase_user(user_id: str) -> ResponseReturnValue:
     """
     if user_id not in _readings(request.headers.get("Confirm", "")):
         raise UnprocessableContent([{"header": "Confirm", "detail": CONFIRM}])
-    data.erase(user_id)
+    queries.erase(user_id)
     return no_content()
 
 

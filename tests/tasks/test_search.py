@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from todo.extensions import db
-from todo.tasks.folding import columns, fold, tag_key
+from todo.tasks.search import columns, fold, tag_key
 
 # What PostgreSQL can hold: no NUL, no surrogates.
 CHARACTERS = st.characters(exclude_characters="\0", exclude_categories=["Cs"])

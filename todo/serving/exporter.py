@@ -89,8 +89,9 @@ class Scraping:
         values.ValueClass = values.MultiProcessValue(lambda: self._process)  # type: ignore[no-untyped-call]
         with app.app_context():
             engine = db.engine
+        keys = app.extensions["issuer_keys"]
         self._metrics = Metrics(
-            CollectorRegistry(), engine=engine, rules=auth.refusals(app), issuer_keys=app.extensions["issuer_keys"]
+            CollectorRegistry(), engine=engine, rules=auth.refusals(app), key_age=None if keys is None else keys.age
         )
 
     def serve(self, number: int) -> Server:

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from support import config_for
 
 from todo import create_app
-from todo.serving.scraping import FOLDER, Scraping, listen
+from todo.serving.exporter import FOLDER, Scraping, listen
 
 
 @pytest.fixture
