@@ -87,7 +87,7 @@ def test_connection_that_does_not_answer_a_ping_is_replaced(warm, proxy, monkeyp
 
 def test_watch_lets_go_of_what_ended_by_itself():
     watch = Watch()
-    watch.begin()
+    watch.start()
     watch.wait(None, 60, lambda: None)
     with pytest.raises(ZeroDivisionError):
         watch.wait(None, 60, lambda: 1 / 0)
@@ -98,7 +98,7 @@ def test_watch_leaves_a_connection_alone_that_is_closed_already(database_url):
     connection = psycopg2.connect(database_url)
     connection.close()
     watch = Watch()
-    watch.begin()
+    watch.start()
     with pytest.raises(NoAnswer):
         watch.wait(connection, 0, lambda: wait_until(lambda: not watch._waiting, "noticed"))
 
@@ -107,14 +107,14 @@ FORKING = """
 import os
 from todo.database.timeouts import watch
 
-watch.begin()
-first = watch._watcher
-watch.begin()
-assert watch._watcher is first
+watch.start()
+first = watch._thread
+watch.start()
+assert watch._thread is first
 if os.fork() == 0:
-    assert not watch._watcher.is_alive()
-    watch.begin()
-    os._exit(0 if watch._watcher.is_alive() else 1)
+    assert not watch._thread.is_alive()
+    watch.start()
+    os._exit(0 if watch._thread.is_alive() else 1)
 raise SystemExit(os.waitstatus_to_exitcode(os.wait()[1]))
 """
 
@@ -126,7 +126,7 @@ def test_watch_begins_again_in_a_process_that_was_forked(root):
 def test_hanging_up_wakes_whoever_reads(database_url):
     connection = psycopg2.connect(database_url)
     backend = connection.info.backend_pid
-    threading.Timer(0.1, timeouts._hang_up, (connection,)).start()
+    threading.Timer(0.1, timeouts._shut_down, (connection,)).start()
     with pytest.raises(psycopg2.OperationalError):
         connection.cursor().execute("SET client_connection_check_interval = 50; SELECT pg_sleep(60)")
     assert connection.closed

@@ -88,7 +88,7 @@ def init_app(app: Flask) -> None:
     """Watch the engine: a dead connection is found before a request uses it, and statements get their bounds."""
     with app.app_context():
         engine: Engine = db.engine
-    timeouts.keep(engine)
+    timeouts.enforce(engine)
     event.listen(engine, "do_connect", Breaker())
     event.listen(engine, "handle_error", _leave_the_read_only)
     event.listen(engine, "checkin", _note_idle_since)
