@@ -159,7 +159,7 @@ def test_get_exactly_the_limit_is_taken_and_a_byte_more_is_not(serve, shape):
     body = b"x" * BODY_MAX_BYTES
 
     assert fetch.get(serve(say(shape(body)))).body == body
-    assert_fails(serve(say(shape(body + b"x"))), "the answer is over 256 KiB")
+    assert_fails(serve(say(shape(body + b"x"))), "the response is over 256 KiB")
 
 
 @pytest.mark.parametrize("status", ["404 Not Found", "500 Internal Server Error", "204 No Content", "401 Unauthorized"])
@@ -187,20 +187,42 @@ def test_get_redirect_is_not_followed(serve, status):
         pytest.param(trickle(sized(b"x" * 1000), 50), id="trickle-of-the-body"),
         pytest.param(trickle(b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 90 + b"\r\n", 20), id="trickle-of-many-headers"),
         pytest.param(trickle(b"HTTP/1.1 100 Continue\r\n\r\n" * 100, 0), id="trickle-of-continues"),
+        pytest.param(trickle(chunked(b"x" * 1000), 47), id="trickle-of-a-chunk-size"),
+        pytest.param(trickle(chunked(b"{}")[:-2] + b"X: x\r\n" * 90, 57), id="trickle-of-trailers"),
     ],
 )
 def test_get_slow_answer_ends_at_the_one_deadline(serve, hurried, behave):
-    assert_fails(serve(behave), "no complete answer within 0.3 s")
+    assert_fails(serve(behave), "no complete response within 0.3 s")
+
+
+def test_get_endless_trailers_end_at_the_one_deadline(serve, hurried):
+    """Also where http.client has no limit to their number."""
+
+    def flood(line: socket.socket) -> None:
+        line.sendall(chunked(b"{}")[:-2])
+        while True:
+            line.sendall(b"X: x\r\n" * 1000)
+
+    url = serve(flood)
+    started = time.monotonic()
+    with pytest.raises(FetchFailed):
+        fetch.get(url)
+    assert time.monotonic() - started < SOON_S
+
+
+def test_get_trickle_of_a_tls_handshake_ends_at_the_one_deadline(serve, hurried):
+    record = b"\x16\x03\x03\x40\x00" + bytes(1000)
+    assert_fails(serve(trickle(record, 0)).replace("http:", "https:"), "no complete response within 0.3 s")
 
 
 def test_get_silence_where_tls_should_be_ends_at_the_deadline(serve, hurried):
-    assert_fails(serve(be_silent).replace("http:", "https:"), "no complete answer within 0.3 s")
+    assert_fails(serve(be_silent).replace("http:", "https:"), "no complete response within 0.3 s")
 
 
 def test_get_deadline_that_is_over_before_the_connection_asks_nobody(monkeypatch):
     monkeypatch.setattr(fetch, "DEADLINE_S", 0)
 
-    assert_fails("http://127.0.0.1:1/", "no complete answer within 0 s")
+    assert_fails("http://127.0.0.1:1/", "no complete response within 0 s")
 
 
 @pytest.fixture
@@ -246,7 +268,7 @@ def test_get_host_whose_addresses_are_all_deaf_ends_at_the_one_deadline(monkeypa
     monkeypatch.setattr(fetch, "DEADLINE_S", 0.5)
     resolve(*["127.0.0.2"] * 40)
 
-    assert_fails(f"http://dual.invalid:{deaf}/", "no complete answer within 0.5 s")
+    assert_fails(f"http://dual.invalid:{deaf}/", "no complete response within 0.5 s")
 
 
 def test_get_port_where_nobody_listens_says_so():
@@ -276,7 +298,7 @@ def test_get_reset_connection_says_so(serve, sent):
 
 
 def test_get_connection_that_closes_without_a_word_says_so(serve):
-    assert_fails(serve(say(b"")), "the connection was closed without an answer")
+    assert_fails(serve(say(b"")), "the connection was closed without a response")
 
 
 @pytest.mark.parametrize(
@@ -290,7 +312,7 @@ def test_get_connection_that_closes_without_a_word_says_so(serve):
     ],
 )
 def test_get_answer_that_is_cut_short_is_none(serve, data):
-    assert_fails(serve(say(data)), "the answer ends before its end")
+    assert_fails(serve(say(data)), "the response ends before its end")
 
 
 @pytest.mark.parametrize(
@@ -304,13 +326,13 @@ def test_get_answer_that_is_cut_short_is_none(serve, data):
     ],
 )
 def test_get_answer_that_is_not_http_says_so(serve, data, kind):
-    assert_fails(serve(say(data)), f"the answer is not HTTP ({kind})")
+    assert_fails(serve(say(data)), f"the response is not HTTP ({kind})")
 
 
 def test_get_chunk_of_no_length_is_a_failure(serve):
     data = answer(b"xyz\r\n{}\r\n0\r\n\r\n", "Transfer-Encoding: chunked")
 
-    assert_fails(serve(say(data)), "the answer ends before its end")
+    assert_fails(serve(say(data)), "the response ends before its end")
 
 
 @pytest.fixture(scope="module")
@@ -354,7 +376,7 @@ def test_get_good_certificate_of_another_host_is_refused(serve, tls, monkeypatch
 def test_get_slow_answer_over_tls_ends_at_the_one_deadline(serve, tls, monkeypatch, certificate, hurried):
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
 
-    assert_fails(serve(trickle(sized(b"x" * 1000), 0), tls=tls), "no complete answer within 0.3 s")
+    assert_fails(serve(trickle(sized(b"x" * 1000), 0), tls=tls), "no complete response within 0.3 s")
 
 
 def test_get_https_where_http_is_spoken_says_so(serve):

@@ -191,7 +191,7 @@ def test_parse_reasons_name_the_position_and_hold_nothing_of_a_key():
         keys.parse(document(*entries))
 
     assert str(refused.value) == (
-        "the answer holds no usable key; key 0: is of a kind that is not accepted; "
+        "the response has no usable key; key 0: is of a kind that is not accepted; "
         "key 1: is not meant for signatures; key 2: is good for ES256, and says another algorithm; "
         "key 3: cannot be read"
     )
@@ -224,13 +224,13 @@ def test_parse_endless_nonsense_gives_few_reasons():
     ],
 )
 def test_parse_document_that_is_no_key_set_says_so(body):
-    with pytest.raises(UnusableKeys, match=r'^the answer is not JSON with a member "keys"$'):
+    with pytest.raises(UnusableKeys, match=r'^the response is not JSON with a member "keys"$'):
         keys.parse(body)
 
 
 @pytest.mark.parametrize("value", [{}, [], None, "keys", 7, {"kid": "x"}], ids=json.dumps)
 def test_parse_set_without_any_key_says_so(value):
-    with pytest.raises(UnusableKeys, match=r"^the answer holds no usable key$"):
+    with pytest.raises(UnusableKeys, match=r"^the response has no usable key$"):
         keys.parse(json.dumps({"keys": value}).encode())
 
 
