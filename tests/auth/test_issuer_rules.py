@@ -229,11 +229,11 @@ def test_user_of_a_refused_token_is_known_only_when_it_is_genuine():
 
 
 def test_explain_goes_through_all_rules_and_believes_none_after_a_bad_one():
-    findings = dict(verify.explain(by_issuer(issued("u1", aud="other", exp=NOW - 60))))
-    assert [name for name, finding in findings.items() if not finding.good] == ["audience", "expiry"]
-    assert list(findings) == list(verify.rules)
+    results = dict(verify.explain(by_issuer(issued("u1", aud="other", exp=NOW - 60))))
+    assert [name for name, result in results.items() if not result.passed] == ["audience", "expiry"]
+    assert list(results) == list(verify.rules)
     unknown = dict(verify.explain(by_issuer(issued("u1"), kid="nobody's")))
-    assert [name for name, finding in unknown.items() if not finding.good] == ["key", "signature"]
+    assert [name for name, result in unknown.items() if not result.passed] == ["key", "signature"]
 
 
 def test_clock_is_the_real_one_by_default():

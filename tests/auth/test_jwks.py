@@ -52,7 +52,7 @@ def cache(issuer) -> KeyCache:
 
 def settle(cache: KeyCache) -> None:
     """Wait until no fetch is under way."""
-    assert cache._attempt.over.wait(DEADLINE_S)
+    assert cache._attempt.finished.wait(DEADLINE_S)
 
 
 def test_find_first_lookup_fetches_and_the_next_ones_do_not(cache, issuer):
@@ -168,18 +168,18 @@ def test_refresh_that_comes_second_joins_the_first(cache, issuer):
     assert issuer.fetches == 0
 
 
-def test_find_does_not_wait_when_all_seats_are_taken(issuer):
+def test_find_does_not_wait_when_all_waiting_are_taken(issuer):
     cache = KeyCache(issuer.fetch, clock=issuer.clock, waiting_max=2)
     issuer.let_go.clear()
     with ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(cache.find, "k1") for _ in range(2)]
-        while cache._seats._value:
+        while cache._waiting._value:
             pass
         with pytest.raises(KeysUnavailable, match="enough threads"):
             cache.find("k1")
         issuer.let_go.set()
         assert [future.result().kid for future in waiting] == ["k1", "k1"]
-    assert cache._seats._value == 2
+    assert cache._waiting._value == 2
 
 
 def test_find_known_key_is_given_at_once_while_others_wait(cache, issuer):
@@ -188,7 +188,7 @@ def test_find_known_key_is_given_at_once_while_others_wait(cache, issuer):
     issuer.let_go.clear()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(cache.find, "unknown")
-        while cache._seats._value:
+        while cache._waiting._value:
             pass
         for _ in range(100):
             assert cache.find("k1").kid == "k1"
@@ -258,11 +258,11 @@ def test_state_of_a_fetch_that_hangs_is_stale(cache, issuer):
     assert cache.state() == "stale"
 
 
-def test_state_with_all_seats_taken_is_failed_and_waits_for_nobody(cache, issuer):
+def test_state_with_all_waiting_taken_is_failed_and_waits_for_nobody(cache, issuer):
     issuer.let_go.clear()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(cache.find, "k1")
-        while cache._seats._value:
+        while cache._waiting._value:
             pass
         assert cache.state() == "failed"
         issuer.let_go.set()
@@ -303,7 +303,7 @@ def test_find_key_that_arrives_at_the_last_moment_is_found(cache, issuer, monkey
     issuer.now += DEADLINE_S
     looked = []
 
-    def at_hand_after_the_first_look(kid, look=cache._at_hand):
+    def at_hand_after_the_first_look(kid, look=cache._find_cached):
         found = look(kid)
         if len(looked) == 1:
             issuer.let_go.set()
@@ -311,7 +311,7 @@ def test_find_key_that_arrives_at_the_last_moment_is_found(cache, issuer, monkey
         looked.append(kid)
         return found
 
-    monkeypatch.setattr(cache, "_at_hand", at_hand_after_the_first_look)
+    monkeypatch.setattr(cache, "_find_cached", at_hand_after_the_first_look)
     with pytest.raises(KeysUnavailable):
         cache.find("k1")
     assert cache.find("k1").kid == "k1"
@@ -321,7 +321,7 @@ def test_find_without_a_seat_says_to_come_back_when_the_fetch_must_be_over(cache
     issuer.let_go.clear()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(cache.find, "k1")
-        while cache._seats._value:
+        while cache._waiting._value:
             pass
         with pytest.raises(KeysUnavailable) as refused:
             cache.find("k1")
@@ -336,10 +336,10 @@ def test_find_key_is_as_old_as_the_beginning_of_its_fetch(cache, issuer):
     issuer.now += 2
     issuer.let_go.set()
     settle(cache)
-    assert cache._kept.since == attempt.started == issuer.now - 2
+    assert cache._cached.fetched_at == attempt.started_at == issuer.now - 2
 
 
 @pytest.mark.parametrize(("threads", "seats"), [("1", 1), ("4", 1), ("8", 2), ("64", 16)])
 def test_a_quarter_of_the_threads_may_wait(database_url, threads, seats):
     app = create_app(config_for(database_url, BETTER_AUTH_URL="http://127.0.0.1:1", WEB_THREADS=threads))
-    assert app.extensions["issuer_keys"]._seats._value == seats
+    assert app.extensions["issuer_keys"]._waiting._value == seats

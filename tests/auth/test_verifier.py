@@ -5,8 +5,8 @@ from support import SECRET, claims, sign
 
 from todo.auth.jwks import KeysUnavailable
 from todo.auth.keys import Key
-from todo.auth.rules import Finding, shared_secret_rules
-from todo.auth.verifier import REMEMBERED_MAX, Verifier
+from todo.auth.rules import Result, shared_secret_rules
+from todo.auth.verifier import CACHED_MAX, Verifier
 from todo.http.problems import ExpiredToken, InvalidToken
 
 NOW = 1_800_000_000
@@ -37,7 +37,7 @@ def counting(rules):
 
     def count(token):
         looked_at.append(token.text)
-        return Finding(True, "", "")
+        return Result(True, "", "")
 
     return {"count": count, **rules}, looked_at
 
@@ -97,18 +97,18 @@ def test_verifier_does_not_take_another_token_for_a_remembered_one(remembering):
 
 def test_verifier_remembers_no_more_than_its_bound(remembering):
     verify, _ = remembering
-    verify._remembered.update({n.to_bytes(32): None for n in range(REMEMBERED_MAX)})
+    verify._cache.update({n.to_bytes(32): None for n in range(CACHED_MAX)})
     first = token_until(NOW + 60)
     verify(first)
-    assert len(verify._remembered) == REMEMBERED_MAX
-    assert REMEMBERED_MAX <= 10_000
+    assert len(verify._cache) == CACHED_MAX
+    assert CACHED_MAX <= 10_000
 
 
 def test_verifier_keeps_neither_tokens_nor_more_than_it_needs(remembering):
     verify, _ = remembering
     token = token_until(NOW + 60)
     verify(token)
-    ((digest, kept),) = verify._remembered.items()
+    ((digest, kept),) = verify._cache.items()
     assert len(digest) == 32
     assert token not in repr((digest, kept))
 
@@ -116,7 +116,7 @@ def test_verifier_keeps_neither_tokens_nor_more_than_it_needs(remembering):
 def test_verifier_forgets_a_token_with_its_key(clock):
     def by_key(token):
         token.key = keys.find("k1")
-        return Finding(True, "", "")
+        return Result(True, "", "")
 
     keys = Keys(Key("k1", "EdDSA", ("one",), None))
     rules, looked_at = counting({"key": by_key, **shared_secret_rules([SECRET], clock=clock)})

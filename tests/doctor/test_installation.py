@@ -333,11 +333,11 @@ def test_issuer_that_is_away_is_a_fault(issuer_app, issuer):
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("html", 'the answer is not JSON with a member "keys"'),
-        ("empty", "the answer holds no usable key"),
+        ("html", 'the response is not JSON with a member "keys"'),
+        ("empty", "the response has no usable key"),
         ("404", "status 404, expected 200"),
         ("redirect", "status 302, expected 200"),
-        ("big", "the answer is over 256 KiB"),
+        ("big", "the response is over 256 KiB"),
         ("reset", "connection reset by peer"),
     ],
 )

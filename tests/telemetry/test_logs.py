@@ -157,9 +157,9 @@ def test_log_for_people_is_one_line_without_the_trace(json_client, capfd, user):
 def test_log_that_nobody_takes_costs_no_answer(json_client):
     read, write = os.pipe()
     os.close(read)
-    logs.Line(write).msg(b"lost")
+    logs.LineWriter(write).msg(b"lost")
     os.close(write)
-    logs.Line(write).msg(b"lost too")
+    logs.LineWriter(write).msg(b"lost too")
 
 
 def test_log_of_a_command_goes_to_stderr(root, database_url):
@@ -221,5 +221,5 @@ def test_log_line_of_the_deepest_bug_is_whole_in_a_pipe(database_url, capfd):
 
 
 def test_text_that_is_too_long_for_a_line_is_cut():
-    assert logs.clipped("x" * 600) == "x" * 600
-    assert logs.clipped("x" * 601) == "x" * 599 + "…"
+    assert logs.truncate("x" * 600) == "x" * 600
+    assert logs.truncate("x" * 601) == "x" * 599 + "…"

@@ -9,7 +9,7 @@ from support import bearer, config_for
 
 from todo import create_app
 from todo.http.problems import Unavailable
-from todo.telemetry.requests import database_time, request_over
+from todo.telemetry.requests import database_time, request_finished
 
 
 @pytest.fixture
@@ -95,8 +95,8 @@ def test_stream_is_seen_when_it_is_over(odd):
 @pytest.mark.parametrize(
     ("kind", "error", "reason"),
     [
-        ("away", Unavailable, "the answer broke off: the disk is full"),
-        ("bug", KeyError, "the answer broke off: a bug"),
+        ("away", Unavailable, "the response broke off: the disk is full"),
+        ("bug", KeyError, "the response broke off: a bug"),
     ],
 )
 def test_stream_that_breaks_off_is_an_error(odd, kind, error, reason):
@@ -161,7 +161,7 @@ def test_record_of_a_request_is_given_to_whoever_asks(odd, user):
     def keep(record):
         records.append(record)
 
-    with request_over.connected_to(keep):
+    with request_finished.connected_to(keep):
         client.get("/api/me/tasks", headers=bearer(user))
     (record,) = records
     assert (record.method, record.route, record.status) == ("GET", "/api/<user_id>/tasks", 200)
