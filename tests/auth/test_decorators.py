@@ -1,4 +1,4 @@
-"""The guard: what it lets through, what it says, and that no route is without it."""
+"""The guard: the requests that it passes, its refusals, and that every route has it."""
 
 import pytest
 from flask import url_for
@@ -15,7 +15,7 @@ PUBLIC = {"/", "/health", "/health/ready", "/openapi.json", "/docs", "/redoc", "
 
 @pytest.fixture(scope="module")
 def production(database_url) -> FlaskClient:
-    """Give a client of the application as production runs it."""
+    """Return a client of the application in production."""
     return create_app(config_for(database_url, ENVIRONMENT="production")).test_client()
 
 

@@ -1,4 +1,4 @@
-"""The secret of a machine where nobody has set one."""
+"""The shared secret of a development machine whose settings name none."""
 
 import stat
 from concurrent.futures import ThreadPoolExecutor

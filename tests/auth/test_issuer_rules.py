@@ -1,4 +1,4 @@
-"""Which tokens of an issuer with published keys are good, and every forgery that a naive verifier takes for good."""
+"""The tokens of an issuer with published keys that are valid, and each forgery that a naive verifier accepts."""
 
 import json
 import time
@@ -40,13 +40,13 @@ verify = verifier()
 
 
 def issued(user: Any, /, **changes: Any) -> dict[str, Any]:
-    """Give the claims that the issuer writes by default, changed; a member set to None is left out."""
+    """Return the default claims of the issuer, with changes; a member set to None is left out."""
     by_default = {"iat": NOW, "exp": NOW + 900, "iss": ORIGIN, "aud": ORIGIN, "email": "u1@example.com", "id": user}
     return claims(user, **(by_default | changes))
 
 
 def by_issuer(payload: dict[str, Any], alg: str = "EdDSA", /, **headers: Any) -> str:
-    """Sign as the issuer does, with no typ; a header set to None is left out."""
+    """Sign as the issuer does, without typ; a header set to None is left out."""
     sent = {name: value for name, value in ({"kid": alg} | headers).items() if value is not None}
     return jwt.PyJWS().encode(json.dumps(payload).encode(), PRIVATE[alg], alg, {"typ": None} | sent)
 

@@ -1,4 +1,4 @@
-"""Key sets: which keys of one may verify a token, and what is said of all others."""
+"""Key sets: the keys that may verify a token, and the reasons why all others are dropped."""
 
 import json
 from typing import Any
@@ -23,9 +23,9 @@ PRIVATE["PS256"] = PRIVATE["RS256"]
 
 
 def jwk(private: Any, algorithm: str, **members: Any) -> dict[str, Any]:
-    """Give the public half of a key as an issuer publishes it, and further members."""
-    made = get_default_algorithms()[algorithm].to_jwk(private.public_key(), as_dict=True)
-    return without(made, "key_ops") | members
+    """Return the public half of a key as an issuer publishes it, with further members."""
+    published = get_default_algorithms()[algorithm].to_jwk(private.public_key(), as_dict=True)
+    return without(published, "key_ops") | members
 
 
 def without(entry: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def without(entry: dict[str, Any], *names: str) -> dict[str, Any]:
 GOOD = {name: jwk(private, name, kid=f"kid-{name}", alg=name) for name, private in PRIVATE.items()}
 ED25519 = GOOD["EdDSA"]
 
-# RSA keys may be published without what they are good for; that they are then not used is a test of its own.
+# RSA keys may be published without their algorithm; that they are then dropped is a test of its own.
 UNLABELLED = [name for name in GOOD if name not in ("RS256", "PS256")]
 
 
@@ -44,20 +44,20 @@ def document(*entries: Any) -> bytes:
 
 
 def why_not(entry: Any) -> str:
-    """Say why a key is not used, as told of one that stands after a good key."""
-    found = keys.parse(document(ED25519, entry))
-    assert list(found.keys) == [ED25519["kid"]]
-    (reason,) = found.dropped
+    """Return why a key that follows a good key is dropped."""
+    parsed = keys.parse(document(ED25519, entry))
+    assert list(parsed.keys) == [ED25519["kid"]]
+    (reason,) = parsed.dropped
     assert reason.startswith("key 1: ")
     return reason.removeprefix("key 1: ")
 
 
 @pytest.mark.parametrize("algorithm", GOOD)
 def test_parse_accepted_kind_gives_the_key_and_its_one_algorithm(algorithm):
-    found = keys.parse(document(GOOD[algorithm]))
+    parsed = keys.parse(document(GOOD[algorithm]))
 
-    assert found.dropped == ()
-    (key,) = found.keys.values()
+    assert parsed.dropped == ()
+    (key,) = parsed.keys.values()
     assert (key.kid, key.algorithm) == (f"kid-{algorithm}", algorithm)
     signed = get_default_algorithms()[algorithm].prepare_key(PRIVATE[algorithm])
     signature = get_default_algorithms()[algorithm].sign(b"message", signed)
@@ -237,16 +237,16 @@ def test_parse_set_without_any_key_says_so(value):
 def test_parse_duplicate_kid_keeps_the_first():
     other = jwk(ed25519.Ed25519PrivateKey.generate(), "EdDSA", kid=ED25519["kid"])
 
-    found = keys.parse(document(ED25519, other, GOOD["ES256"] | {"kid": ED25519["kid"]}))
+    parsed = keys.parse(document(ED25519, other, GOOD["ES256"] | {"kid": ED25519["kid"]}))
 
-    assert found.keys == keys.parse(document(ED25519)).keys
+    assert parsed.keys == keys.parse(document(ED25519)).keys
 
 
 def test_parse_duplicate_kid_of_an_unusable_key_does_not_hide_the_usable_one():
-    found = keys.parse(document(ED25519 | {"use": "enc"}, ED25519))
+    parsed = keys.parse(document(ED25519 | {"use": "enc"}, ED25519))
 
-    assert list(found.keys) == [ED25519["kid"]]
-    assert found.dropped == ("key 0: is not meant for signatures",)
+    assert list(parsed.keys) == [ED25519["kid"]]
+    assert parsed.dropped == ("key 0: is not meant for signatures",)
 
 
 def test_parse_same_set_in_another_order_and_with_more_members_is_equal():
@@ -280,7 +280,7 @@ json_values = st.recursive(
     max_leaves=12,
 )
 
-# Members as keys have them, good ones and any others, in every combination.
+# The members of keys, with good values and any others, in every combination.
 known = {name: sorted({entry[name] for entry in GOOD.values() if name in entry}) for name in ("kty", "crv", "alg")}
 material = sorted({entry[name] for entry in GOOD.values() for name in ("x", "y", "n", "e") if name in entry})
 encoded = st.sampled_from(material) | st.text("AZaz09-_=+/!", max_size=60)
@@ -302,12 +302,12 @@ key_sets = st.fixed_dictionaries({"keys": st.lists(entries | changed_entries | j
 @given(st.builds(orjson.dumps, key_sets | json_values) | st.binary(max_size=64))
 def test_parse_any_document_gives_keys_or_says_that_it_cannot(body):
     try:
-        found = keys.parse(body)
+        parsed = keys.parse(body)
     except UnusableKeys:
         return
-    assert isinstance(found, KeySet)
-    assert found.keys
-    for kid, key in found.keys.items():
+    assert isinstance(parsed, KeySet)
+    assert parsed.keys
+    for kid, key in parsed.keys.items():
         assert kid == key.kid
         assert key.algorithm in keys.ALGORITHMS
         assert not hasattr(key.public, "private_bytes")

@@ -1,4 +1,4 @@
-"""Which tokens are good, and every forgery that a naive verifier takes for good."""
+"""The valid tokens of a shared secret, and each forgery that a naive verifier accepts."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The PostgreSQL of machines without one: shared, kept, and stopped when nobody uses it."""
+"""The embedded PostgreSQL: shared by processes, stopped by the last of them, its data kept."""
 
 import builtins
 import json
@@ -33,7 +33,7 @@ sys.stdin.readline()
 
 
 def leave(process):
-    """Let a process end, if it has not yet."""
+    """End a process, if it is running."""
     process.stdin.close()
     process.wait(timeout=30)
     process.stdout.close()
@@ -41,7 +41,7 @@ def leave(process):
 
 @pytest.fixture
 def visit(root, server_folder):
-    """Start a process that uses the server of a folder until it is told to end."""
+    """Yield a function that starts a process which uses the server of a directory until it is ended."""
     visitors = []
 
     def visit(folder="postgres"):
@@ -62,7 +62,7 @@ def visit(root, server_folder):
 
 
 def server_pid(folder):
-    """Give the id of the running server, or None."""
+    """Return the process id of the running server, or None."""
     pid_file = folder / "postmaster.pid"
     return int(pid_file.read_text().splitlines()[0]) if pid_file.exists() else None
 

@@ -1,4 +1,4 @@
-"""How long a statement may take, in PostgreSQL and until its answer is here."""
+"""Time-outs of statements, in PostgreSQL and in the process that waits for the result."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ SLEEP = text("SELECT pg_sleep(60)")
 
 @pytest.fixture
 def warm(proxied, proxy):
-    """Give an application context with one warm connection in the pool, and forget how it got there."""
+    """Yield an application context with one warm connection in the pool, and no recorded queries."""
     with proxied.app_context():
         statements.read(BOUNDS, {})
         proxy.queries.clear()
@@ -130,5 +130,5 @@ def test_hanging_up_wakes_whoever_reads(database_url):
     with pytest.raises(psycopg2.OperationalError):
         connection.cursor().execute("SET client_connection_check_interval = 50; SELECT pg_sleep(60)")
     assert connection.closed
-    # PostgreSQL looks whether somebody is there only because it was told to.
+    # PostgreSQL checks whether the client is still connected only because of client_connection_check_interval.
     wait_until(lambda: not query(database_url, "SELECT FROM pg_stat_activity WHERE pid = %s", backend), "gone")

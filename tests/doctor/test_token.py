@@ -1,4 +1,4 @@
-"""`flask doctor --token`: why a token is good, or what is wrong with it."""
+"""`flask doctor --token`: why a token is valid, or which rules it breaks."""
 
 import json
 import time

@@ -13,7 +13,7 @@ from todo.http.problems import MethodNotAllowed, Problem, Unavailable
 
 @pytest.fixture(scope="module")
 def faulty(database_url) -> Flask:
-    """Give an application with routes that fail."""
+    """Return an application with routes that fail."""
     app = create_app(config_for(database_url))
 
     @app.route("/bug")

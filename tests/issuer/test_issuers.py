@@ -1,4 +1,4 @@
-"""Both issuers issue the same, and break as they say."""
+"""Both issuers issue the same tokens, and have the same faults."""
 
 import gzip
 import http.client
@@ -106,7 +106,7 @@ def test_sign_up_twice_makes_two_users(shared_issuer: Issuer):
 
 @pytest.mark.parametrize("alg", ["EdDSA", "HS256"])
 @pytest.mark.parametrize(
-    "given",
+    "requested",
     [
         {},
         {"sub": "x"},
@@ -115,11 +115,11 @@ def test_sign_up_twice_makes_two_users(shared_issuer: Issuer):
         {"exp": 1e300, "nested": {"é": [1.0, 2**70]}},
     ],
 )
-def test_sign_any_claims_signs_exactly_these(make_issuer: Callable[..., Issuer], alg: str, given: dict[str, Any]):
+def test_sign_any_claims_signs_exactly_these(make_issuer: Callable[..., Issuer], alg: str, requested: dict[str, Any]):
     issuer = make_issuer(alg)
-    token = issuer.sign(**given)
+    token = issuer.sign(**requested)
     key = issuer.secret if alg == "HS256" else jwt.PyJWK(key_set(issuer)[issuer.live_kid])
-    assert json.loads(jwt.PyJWS().decode(token, key, algorithms=[alg])) == given
+    assert json.loads(jwt.PyJWS().decode(token, key, algorithms=[alg])) == requested
     assert set(jwt.get_unverified_header(token)) == ({"alg", "typ"} if alg == "HS256" else {"alg", "kid"})
 
 

@@ -1,4 +1,4 @@
-"""What the log says, in which form, and what it never says."""
+"""The log: its content, its format, and what it never contains."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from todo.telemetry import logs
 
 @pytest.fixture
 def json_client(database_url):
-    """Give a way to make clients of applications whose log is JSON."""
+    """Return a function that makes clients of applications whose log is JSON."""
 
     def make(**changes):
         return create_app(config_for(database_url, **{"LOG_FORMAT": "json"} | changes)).test_client()
@@ -27,14 +27,14 @@ def json_client(database_url):
 
 
 def lines(capfd):
-    """Give what was written, all of it to stdout."""
+    """Return the lines of the log, all of which went to stdout."""
     written = capfd.readouterr()
     assert written.err == ""
     return [json.loads(line) for line in written.out.splitlines()]
 
 
 def failing(depth):
-    """Fail deep inside, with messages that quote what a user wrote."""
+    """Raise an exception deep in the stack, with messages that quote what a user wrote."""
     if depth:
         return failing(depth - 1)
     try:
@@ -44,7 +44,7 @@ def failing(depth):
 
 
 def stack_of(call):
-    """Give what is logged of the exception that a call raises."""
+    """Return the logged stack trace of the exception that a call raises."""
     with pytest.raises((ValueError, RuntimeError)) as raised:
         call()
     return logs.stack((raised.type, raised.value, raised.tb))
@@ -163,8 +163,8 @@ def test_log_that_nobody_takes_costs_no_answer(json_client):
 
 
 def test_log_of_a_command_goes_to_stderr(root, database_url):
-    """What `$(flask token)` gives must be a token and nothing else."""
-    made = subprocess.run(
+    """The output of `$(flask token)` must be a token and nothing else."""
+    done = subprocess.run(
         [sys.executable, "-m", "flask", "token", "--user", "u"],
         cwd=root,
         env={"PATH": os.environ["PATH"], "DATABASE_URL": database_url, "BETTER_AUTH_SECRET": "sesame"},
@@ -172,8 +172,8 @@ def test_log_of_a_command_goes_to_stderr(root, database_url):
         text=True,
         check=True,
     )
-    assert re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+\n", made.stdout)
-    assert "weak secret" in made.stderr
+    assert re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+\n", done.stdout)
+    assert "weak secret" in done.stderr
 
 
 def test_weak_secret_in_development_is_a_warning_that_does_not_repeat_it(json_client, capfd):
@@ -184,8 +184,8 @@ def test_weak_secret_in_development_is_a_warning_that_does_not_repeat_it(json_cl
 
 
 def test_stack_says_where_and_what_kind_and_never_the_message():
-    shown = stack_of(lambda: failing(0))
-    first, second = shown.split("\n\n")
+    trace = stack_of(lambda: failing(0))
+    first, second = trace.split("\n\n")
     assert first.endswith("builtins.KeyError")
     assert second.endswith("builtins.ValueError")
     for part in (first, second):
@@ -201,9 +201,9 @@ def test_stack_leaves_out_what_was_meant_to_be_left_out():
         except ValueError:
             raise RuntimeError from None
 
-    shown = stack_of(call)
-    assert shown.endswith("builtins.RuntimeError")
-    assert "ValueError\n\n" not in shown
+    trace = stack_of(call)
+    assert trace.endswith("builtins.RuntimeError")
+    assert "ValueError\n\n" not in trace
 
 
 def test_log_line_of_the_deepest_bug_is_whole_in_a_pipe(database_url, capfd):

@@ -1,4 +1,4 @@
-"""What is counted, and that no label grows with what clients send."""
+"""The metrics, and that no label has more values the more clients send."""
 
 import math
 import threading
@@ -29,17 +29,17 @@ def registry():
 
 @pytest.fixture
 def observed(app, registry):
-    """Give the metrics of the application, which count."""
+    """Return metrics that count what happens in this process."""
     with app.app_context():
-        made = Metrics(registry, engine=db.engine, key_age=None)
-    made.observe()
-    return made
+        metrics_of_app = Metrics(registry, engine=db.engine, key_age=None)
+    metrics_of_app.observe()
+    return metrics_of_app
 
 
 def samples(registry, name):
-    """Give the values of a metric by its labels."""
-    found = (sample for metric in registry.collect() for sample in metric.samples)
-    return {tuple(sample.labels.values()): sample.value for sample in found if sample.name == name}
+    """Return the values of a metric by its labels."""
+    all_samples = (sample for metric in registry.collect() for sample in metric.samples)
+    return {tuple(sample.labels.values()): sample.value for sample in all_samples if sample.name == name}
 
 
 def test_requests_are_counted_by_method_route_and_status(observed, registry, client, user):
@@ -79,8 +79,8 @@ def test_refusals_are_counted_by_the_rule_that_was_broken(observed, registry, cl
 def test_refusal_that_a_limit_answers_is_counted_by_its_rule(registry, database_url):
     app = create_app(config_for(database_url, RATE_LIMIT_FAILED_AUTH="1/year", WEB_CONCURRENCY="1"))
     with app.app_context():
-        made = Metrics(registry, engine=db.engine, key_age=None)
-    made.observe()
+        metrics_of_app = Metrics(registry, engine=db.engine, key_age=None)
+    metrics_of_app.observe()
 
     assert [app.test_client().get("/api/me/tasks").status_code for _ in range(2)] == [401, 429]
     assert samples(registry, "token_refusals_total") == {("Authorization",): 2}

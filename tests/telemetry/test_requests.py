@@ -1,4 +1,4 @@
-"""What is seen of a request: its line, its times and sizes, and who is told."""
+"""The record of a request: its log line, its times and sizes, and the signal."""
 
 import re
 import time
@@ -14,7 +14,7 @@ from todo.telemetry.requests import database_time, request_finished
 
 @pytest.fixture
 def odd(database_url):
-    """Give a way to make clients of an application with odd routes."""
+    """Return a function that makes clients of an application with odd routes."""
 
     def make(**changes):
         app = create_app(config_for(database_url, **changes))
@@ -27,31 +27,31 @@ def odd(database_url):
 
         @app.route("/stream")
         def stream():
-            def pieces():
-                for piece in (b"one", b"three"):
+            def chunks():
+                for chunk in (b"one", b"three"):
                     with database_time:
                         time.sleep(0.01)
-                    yield piece
+                    yield chunk
                 with database_time:
                     time.sleep(0.01)
 
-            return pieces(), {"Content-Type": "text/plain"}
+            return chunks(), {"Content-Type": "text/plain"}
 
         @app.route("/broken/<kind>")
         def broken(kind):
-            def pieces():
+            def chunks():
                 yield b"one"
                 raise Unavailable(reason="the disk is full") if kind == "away" else KeyError("a private matter")
 
-            return pieces(), {"Content-Type": "text/plain"}
+            return chunks(), {"Content-Type": "text/plain"}
 
         return app.test_client()
 
     return make
 
 
-def seen(client, path, **kwargs):
-    """Make a call, take all of its answer, and give the one line about it."""
+def logged(client, path, **kwargs):
+    """Send a request, read its whole response, and return the one line that is logged."""
     with capture_logs() as logs:
         response = client.open(path, **kwargs)
         response.close()
@@ -60,23 +60,23 @@ def seen(client, path, **kwargs):
 
 
 def test_times_and_size_of_an_answer_are_its_own(odd):
-    entry = seen(odd(), "/rest")
+    entry = logged(odd(), "/rest")
     assert entry["bytes"] == 20
     assert 20 <= entry["database_ms"] <= entry["duration_ms"]
-    assert seen(odd(), "/nowhere")["database_ms"] == 0
+    assert logged(odd(), "/nowhere")["database_ms"] == 0
 
 
 @pytest.mark.parametrize(("method", "path"), [("HEAD", "/rest"), ("HEAD", "/stream"), ("OPTIONS", "/rest")])
 def test_size_of_an_answer_without_a_body_is_nothing(odd, method, path):
-    assert seen(odd(), path, method=method)["bytes"] == 0
+    assert logged(odd(), path, method=method)["bytes"] == 0
 
 
 def test_size_of_not_modified_is_nothing(client):
     asset = "/docs/assets/swagger-ui.css"
     first = client.get(asset)
     first.close()
-    assert seen(client, asset)["bytes"] == int(first.headers["Content-Length"])
-    again = seen(client, asset, headers={"If-None-Match": first.headers["ETag"]})
+    assert logged(client, asset)["bytes"] == int(first.headers["Content-Length"])
+    again = logged(client, asset, headers={"If-None-Match": first.headers["ETag"]})
     assert (again["status"], again["bytes"]) == (304, 0)
 
 
@@ -113,7 +113,7 @@ def test_stream_that_breaks_off_is_an_error(odd, kind, error, reason):
 
 @pytest.mark.parametrize("path", ["/health", "/health/ready"])
 def test_probe_is_seen_at_debug_alone(odd, path):
-    assert seen(odd(LOG_LEVEL="debug"), path)["log_level"] == "debug"
+    assert logged(odd(LOG_LEVEL="debug"), path)["log_level"] == "debug"
     client = odd()
     with capture_logs() as logs:
         client.get(path)
@@ -122,7 +122,7 @@ def test_probe_is_seen_at_debug_alone(odd, path):
 
 def test_probe_that_fails_is_an_error(proxied, proxy):
     proxy.refuse = True
-    entry = seen(proxied.test_client(), "/health/ready")
+    entry = logged(proxied.test_client(), "/health/ready")
     assert (entry["log_level"], entry["status"]) == ("error", 503)
 
 
@@ -133,11 +133,11 @@ def test_request_that_is_slow_is_a_warning_also_where_others_are_not_seen(odd):
         client.get("/nowhere")
     (entry,) = logs
     assert (entry["log_level"], entry["slow"]) == ("warning", True)
-    assert "slow" not in seen(odd(), "/rest")
+    assert "slow" not in logged(odd(), "/rest")
 
 
 def test_method_that_nobody_knows_is_not_repeated(odd):
-    assert seen(odd(), "/rest", method="BUYMILK")["method"] == "other"
+    assert logged(odd(), "/rest", method="BUYMILK")["method"] == "other"
 
 
 def test_request_inside_of_another_context_has_a_record_of_its_own(app):
