@@ -113,15 +113,15 @@ def assert_fails(url: str, message: str) -> None:
     assert time.monotonic() - started < SOON_S
 
 
-def test_get_good_answer_gives_the_body_and_the_date(serve):
+def test_get_good_response_returns_the_body_and_the_date(serve):
     assert fetch.get(serve(send(sized(b'{"keys": []}', f"Date: {DATE}")))) == Fetched(b'{"keys": []}', DATE)
 
 
-def test_get_answer_without_a_date_gives_none(serve):
+def test_get_response_without_a_date_returns_none(serve):
     assert fetch.get(serve(send(sized(b"{}")))) == Fetched(b"{}", None)
 
 
-def test_get_asks_once_and_plainly(serve, requests):
+def test_get_sends_one_plain_request(serve, requests):
     url = serve(send(sized(b"{}")))
 
     fetch.get(f"{url}?fresh=1")
@@ -142,11 +142,11 @@ def test_get_asks_once_and_plainly(serve, requests):
         pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" + sized(b"{}"), id="continue-first"),
     ],
 )
-def test_get_understands_every_way_to_say_where_a_body_ends(serve, data):
+def test_get_response_with_any_framing_is_read_to_its_end(serve, data):
     assert fetch.get(serve(send(data))).body == b"{}"
 
 
-def test_get_answer_in_many_pieces_is_put_together(serve):
+def test_get_response_in_many_pieces_is_joined(serve):
     assert fetch.get(serve(trickle(sized(b"{}", "Connection: close"), 50))).body == b"{}"
 
 
@@ -155,7 +155,7 @@ def sized_and_closed(body: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("shape", [sized, sized_and_closed, chunked, unsized], ids=lambda shape: shape.__name__)
-def test_get_exactly_the_limit_is_taken_and_a_byte_more_is_not(serve, shape):
+def test_get_body_of_the_limit_is_accepted_and_a_byte_more_is_refused(serve, shape):
     body = b"x" * BODY_MAX_BYTES
 
     assert fetch.get(serve(send(shape(body)))).body == body
@@ -163,7 +163,7 @@ def test_get_exactly_the_limit_is_taken_and_a_byte_more_is_not(serve, shape):
 
 
 @pytest.mark.parametrize("status", ["404 Not Found", "500 Internal Server Error", "204 No Content", "401 Unauthorized"])
-def test_get_any_status_but_200_fails_and_is_named(serve, status):
+def test_get_any_status_but_200_fails_with_the_status(serve, status):
     assert_fails(serve(send(unsized(b"{}", status=status))), f"status {status[:3]}, expected 200")
 
 
@@ -191,7 +191,7 @@ def test_get_redirect_is_not_followed(serve, status):
         pytest.param(trickle(chunked(b"{}")[:-2] + b"X: x\r\n" * 90, 57), id="trickle-of-trailers"),
     ],
 )
-def test_get_slow_answer_ends_at_the_one_deadline(serve, short_deadline, behave):
+def test_get_slow_response_ends_at_the_one_deadline(serve, short_deadline, behave):
     assert_fails(serve(behave), "no complete response within 0.3 s")
 
 
@@ -215,11 +215,11 @@ def test_get_trickle_of_a_tls_handshake_ends_at_the_one_deadline(serve, short_de
     assert_fails(serve(trickle(record, 0)).replace("http:", "https:"), "no complete response within 0.3 s")
 
 
-def test_get_silence_where_tls_should_be_ends_at_the_deadline(serve, short_deadline):
+def test_get_silence_instead_of_tls_ends_at_the_deadline(serve, short_deadline):
     assert_fails(serve(be_silent).replace("http:", "https:"), "no complete response within 0.3 s")
 
 
-def test_get_deadline_that_is_over_before_the_connection_asks_nobody(monkeypatch):
+def test_get_deadline_that_has_passed_opens_no_connection(monkeypatch):
     monkeypatch.setattr(fetch, "DEADLINE_S", 0)
 
     assert_fails("http://127.0.0.1:1/", "no complete response within 0 s")
@@ -252,7 +252,7 @@ def resolve(monkeypatch) -> Callable[..., None]:
     return set_addresses
 
 
-def test_get_host_whose_first_address_is_deaf_is_reached_by_the_second(monkeypatch, deaf_port, resolve, requests):
+def test_get_host_whose_first_address_is_dead_is_reached_by_the_second(monkeypatch, deaf_port, resolve, requests):
     monkeypatch.setattr(fetch, "DEADLINE_S", 2)
     resolve("127.0.0.2", "127.0.0.1")
     with socket.create_server(("127.0.0.1", deaf_port)) as listener:
@@ -264,40 +264,40 @@ def test_get_host_whose_first_address_is_deaf_is_reached_by_the_second(monkeypat
         serving.join(SOON_S)
 
 
-def test_get_host_whose_addresses_are_all_deaf_ends_at_the_one_deadline(monkeypatch, deaf_port, resolve):
+def test_get_host_whose_addresses_are_all_dead_ends_at_the_one_deadline(monkeypatch, deaf_port, resolve):
     monkeypatch.setattr(fetch, "DEADLINE_S", 0.5)
     resolve(*["127.0.0.2"] * 40)
 
     assert_fails(f"http://dual.invalid:{deaf_port}/", "no complete response within 0.5 s")
 
 
-def test_get_port_where_nobody_listens_says_so():
+def test_get_closed_port_is_connection_refused():
     with socket.create_server(("127.0.0.1", 0)) as placeholder:
         port = placeholder.getsockname()[1]
 
     assert_fails(f"http://127.0.0.1:{port}/", "connection refused")
 
 
-def test_get_name_that_does_not_resolve_says_something_of_the_name():
+def test_get_unknown_host_name_fails_with_a_message_about_the_name():
     with pytest.raises(FetchFailed, match="name"):
         fetch.get("http://issuer.invalid/api/auth/jwks")
 
 
 @pytest.mark.parametrize("path", ["/two words", "/schlüssel"])
-def test_get_path_that_http_has_no_words_for_says_so(serve, path):
+def test_get_path_with_invalid_characters_is_an_invalid_address(serve, path):
     assert_fails(serve(be_silent) + path, "the address is none that can be asked")
 
 
-def test_get_host_that_dns_has_no_words_for_says_so():
+def test_get_host_with_a_label_that_is_too_long_is_an_invalid_address():
     assert_fails(f"http://{'a' * 64}.invalid/", "the address is none that can be asked")
 
 
 @pytest.mark.parametrize("sent", [b"", sized(b"x" * 1000)[:500]], ids=["at-once", "in-the-body"])
-def test_get_reset_connection_says_so(serve, sent):
+def test_get_reset_connection_fails_as_reset(serve, sent):
     assert_fails(serve(reset_after(sent)), "connection reset by peer")
 
 
-def test_get_connection_that_closes_without_a_word_says_so(serve):
+def test_get_connection_that_closes_without_a_response_fails_as_closed(serve):
     assert_fails(serve(send(b"")), "the connection was closed without a response")
 
 
@@ -311,7 +311,7 @@ def test_get_connection_that_closes_without_a_word_says_so(serve):
         pytest.param(chunked(b"{}")[:-5], id="last-chunk"),
     ],
 )
-def test_get_answer_that_is_cut_short_is_none(serve, data):
+def test_get_incomplete_response_fails(serve, data):
     assert_fails(serve(send(data)), "the response ends before its end")
 
 
@@ -325,11 +325,11 @@ def test_get_answer_that_is_cut_short_is_none(serve, data):
         pytest.param(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", "LineTooLong", id="endless-header"),
     ],
 )
-def test_get_answer_that_is_not_http_says_so(serve, data, kind):
+def test_get_response_that_is_not_http_fails_as_such(serve, data, kind):
     assert_fails(serve(send(data)), f"the response is not HTTP ({kind})")
 
 
-def test_get_chunk_of_no_length_is_a_failure(serve):
+def test_get_chunk_without_a_length_fails(serve):
     data = unsized(b"xyz\r\n{}\r\n0\r\n\r\n", "Transfer-Encoding: chunked")
 
     assert_fails(serve(send(data)), "the response ends before its end")
@@ -347,7 +347,7 @@ def tls(certificate) -> ssl.SSLContext:
     return server_context(certificate)
 
 
-def test_get_certificate_that_nobody_vouches_for_is_refused_and_nothing_is_asked(serve, tls, requests):
+def test_get_self_signed_certificate_is_refused_before_a_request_is_sent(serve, tls, requests):
     with pytest.raises(CertificateRefused, match=r"^the certificate is not good: self.signed certificate$"):
         fetch.get(serve(send(sized(b"{}")), tls=tls))
 
@@ -357,7 +357,7 @@ def test_get_certificate_that_nobody_vouches_for_is_refused_and_nothing_is_asked
 @pytest.mark.parametrize(
     "data", [sized(b"{}"), chunked(b"{}"), unsized(b"{}")], ids=["length", "chunked", "until-the-end"]
 )
-def test_get_certificate_that_ssl_cert_file_vouches_for_is_good(serve, tls, monkeypatch, certificate, requests, data):
+def test_get_certificate_in_ssl_cert_file_is_accepted(serve, tls, monkeypatch, certificate, requests, data):
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     url = serve(send(data), tls=tls)
 
@@ -365,7 +365,7 @@ def test_get_certificate_that_ssl_cert_file_vouches_for_is_good(serve, tls, monk
     assert f"\r\nHost: {url.split('/')[2]}\r\n".encode() in requests[0]
 
 
-def test_get_good_certificate_of_another_host_is_refused(serve, tls, monkeypatch, certificate):
+def test_get_valid_certificate_of_another_host_is_refused(serve, tls, monkeypatch, certificate):
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     url = serve(send(sized(b"{}")), tls=tls).replace("127.0.0.1", "localhost")
 
@@ -373,13 +373,13 @@ def test_get_good_certificate_of_another_host_is_refused(serve, tls, monkeypatch
         fetch.get(url)
 
 
-def test_get_slow_answer_over_tls_ends_at_the_one_deadline(serve, tls, monkeypatch, certificate, short_deadline):
+def test_get_slow_response_over_tls_ends_at_the_one_deadline(serve, tls, monkeypatch, certificate, short_deadline):
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
 
     assert_fails(serve(trickle(sized(b"x" * 1000), 0), tls=tls), "no complete response within 0.3 s")
 
 
-def test_get_https_where_http_is_spoken_says_so(serve):
+def test_get_https_from_a_server_without_tls_fails_as_such(serve):
     with pytest.raises(FetchFailed, match=r"no TLS can be spoken there \(\w+\)"):
         fetch.get(serve(send(unsized(b"", status="400 Bad Request"))).replace("http:", "https:"))
 

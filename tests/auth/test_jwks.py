@@ -68,7 +68,7 @@ def test_find_fresh_key_needs_no_fetch_until_the_end_of_its_time(cache, issuer):
     assert issuer.fetches == 1
 
 
-def test_find_stale_key_is_given_at_once_while_one_fetch_runs(cache, issuer):
+def test_find_stale_key_is_returned_at_once_while_one_fetch_runs(cache, issuer):
     cache.find("k1")
     issuer.now += FRESH_S + 1
     issuer.released.clear()
@@ -168,7 +168,7 @@ def test_refresh_that_comes_second_joins_the_first(cache, issuer):
     assert issuer.fetches == 0
 
 
-def test_find_does_not_wait_when_all_waiting_are_taken(issuer):
+def test_find_does_not_wait_when_the_maximum_of_threads_waits(issuer):
     cache = KeyCache(issuer.fetch, clock=issuer.clock, waiting_max=2)
     issuer.released.clear()
     with ThreadPoolExecutor(2) as pool:
@@ -182,7 +182,7 @@ def test_find_does_not_wait_when_all_waiting_are_taken(issuer):
     assert cache._waiting._value == 2
 
 
-def test_find_known_key_is_given_at_once_while_others_wait(cache, issuer):
+def test_find_known_key_is_returned_at_once_while_other_threads_wait(cache, issuer):
     cache.find("k1")
     issuer.now += FRESH_S + 1
     issuer.released.clear()
@@ -197,7 +197,7 @@ def test_find_known_key_is_given_at_once_while_others_wait(cache, issuer):
         assert waiting.result() is None
 
 
-def test_find_fetch_that_hangs_beyond_its_deadline_holds_nobody_up(cache, issuer):
+def test_find_fetch_that_hangs_beyond_its_deadline_blocks_no_lookup(cache, issuer):
     issuer.released.clear()
     attempt = cache.refresh()
     issuer.now += 60
@@ -258,7 +258,7 @@ def test_state_of_a_fetch_that_hangs_is_stale(cache, issuer):
     assert cache.state() == "stale"
 
 
-def test_state_with_all_seats_taken_is_failed_and_waits_for_nobody(cache, issuer):
+def test_state_with_the_maximum_of_waiting_threads_is_failed_at_once(cache, issuer):
     issuer.released.clear()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(cache.find, "k1")
@@ -317,7 +317,7 @@ def test_find_key_that_arrives_at_the_last_moment_is_found(cache, issuer, monkey
     assert cache.find("k1").kid == "k1"
 
 
-def test_find_without_a_seat_says_to_come_back_when_the_fetch_must_be_over(cache, issuer):
+def test_find_refused_to_wait_has_retry_after_the_deadline_of_the_fetch(cache, issuer):
     issuer.released.clear()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(cache.find, "k1")
@@ -330,7 +330,7 @@ def test_find_without_a_seat_says_to_come_back_when_the_fetch_must_be_over(cache
         waiting.result()
 
 
-def test_find_key_is_as_old_as_the_beginning_of_its_fetch(cache, issuer):
+def test_find_key_is_as_old_as_the_start_of_its_fetch(cache, issuer):
     issuer.released.clear()
     attempt = cache.refresh()
     issuer.now += 2

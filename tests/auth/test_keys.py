@@ -53,7 +53,7 @@ def why_not(entry: Any) -> str:
 
 
 @pytest.mark.parametrize("algorithm", GOOD)
-def test_parse_accepted_kind_gives_the_key_and_its_one_algorithm(algorithm):
+def test_parse_accepted_kind_returns_the_key_and_its_one_algorithm(algorithm):
     parsed = keys.parse(document(GOOD[algorithm]))
 
     assert parsed.dropped == ()
@@ -74,11 +74,11 @@ def test_parse_key_of_one_algorithm_need_not_name_it(algorithm):
 @pytest.mark.parametrize(
     "members", [{"use": "sig"}, {"key_ops": ["verify"]}, {"key_ops": ["sign", "verify"], "use": "sig", "ext": True}]
 )
-def test_parse_key_that_says_that_it_verifies_is_used(members):
+def test_parse_key_that_is_declared_to_verify_is_used(members):
     assert list(keys.parse(document(ED25519 | members)).keys) == [ED25519["kid"]]
 
 
-def test_parse_whole_set_gives_every_key_by_its_kid():
+def test_parse_whole_set_returns_every_key_by_its_kid():
     assert set(keys.parse(document(*GOOD.values())).keys) == {entry["kid"] for entry in GOOD.values()}
 
 
@@ -179,7 +179,7 @@ def test_parse_key_that_may_verify_no_token_is_dropped_with_the_reason(entry, re
     assert why_not(entry) == reason
 
 
-def test_parse_reasons_name_the_position_and_hold_nothing_of_a_key():
+def test_parse_reasons_have_the_position_and_nothing_of_a_key():
     entries = [
         {"kty": "oct", "k": "c2VjcmV0LXNlY3JldA", "kid": "first-name"},
         ED25519 | {"use": "enc", "kid": "second-name"},
@@ -197,7 +197,7 @@ def test_parse_reasons_name_the_position_and_hold_nothing_of_a_key():
     )
 
 
-def test_parse_endless_nonsense_gives_few_reasons():
+def test_parse_endless_nonsense_has_few_reasons():
     with pytest.raises(UnusableKeys) as refused:
         keys.parse(document(*[None] * 50_000))
 
@@ -223,13 +223,13 @@ def test_parse_endless_nonsense_gives_few_reasons():
         pytest.param(b'{"keys":' * 50_000 + b"0" + b"}" * 50_000, id="deep-object"),
     ],
 )
-def test_parse_document_that_is_no_key_set_says_so(body):
+def test_parse_document_that_is_no_key_set_is_unusable(body):
     with pytest.raises(UnusableKeys, match=r'^the response is not JSON with a member "keys"$'):
         keys.parse(body)
 
 
 @pytest.mark.parametrize("value", [{}, [], None, "keys", 7, {"kid": "x"}], ids=json.dumps)
-def test_parse_set_without_any_key_says_so(value):
+def test_parse_set_without_any_key_is_unusable(value):
     with pytest.raises(UnusableKeys, match=r"^the response has no usable key$"):
         keys.parse(json.dumps({"keys": value}).encode())
 
@@ -300,7 +300,7 @@ key_sets = st.fixed_dictionaries({"keys": st.lists(entries | changed_entries | j
 
 @settings(deadline=None, max_examples=300)
 @given(st.builds(orjson.dumps, key_sets | json_values) | st.binary(max_size=64))
-def test_parse_any_document_gives_keys_or_says_that_it_cannot(body):
+def test_parse_any_document_returns_keys_or_is_unusable(body):
     try:
         parsed = keys.parse(body)
     except UnusableKeys:

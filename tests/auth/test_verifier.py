@@ -57,14 +57,14 @@ def token_until(exp: float, user: str = "u1") -> str:
     return sign(claims(user, iat=NOW, exp=exp))
 
 
-def test_verifier_looks_at_a_good_token_once(caching):
+def test_verifier_checks_a_valid_token_once(caching):
     verify, checked = caching
     token = token_until(NOW + 60)
     assert [verify(token).id for _ in range(3)] == ["u1"] * 3
     assert checked == [token]
 
 
-def test_verifier_asks_for_the_expiry_of_a_remembered_token_each_time(caching, clock):
+def test_verifier_checks_the_expiry_of_a_cached_token_each_time(caching, clock):
     verify, _ = caching
     token = token_until(NOW + 60)
     assert verify(token).id == "u1"
@@ -76,7 +76,7 @@ def test_verifier_asks_for_the_expiry_of_a_remembered_token_each_time(caching, c
             verify(token)
 
 
-def test_verifier_remembers_no_failure(caching):
+def test_verifier_caches_no_failure(caching):
     verify, checked = caching
     token = sign(claims("u1", iat=NOW, exp=NOW + 60), secret="somebody else's secret, which is long enough")
     for _ in range(3):
@@ -85,7 +85,7 @@ def test_verifier_remembers_no_failure(caching):
     assert len(checked) == 3
 
 
-def test_verifier_does_not_take_another_token_for_a_remembered_one(caching):
+def test_verifier_does_not_take_another_token_for_a_cached_one(caching):
     verify, _ = caching
     token = token_until(NOW + 60)
     assert verify(token).id == "u1"
@@ -95,7 +95,7 @@ def test_verifier_does_not_take_another_token_for_a_remembered_one(caching):
             verify(forged)
 
 
-def test_verifier_remembers_no_more_than_its_bound(caching):
+def test_verifier_caches_no_more_than_its_bound(caching):
     verify, _ = caching
     verify._cache.update({n.to_bytes(32): None for n in range(CACHED_MAX)})
     first = token_until(NOW + 60)
@@ -104,7 +104,7 @@ def test_verifier_remembers_no_more_than_its_bound(caching):
     assert CACHED_MAX <= 10_000
 
 
-def test_verifier_keeps_neither_tokens_nor_more_than_it_needs(caching):
+def test_verifier_caches_digests_and_no_tokens(caching):
     verify, _ = caching
     token = token_until(NOW + 60)
     verify(token)
@@ -113,7 +113,7 @@ def test_verifier_keeps_neither_tokens_nor_more_than_it_needs(caching):
     assert token not in repr((digest, kept))
 
 
-def test_verifier_forgets_a_token_with_its_key(clock):
+def test_verifier_verifies_a_token_again_when_its_key_changes(clock):
     def by_key(token):
         token.key = keys.find("k1")
         return Result(True, "", "")

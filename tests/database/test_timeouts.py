@@ -54,20 +54,20 @@ def test_bounds_of_a_first_statement_hold_for_its_transaction_and_no_longer(warm
         assert statements.execute(connection, BOUNDS, {}).one() == ("0", "0", "0")
 
 
-def test_statement_that_takes_longer_is_given_up_by_postgresql_and_not_run_again(warm, proxy):
+def test_statement_that_takes_longer_is_cancelled_by_postgresql_and_not_retried(warm, proxy):
     with pytest.raises(failures.DatabaseUnavailable, match="57014"):
         statements.read(SLEEP, {}, Bounds("SET LOCAL statement_timeout = 50;\n", 10))
     assert len(proxy.queries) == 1
 
 
 @pytest.mark.parametrize("within", [CALL, WORK], ids=["call", "work"])
-def test_answer_is_awaited_for_longer_than_postgresql_takes_to_give_up(app, within):
+def test_result_is_awaited_for_longer_than_postgresql_takes_to_cancel(app, within):
     with app.app_context():
         (row,) = statements.read(select(func.current_setting("statement_timeout").cast(db.Interval)), {}, within)
     assert row[0].total_seconds() < within.answer_s
 
 
-def test_answer_that_does_not_come_is_awaited_once_and_the_connection_is_replaced(warm, proxy):
+def test_result_that_does_not_arrive_is_awaited_once_and_the_connection_is_replaced(warm, proxy):
     proxy.awake.clear()
     with pytest.raises(failures.DatabaseUnavailable, match=r"no answer within 0\.1 s"):
         statements.read(BOUNDS, {}, Bounds("", 0.1))
@@ -76,7 +76,7 @@ def test_answer_that_does_not_come_is_awaited_once_and_the_connection_is_replace
     assert statements.read(BOUNDS, {})[0].statement_timeout == "5s"
 
 
-def test_connection_that_does_not_answer_a_ping_is_replaced(warm, proxy, monkeypatch):
+def test_connection_that_does_not_respond_to_a_ping_is_replaced(warm, proxy, monkeypatch):
     monkeypatch.setattr(engine, "PING_S", 0.1)
     monkeypatch.setattr(engine, "TRUSTED_IDLE_S", -1)
     monkeypatch.setattr(proxy, "delay_s", 1.0)
@@ -85,7 +85,7 @@ def test_connection_that_does_not_answer_a_ping_is_replaced(warm, proxy, monkeyp
     assert sum(query.startswith(CALL.settings) for query in proxy.queries) == 1
 
 
-def test_watch_lets_go_of_what_ended_by_itself():
+def test_watch_forgets_calls_that_returned():
     watch = Watch()
     watch.start()
     watch.wait(None, 60, lambda: None)
@@ -94,7 +94,7 @@ def test_watch_lets_go_of_what_ended_by_itself():
     assert watch._waiting == {}
 
 
-def test_watch_leaves_a_connection_alone_that_is_closed_already(database_url):
+def test_watch_ignores_a_connection_that_is_already_closed(database_url):
     connection = psycopg2.connect(database_url)
     connection.close()
     watch = Watch()
@@ -119,11 +119,11 @@ raise SystemExit(os.waitstatus_to_exitcode(os.wait()[1]))
 """
 
 
-def test_watch_begins_again_in_a_process_that_was_forked(root):
+def test_watch_starts_again_in_a_forked_process(root):
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORKING], cwd=root, timeout=60, check=True)
 
 
-def test_hanging_up_wakes_whoever_reads(database_url):
+def test_shutdown_of_a_connection_wakes_its_reader(database_url):
     connection = psycopg2.connect(database_url)
     backend = connection.info.backend_pid
     threading.Timer(0.1, timeouts._shut_down, (connection,)).start()

@@ -102,7 +102,7 @@ def test_log_of_a_refused_token_is_one_line_with_the_reason_and_a_hash(
         assert part not in json.dumps(entry)
 
 
-def test_log_of_a_good_call_has_its_times_and_who_made_it(json_client, capfd, user):
+def test_log_of_a_successful_request_has_its_times_and_its_caller(json_client, capfd, user):
     json_client().post("/api/me/tasks", headers=bearer(user), json={"title": "a private matter"})
     (entry,) = lines(capfd)
     assert (entry["level"], entry["method"], entry["status"], entry["user"]) == ("info", "POST", 201, digest(user))
@@ -118,7 +118,7 @@ def test_log_level_silences_what_is_below(json_client, capfd):
     assert lines(capfd) == []
 
 
-def test_log_of_what_others_say_is_in_the_same_form(json_client, capfd):
+def test_log_of_a_library_has_the_same_format(json_client, capfd):
     json_client()
     logger = logging.getLogger("somebody")
     logger.propagate = False
@@ -147,14 +147,14 @@ def test_log_names_the_request_in_which_something_else_happened(database_url, ca
     assert (noise["request_id"], noise["trace_id"]) == (entry["request_id"], entry["trace_id"])
 
 
-def test_log_for_people_is_one_line_without_the_trace(json_client, capfd, user):
+def test_log_for_consoles_is_one_line_without_the_trace(json_client, capfd, user):
     json_client(LOG_FORMAT="console").get("/api/me/tasks", headers=bearer(user))
     (line,) = capfd.readouterr().out.splitlines()
     assert re.match(r"\d\d:\d\d:\d\d \[info +\] request method=GET route=/api/<user_id>/tasks status=200 ", line)
     assert "trace_id" not in line
 
 
-def test_log_that_nobody_takes_costs_no_answer(json_client):
+def test_log_without_a_reader_makes_no_request_fail(json_client):
     read, write = os.pipe()
     os.close(read)
     logs.LineWriter(write).msg(b"lost")
@@ -183,7 +183,7 @@ def test_weak_secret_in_development_is_a_warning_that_does_not_repeat_it(json_cl
     assert "sesame" not in json.dumps(entry)
 
 
-def test_stack_says_where_and_what_kind_and_never_the_message():
+def test_stack_has_the_frames_and_classes_and_never_the_messages():
     trace = stack_of(lambda: failing(0))
     first, second = trace.split("\n\n")
     assert first.endswith("builtins.KeyError")
@@ -194,7 +194,7 @@ def test_stack_says_where_and_what_kind_and_never_the_message():
         assert ", in failing\n" in part
 
 
-def test_stack_leaves_out_what_was_meant_to_be_left_out():
+def test_stack_leaves_out_a_suppressed_context():
     def call():
         try:
             failing(0)

@@ -76,7 +76,7 @@ def test_refusals_are_counted_by_the_rule_that_was_broken(observed, registry, cl
     assert samples(registry, "token_refusals_total") == {(reason,): 1}
 
 
-def test_refusal_that_a_limit_answers_is_counted_by_its_rule(registry, database_url):
+def test_refusal_that_a_rate_limit_turns_into_429_is_counted_by_its_rule(registry, database_url):
     app = create_app(config_for(database_url, RATE_LIMIT_FAILED_AUTH="1/year", WEB_CONCURRENCY="1"))
     with app.app_context():
         metrics_of_app = Metrics(registry, engine=db.engine, key_age=None)
@@ -86,7 +86,7 @@ def test_refusal_that_a_limit_answers_is_counted_by_its_rule(registry, database_
     assert samples(registry, "token_refusals_total") == {("Authorization",): 2}
 
 
-def test_refusal_that_breaks_no_rule_of_the_guard_is_another(observed, registry, database_url):
+def test_refusal_of_another_origin_than_the_guard_is_counted_as_other(observed, registry, database_url):
     app = create_app(config_for(database_url))
 
     @app.route("/odd")

@@ -59,7 +59,7 @@ def logged(client, path, **kwargs):
     return entry
 
 
-def test_times_and_size_of_an_answer_are_its_own(odd):
+def test_times_and_size_of_a_response_are_its_own(odd):
     entry = logged(odd(), "/rest")
     assert entry["bytes"] == 20
     assert 20 <= entry["database_ms"] <= entry["duration_ms"]
@@ -67,11 +67,11 @@ def test_times_and_size_of_an_answer_are_its_own(odd):
 
 
 @pytest.mark.parametrize(("method", "path"), [("HEAD", "/rest"), ("HEAD", "/stream"), ("OPTIONS", "/rest")])
-def test_size_of_an_answer_without_a_body_is_nothing(odd, method, path):
+def test_size_of_a_response_without_a_body_is_zero(odd, method, path):
     assert logged(odd(), path, method=method)["bytes"] == 0
 
 
-def test_size_of_not_modified_is_nothing(client):
+def test_size_of_not_modified_is_zero(client):
     asset = "/docs/assets/swagger-ui.css"
     first = client.get(asset)
     first.close()
@@ -80,7 +80,7 @@ def test_size_of_not_modified_is_nothing(client):
     assert (again["status"], again["bytes"]) == (304, 0)
 
 
-def test_stream_is_seen_when_it_is_over(odd):
+def test_stream_is_logged_when_it_is_finished(odd):
     client = odd()
     with capture_logs() as logs:
         response = client.get("/stream")
@@ -112,7 +112,7 @@ def test_stream_that_breaks_off_is_an_error(odd, kind, error, reason):
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/ready"])
-def test_probe_is_seen_at_debug_alone(odd, path):
+def test_probe_is_logged_at_debug_alone(odd, path):
     assert logged(odd(LOG_LEVEL="debug"), path)["log_level"] == "debug"
     client = odd()
     with capture_logs() as logs:
@@ -126,7 +126,7 @@ def test_probe_that_fails_is_an_error(proxied, proxy):
     assert (entry["log_level"], entry["status"]) == ("error", 503)
 
 
-def test_request_that_is_slow_is_a_warning_also_where_others_are_not_seen(odd):
+def test_request_that_is_slow_is_a_warning_even_where_others_are_not_logged(odd):
     client = odd(SLOW_REQUEST_MS="10", LOG_LEVEL="warning")
     with capture_logs() as logs:
         client.get("/rest")
@@ -136,7 +136,7 @@ def test_request_that_is_slow_is_a_warning_also_where_others_are_not_seen(odd):
     assert "slow" not in logged(odd(), "/rest")
 
 
-def test_method_that_nobody_knows_is_not_repeated(odd):
+def test_unknown_method_is_not_repeated(odd):
     assert logged(odd(), "/rest", method="BUYMILK")["method"] == "other"
 
 
@@ -146,7 +146,7 @@ def test_request_inside_of_another_context_has_a_record_of_its_own(app):
     assert len(ids) == 2
 
 
-def test_server_timing_is_told_outside_of_production_alone(odd, user):
+def test_server_timing_is_sent_outside_of_production_alone(odd, user):
     timing = odd().get("/api/me/tasks", headers=bearer(user)).headers["Server-Timing"]
     app_ms, database_ms = map(float, re.fullmatch(r"app;dur=(\d+\.\d\d), db;dur=(\d+\.\d\d)", timing).groups())
     assert 0 < database_ms < app_ms
@@ -154,7 +154,7 @@ def test_server_timing_is_told_outside_of_production_alone(odd, user):
     assert "Server-Timing" not in odd(ENVIRONMENT="staging").get("/").headers
 
 
-def test_record_of_a_request_is_given_to_whoever_asks(odd, user):
+def test_record_of_a_request_is_sent_with_the_signal(odd, user):
     records = []
     client = odd(LOG_LEVEL="critical")
 

@@ -10,14 +10,14 @@ GOOD = f"00-{TRACE_ID}-{PARENT_ID}-01"
 
 
 @pytest.mark.parametrize("header", ["abc", "a" * 128, "6f1c8a8e-7b1c-4a5e-9d8e-000000000000", "1-5f2/x:y.z~@=+"])
-def test_request_id_well_formed_is_taken_over(client, header):
+def test_request_id_well_formed_is_adopted(client, header):
     response = client.get("/nowhere", headers={"X-Request-ID": header})
     assert response.headers["X-Request-ID"] == header
     assert response.json["request_id"] == header
 
 
 @pytest.mark.parametrize("header", [None, "", "a" * 129, "a b", 'a"b', "a,b", "é", "<script>"])
-def test_request_id_absent_or_malformed_is_made_anew(client, header):
+def test_request_id_absent_or_malformed_is_generated(client, header):
     headers = {} if header is None else {"X-Request-ID": header}
     ids = {client.get("/health", headers=headers).headers["X-Request-ID"] for _ in range(2)}
     assert len(ids) == 2
@@ -34,7 +34,7 @@ def test_request_id_absent_or_malformed_is_made_anew(client, header):
         pytest.param(f"cc-{TRACE_ID}-{PARENT_ID}-01-what-the-future-will-be-like", "01", id="later-version-with-more"),
     ],
 )
-def test_trace_that_is_well_formed_goes_on_in_a_span_of_ours(client, header, flags):
+def test_trace_that_is_well_formed_continues_in_a_new_span(client, header, flags):
     answers = [client.get("/nowhere", headers={"traceparent": header}).headers["traceparent"] for _ in range(2)]
     spans = {re.fullmatch(f"00-{TRACE_ID}-([0-9a-f]{{16}})-{flags}", answer)[1] for answer in answers}
     assert len(spans) == 2
@@ -57,7 +57,7 @@ def test_trace_that_is_well_formed_goes_on_in_a_span_of_ours(client, header, fla
         pytest.param(GOOD.replace("f", "g"), id="not-hexadecimal"),
     ],
 )
-def test_trace_absent_or_malformed_begins_here(client, header):
+def test_trace_absent_or_malformed_starts_here(client, header):
     headers = {} if header is None else {"traceparent": header}
     answers = [client.get("/health", headers=headers).headers["traceparent"] for _ in range(2)]
     traces = {re.fullmatch("00-([0-9a-f]{32})-[0-9a-f]{16}-00", answer)[1] for answer in answers}
