@@ -356,7 +356,7 @@ def test_issuer_of_unusable_keys_alone_says_why_of_each(issuer_app, issuer):
 def test_issuer_whose_certificate_is_not_good_is_a_fault(make_app, tmp_path):
     with odd_issuer(tls=server_context(self_signed(tmp_path / "issuer.pem"))) as address:
         report = examine(make_app(BETTER_AUTH_URL=address, BETTER_AUTH_SECRET=""))
-    assert report.faults["issuer"].startswith("the certificate is not good: ")
+    assert report.faults["issuer"].startswith("the certificate is not valid: ")
     assert "SSL_CERT_FILE" in report.of("issuer").remedy
 
 

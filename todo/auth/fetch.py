@@ -61,17 +61,17 @@ def get(url: str) -> Fetched:
     except TimeoutError:
         raise FetchFailed(f"no complete response within {DEADLINE_S} s") from None
     except ssl.SSLCertVerificationError as error:
-        raise CertificateRefused(f"the certificate is not good: {error.verify_message}") from error
+        raise CertificateRefused(f"the certificate is not valid: {error.verify_message}") from error
     except ssl.SSLError as error:
-        raise FetchFailed(f"no TLS can be spoken there ({error.reason})") from error
+        raise FetchFailed(f"the server does not speak TLS ({error.reason})") from error
     except http.client.IncompleteRead as error:
-        raise FetchFailed("the response ends before its end") from error
+        raise FetchFailed("the response is incomplete") from error
     except http.client.RemoteDisconnected as error:
         raise FetchFailed("the connection was closed without a response") from error
     except OSError as error:
         raise FetchFailed((error.strerror or type(error).__name__).lower()) from error
     except (UnicodeError, http.client.InvalidURL) as error:
-        raise FetchFailed("the address is none that can be asked") from error
+        raise FetchFailed("the address is not valid") from error
     except (http.client.HTTPException, ValueError) as error:
         raise FetchFailed(f"the response is not HTTP ({type(error).__name__})") from error
 
