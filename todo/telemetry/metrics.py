@@ -70,8 +70,8 @@ class Metrics:
     def count_request(self, record: Record) -> None:
         """Count a finished request, and the refusal of its token.
 
-        A refused token is a 401, or a 429 when its address had too many of them. Only the 401 of another origin than
-        the guard has no rule.
+        The response to a refused token is a 401, or a 429 when its address had too many of them. A 401 without a rule,
+        which the guard never raises, is labelled `other`.
         """
         route = record.route or "none"
         self._requests.labels(record.method, route, str(record.status)).inc()

@@ -42,14 +42,14 @@ class DatabaseTime(threading.local):
     _started_at = 0.0
 
     def __enter__(self) -> Self:
-        """Start to wait."""
+        """Start waiting."""
         if self._depth == 0:
             self._started_at = perf_counter()
         self._depth += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop to wait."""
+        """Stop waiting."""
         self._depth -= 1
         if self._depth == 0:
             self.total_s += perf_counter() - self._started_at
@@ -63,7 +63,7 @@ class Record:
     """The record of one request.
 
     Attributes:
-        request_id: The id that stands on the response and in the log line.
+        request_id: The id on the response and in the log line.
         trace: Its place in a trace.
         started_at: When it started, in seconds of the performance counter.
         database_offset_s: The database time of its thread when it started.
