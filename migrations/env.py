@@ -7,21 +7,20 @@ from alembic import context
 from alembic.runtime.migration import MigrationInfo
 from flask import current_app
 from sqlalchemy import event, text
-from sqlalchemy.exc import DBAPIError
 
-from todo.cli import database_trouble
+from todo.cli import reported
 from todo.database import statements
-from todo.database.embedded import EmbeddedUnavailable
+from todo.database.timeouts import UNBOUNDED
 from todo.extensions import db
 
 # Replicas that start together queue here: the first one migrates, the others then find nothing to do.
 # The lock belongs to a transaction, so it also works through a pooler that shares sessions. They ask again and again
 # rather than wait in PostgreSQL: building an index beside writers waits for every statement that has begun.
-MIGRATION_LOCK = text("SELECT pg_try_advisory_xact_lock(7239562310011904)")
+MIGRATION_LOCK = "SELECT pg_try_advisory_xact_lock(7239562310011904) AS is_held"
 ASK_AGAIN_S = 0.2
 
 # Whoever holds the lock does nothing else, for as long as the migrations take; some providers end such sessions.
-MAY_BE_IDLE = text("SET LOCAL idle_in_transaction_session_timeout = 0")
+MAY_BE_IDLE = "SET LOCAL idle_in_transaction_session_timeout = 0"
 
 # A change that cannot get its lock soon gives up, instead of making every request queue behind it.
 LOCK_TIMEOUT = text("SET LOCAL lock_timeout = '5s'")
@@ -38,9 +37,9 @@ def run_migrations_online() -> None:
     The lock has a transaction of its own, which lasts for all migrations: so one of them may end its transaction
     before its long work, and lock nobody out meanwhile.
     """
-    with statements.transaction() as guard:
-        guard.execute(MAY_BE_IDLE)
-        while not guard.scalar(MIGRATION_LOCK):
+    with statements.transaction(UNBOUNDED) as guard:
+        guard.write(MAY_BE_IDLE, {})
+        while not guard.read(MIGRATION_LOCK, {})[0].is_held:
             time.sleep(ASK_AGAIN_S)
         with db.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
             event.listen(connection, "begin", lambda begun: begun.execute(LOCK_TIMEOUT))
@@ -67,7 +66,5 @@ def run_migrations_offline() -> None:
 if context.is_offline_mode():
     run_migrations_offline()
 else:
-    try:
+    with reported():
         run_migrations_online()
-    except (DBAPIError, EmbeddedUnavailable) as error:
-        raise database_trouble(error) from error

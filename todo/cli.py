@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 import click
+import psycopg2
 from flask import Blueprint, Flask, current_app
 from sqlalchemy.exc import DBAPIError
 
@@ -15,6 +16,7 @@ from todo.database import failures
 from todo.database.embedded import EmbeddedUnavailable
 from todo.database.failures import DatabaseUnavailable
 from todo.extensions import db
+from todo.http.problems import InternalError
 from todo.tasks import seeds
 
 bp = Blueprint("cli", __name__, cli_group=None)
@@ -121,15 +123,15 @@ def reported() -> Iterator[None]:
     """End a command whose database does not do its part with one line about that."""
     try:
         yield
-    except (DBAPIError, EmbeddedUnavailable) as error:
+    except DBAPIError as error:
         raise database_trouble(error) from error
-    except DatabaseUnavailable as problem:
-        if isinstance(cause := problem.__cause__, DBAPIError | EmbeddedUnavailable):
+    except (DatabaseUnavailable, InternalError) as problem:
+        if isinstance(cause := problem.__cause__, psycopg2.Error | EmbeddedUnavailable):
             raise database_trouble(cause) from problem
         raise click.ClickException(str(problem)) from problem
 
 
-def database_trouble(error: DBAPIError | EmbeddedUnavailable) -> click.ClickException:
+def database_trouble(error: psycopg2.Error | DBAPIError | EmbeddedUnavailable) -> click.ClickException:
     """Say in one line what an operator can do about a database that does not do its part."""
     if isinstance(error, EmbeddedUnavailable):
         return click.ClickException(str(error))

@@ -4,7 +4,6 @@ from flask import current_app, jsonify
 from flask.typing import ResponseReturnValue
 from flask_smorest import Blueprint
 from marshmallow import fields
-from sqlalchemy import text
 
 from todo.auth.jwks import KeyCache
 from todo.database import statements
@@ -18,7 +17,7 @@ bp = Blueprint("health", __name__, description="Public: who we are and how we ar
 
 # A migration after which code of before cannot serve any more says from which revision on code can, as a comment on
 # this table; what a later release says to an older one must be where that one already looks.
-APPLIED = text(
+APPLIED = (
     "SELECT version_num AS applied, obj_description('alembic_version'::regclass) AS serves_from FROM alembic_version"
 )
 

@@ -16,13 +16,12 @@ from typing import Any, cast
 import psycopg2
 from flask import Flask
 from sqlalchemy import Dialect, Engine, QueuePool, event
-from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from config import Config
-from todo.database import embedded, timeouts
-from todo.database.failures import READ_ONLY
+from todo.database import embedded
 from todo.database.timeouts import watch
 from todo.extensions import db
 
@@ -88,9 +87,8 @@ def init_app(app: Flask) -> None:
     """Watch the engine: a dead connection is found before a request uses it, and statements get their bounds."""
     with app.app_context():
         engine: Engine = db.engine
-    timeouts.keep(engine)
+    event.listen(engine, "connect", watch.begin)
     event.listen(engine, "do_connect", Breaker())
-    event.listen(engine, "handle_error", _leave_the_read_only)
     event.listen(engine, "checkin", _note_idle_since)
     event.listen(engine, "checkout", partial(_check_liveness, engine))
 
@@ -164,13 +162,6 @@ def _check_liveness(engine: Engine, connection: Any, entry: ConnectionPoolEntry,
             watch.wait(connection, PING_S, engine.dialect.do_ping, connection)
         except psycopg2.Error as error:
             raise InvalidatePoolError from error
-
-
-def _leave_the_read_only(context: ExceptionContext) -> None:
-    """Drop a connection that cannot write: after a failover the same name may lead to a server that can."""
-    if getattr(context.original_exception, "pgcode", None) == READ_ONLY:
-        context.is_disconnect = True
-        context.invalidate_pool_on_disconnect = False
 
 
 def _has_something_to_read(file_descriptor: int) -> bool:

@@ -1,13 +1,7 @@
 """Failures of PostgreSQL, of its driver and of the pool, as problems that a client may be told."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import psycopg2
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from todo.database import embedded
 from todo.database.timeouts import NoAnswer
 from todo.http.problems import InternalError, Unavailable
 from todo.telemetry.requests import database_failed
@@ -46,57 +40,52 @@ class SchemaLacking(DatabaseUnavailable):
     detail = "The database is not ready yet. Please try again in a moment."
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Make of what the driver and the pool raise what a client may be told.
-
-    Raises:
-        DatabaseUnavailable: when PostgreSQL cannot answer now.
-
-    """
-    try:
-        yield
-    except DBAPIError as error:
-        raise _seen(_translated(error)) from error
-    except PoolTimeoutError as error:
-        raise _seen(DatabaseUnavailable(reason="every pooled connection is in use")) from error
-    except embedded.EmbeddedUnavailable as error:
-        raise _seen(DatabaseUnavailable(reason=str(error))) from error
-
-
-def _seen(problem: Exception) -> Exception:
+def report(problem: Unavailable | InternalError) -> Unavailable | InternalError:
+    """Report a failure of the database to those that count them, and return it."""
     database_failed.send(problem)
     return problem
 
 
-def first_line(error: DBAPIError) -> str:
-    """Give what PostgreSQL or its driver says went wrong, without the lines that may quote a row."""
-    return str(error.orig).strip().partition("\n")[0]
+def first_line(error: Exception) -> str:
+    """Return the message of PostgreSQL or of its driver, without the lines that may quote a row."""
+    return str(_driver_error(error)).strip().partition("\n")[0]
 
 
 def lacks_schema(error: Exception) -> bool:
-    """Tell whether a statement failed because the migrations have not run."""
+    """Return whether a statement failed because the migrations have not run."""
     return _sqlstate(error) in SCHEMA_LACKING
 
 
+def _driver_error(error: Exception) -> Exception:
+    """Return the error of the driver, which SQLAlchemy wraps where it runs a statement itself."""
+    return getattr(error, "orig", None) or error
+
+
 def _sqlstate(error: Exception) -> str:
-    return getattr(getattr(error, "orig", None), "pgcode", None) or ""
+    return getattr(_driver_error(error), "pgcode", None) or ""
 
 
-def _translated(error: DBAPIError) -> Exception:
-    """Tell "not now" from a bug of ours, and give a reason that holds nothing of what users wrote."""
+def problem_of(error: psycopg2.Error, sql: str, *, is_lost: bool) -> Unavailable | InternalError:
+    """Return the problem for an error of the driver, with a reason that quotes nothing users wrote.
+
+    Args:
+        error: The error.
+        sql: The statement, with its parameters by name.
+        is_lost: Whether the connection died under it.
+
+    """
     sqlstate = _sqlstate(error)
     reason = f"{sqlstate or 'no SQLSTATE'}: {first_line(error)}"
     if lacks_schema(error):
         return SchemaLacking(reason=reason)
-    if isinstance(error.orig, NoAnswer):
-        # Whoever has waited for so long is not made to wait a second time.
+    if isinstance(error, NoAnswer):
+        # A caller that has waited for so long does not wait for a second attempt.
         return DatabaseUnavailable(reason=reason)
-    if error.connection_invalidated:
+    if is_lost:
         return ConnectionLost(reason=reason)
     if sqlstate in ROLLED_BACK:
         return RolledBack(reason=reason)
-    if sqlstate.startswith(PASSING) or isinstance(error.orig, psycopg2.OperationalError | psycopg2.InterfaceError):
+    if sqlstate.startswith(PASSING) or isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
         return DatabaseUnavailable(reason=reason)
     # The message of any other error may quote a row.
-    return InternalError(reason=f"{sqlstate}: {error.statement}")
+    return InternalError(reason=f"{sqlstate}: {sql}")

@@ -8,6 +8,7 @@ They cannot help where a statement never reaches PostgreSQL, as in the queue of 
 stands still. There we hang up.
 """
 
+import math
 import os
 import socket
 import threading
@@ -18,8 +19,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
-from sqlalchemy import Engine, event
-from sqlalchemy.engine.interfaces import ExecutionContext
 
 LOCK_TIMEOUT_MS = 3_000
 LOOK_S = 0.5
@@ -59,6 +58,9 @@ CALL = _bounds(5_000, answer_s=10)
 
 # One that goes through everything of a user may take longer. Whoever falls silent between two must not keep its locks.
 WORK = _bounds(60_000, idle_timeout_ms=60_000, answer_s=70)
+
+# The seed command may add millions of tasks in one transaction, and waits for another one that does.
+UNBOUNDED = Bounds("", math.inf)
 
 
 class Watch:
@@ -109,18 +111,3 @@ def _hang_up(connection: Any) -> None:
 
 
 watch = Watch()
-
-
-def keep(engine: Engine) -> None:
-    """Let all statements of an engine that have bounds keep them."""
-    event.listen(engine, "connect", watch.begin)
-    event.listen(engine, "do_execute", _execute)
-
-
-def _execute(cursor: Any, sql: str, parameters: Any, context: ExecutionContext) -> bool:
-    """Run a statement within its bounds, however it was made; leave one without to SQLAlchemy."""
-    bounds: Bounds | None = context.execution_options.get("bounds")
-    if bounds is None:
-        return False
-    watch.wait(cursor.connection, bounds.answer_s, cursor.execute, bounds.settings + sql, parameters)
-    return True

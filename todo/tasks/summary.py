@@ -6,7 +6,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from marshmallow import ValidationError, fields, post_load
-from sqlalchemy import text
 
 from todo.database import statements
 from todo.http import dates
@@ -17,25 +16,7 @@ from todo.tasks.models import PRIORITIES
 
 TAGS_MAX = 50
 
-# A tag is counted whatever its case, and called by the first of its spellings in the order of code points.
-COUNTS = text(f"""
-    SELECT count(*) AS total,
-           count(*) FILTER (WHERE NOT completed) AS pending,
-           count(*) FILTER (WHERE completed) AS completed,
-           count(*) FILTER (WHERE NOT completed AND due_at < :now) AS overdue,
-           count(*) FILTER (WHERE NOT completed AND CASE WHEN due_all_day THEN due_at = :day
-                                                         ELSE due_at >= :begin AND due_at < :end END) AS due_today,
-           count(*) FILTER (WHERE priority = 'high') AS high,
-           count(*) FILTER (WHERE priority = 'medium') AS medium,
-           count(*) FILTER (WHERE priority = 'low') AS low,
-           count(*) FILTER (WHERE priority IS NULL) AS none,
-           (SELECT json_agg(json_build_object('tag', tag, 'count', uses) ORDER BY uses DESC, key COLLATE "C")
-            FROM (SELECT key, min(tag COLLATE "C") AS tag, count(*) AS uses
-                  FROM (SELECT unnest(tags) AS tag, unnest(coalesce(tag_keys, tags)) AS key
-                        FROM tasks WHERE user_id = :caller) AS used
-                  GROUP BY key ORDER BY uses DESC, key COLLATE "C" LIMIT {TAGS_MAX}) AS top) AS by_tag
-    FROM tasks WHERE user_id = :caller
-""")  # noqa: S608 (a number of ours)  # nosec B608
+SQL = statements.load(__file__, tags_max=str(TAGS_MAX))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +101,7 @@ class SummaryOut(Output):
 def summarize(caller: str, today: Today) -> dict[str, Any]:
     """Count the caller's tasks."""
     moments_of = {"now": today.now, "day": today.due.at, "begin": today.begin, "end": today.end}
-    (row,) = statements.read(COUNTS, {"caller": caller, **moments_of})
+    (row,) = statements.read(SQL["count_tasks"], {"caller": caller, **moments_of})
     counts = row._asdict()
     tags = counts.pop("by_tag") or []
     by_priority = {name: counts.pop(name) for name in (*reversed(PRIORITIES), "none")}

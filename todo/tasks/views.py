@@ -13,7 +13,7 @@ from todo.http.openapi import ETAG, followed_by, header
 from todo.http.pagination import PAGED, paged
 from todo.http.requests import APPLIED, JSON, MERGE_PATCH, accepts, preference
 from todo.tasks import changes, queries, summary
-from todo.tasks.changes import Asked, ChangesOut, ChangesQuery
+from todo.tasks.changes import ChangesOut, ChangesQuery, ChangesRequest
 from todo.tasks.filters import TaskQuery
 from todo.tasks.listing import Listing
 from todo.tasks.responses import tagged, task_tag
@@ -50,7 +50,7 @@ def list_tasks(user_id: str, query: Listing) -> ResponseReturnValue:
 @bp.alt_response(410, "CursorExpired")
 @followed_by(200, "Follow")
 @accepts(query=ChangesQuery(), headers=["If-None-Match"])
-def list_changes(user_id: str, query: Asked) -> ResponseReturnValue:
+def list_changes(user_id: str, query: ChangesRequest) -> ResponseReturnValue:
     """Follow what changes.
 
     Without `since` it begins with all tasks. Ask again with `next` as `since`, at once while `has_more`, else when you
@@ -59,7 +59,7 @@ def list_changes(user_id: str, query: Asked) -> ResponseReturnValue:
     """
     tag = QueryTag(user_id, "changes", query)
     found = changes.list_changes(user_id, query, tag.known)
-    return tag.unchanged() if found is None else (jsonify(found.page), 200, tag.headers(found.revision))
+    return tag.unchanged() if found is None else (jsonify(found.body), 200, tag.headers(found.revision))
 
 
 @bp.route("/summary")

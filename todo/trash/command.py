@@ -19,10 +19,10 @@ def purge() -> None:
     days = current_app.extensions["config"].tombstone_days
     forgotten = 0
     with reported():
-        expired = purging.expired(days)
+        expired = purging.list_expired(days)
         with click.progressbar(length=sum(one.number for one in expired), label="Purging") as bar:
             for one in expired:
-                for number in purging.forget(one.user, days):
+                for number in purging.purge(one.user, days):
                     forgotten += number
                     bar.update(number)
     click.echo(f"Purged {forgotten} deleted tasks and marks of such." if forgotten else "Nothing has expired.")

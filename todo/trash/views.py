@@ -16,7 +16,7 @@ from todo.http.requests import accepts
 from todo.tasks.responses import tagged
 from todo.tasks.schemas import TaskOut
 from todo.trash import queries
-from todo.trash.queries import NEWEST, Asked
+from todo.trash.queries import NEWEST, TrashRequest
 
 bp = Blueprint("trash", __name__, url_prefix="/api/<user_id>/trash", description="What was deleted a while ago.")
 
@@ -27,11 +27,11 @@ class TrashQuery(PageQuery):
     """The parameters of the trash."""
 
     @post_load
-    def build(self, sent: dict[str, Any], **_: Any) -> Asked:
+    def build(self, sent: dict[str, Any], **_: Any) -> TrashRequest:
         """Say which page is asked for."""
         before = self._before(sent["cursor"]) if "cursor" in sent else NEWEST
         count, offset = sent.get("count", False), sent.get("offset", 0)
-        return Asked(limit=sent.get("limit", PAGE_MAX), offset=offset, before=before, count=count)
+        return TrashRequest(limit=sent.get("limit", PAGE_MAX), offset=offset, before=before, count=count)
 
     @staticmethod
     def _before(cursor: str) -> int:
@@ -62,7 +62,7 @@ class TrashedTaskOut(TaskOut):
     headers=PAGED,
 )
 @accepts(query=TrashQuery())
-def list_trash(user_id: str, query: Asked) -> ResponseReturnValue:
+def list_trash(user_id: str, query: TrashRequest) -> ResponseReturnValue:
     """List deleted tasks."""
     page = queries.list_trash(user_id, query)
     cursor = None if page.next is None else seal([CURSOR_VERSION, page.next])
