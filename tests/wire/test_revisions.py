@@ -17,9 +17,10 @@ from typing import Any
 
 import psycopg2
 import pytest
+from fakes.postgres_proxy import PostgresProxy
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from support import PostgresProxy, assert_problem, bearer, new_user
+from support import assert_problem, bearer, new_user
 from wire.follower import Caller, Follower, Task, checksum, revision_of, tag_of
 from wire.server import (
     DEADLINE_S,
