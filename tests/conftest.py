@@ -7,9 +7,11 @@ from typing import Any
 
 import flask_migrate
 import pytest
+from fakes.counting_redis import CountingRedis
+from fakes.postgres_proxy import PostgresProxy
 from flask import Flask
 from flask.testing import FlaskClient
-from support import CountingRedis, PostgresProxy, config_for, new_database, new_user
+from support import Call, call_as, config_for, new_database, new_user
 
 from todo import create_app
 from todo.database import embedded
@@ -77,6 +79,12 @@ def client(app: Flask) -> FlaskClient:
 def user() -> str:
     """Give the id of a user that nobody else is."""
     return new_user()
+
+
+@pytest.fixture
+def call(client: FlaskClient, user: str) -> Call:
+    """Return a function that makes requests as the user: `call("POST", "/tasks", title="x")`."""
+    return call_as(client, user)
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ import time
 
 import jwt
 import pytest
+from fakes.postgres_proxy import PostgresProxy
 from flask import Flask
-from support import SECRET, PostgresProxy, bearer, config_for, new_database, new_user
+from support import SECRET, bearer, config_for, new_database, new_user
 
 from todo import cli, create_app
 from todo.database import embedded, engine

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from auth.certificates import self_signed, server_context
+from fakes.certificates import self_signed, server_context
 
 from todo.auth import fetch
 from todo.auth.fetch import BODY_MAX_BYTES, CertificateRefused, Fetched, FetchFailed

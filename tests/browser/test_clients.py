@@ -7,7 +7,7 @@ from playwright.sync_api import Page
 from support import bearer, new_user
 from test_readme import example
 
-CALL = """
+FETCH = """
 async ([method, path, authorization, body]) => {
   const headers = { Authorization: authorization, "Content-Type": "application/json" };
   const answer = await fetch(path, { method, headers, body });
@@ -16,17 +16,17 @@ async ([method, path, authorization, body]) => {
 """
 
 
-def call(page: Page, server: str, method: str, path: str, user: str, body: str | None = None) -> dict:
+def fetch(page: Page, server: str, method: str, path: str, user: str, body: str | None = None) -> dict:
     """Call as a front-end does that knows nothing of tags."""
-    return page.evaluate(CALL, [method, f"{server}/api/me{path}", bearer(user)["Authorization"], body])
+    return page.evaluate(FETCH, [method, f"{server}/api/me{path}", bearer(user)["Authorization"], body])
 
 
 def test_checksum_in_typescript_is_that_of_the_feed(page: Page, server: str, root: Path) -> None:
     page.goto(f"{server}/docs")
     user = new_user()
     for title in ("a", "b"):
-        call(page, server, "POST", "/tasks", user, f'{{"title": "{title}"}}')
-    feed = call(page, server, "GET", "/tasks/changes", user)["body"]
+        fetch(page, server, "POST", "/tasks", user, f'{{"title": "{title}"}}')
+    feed = fetch(page, server, "GET", "/tasks/changes", user)["body"]
     # The browser knows no types.
     script = re.sub(r"(\(tasks): .*?\)(: Promise<string>)", r"\1)", example((root / "README.md").read_text(), "ts"))
 
@@ -43,10 +43,10 @@ def test_lists_cached_by_the_browser_are_never_stale_and_never_anothers(page: Pa
     page.goto(f"{server}/docs")
     first, second = new_user(), new_user()
     for user in (first, second):
-        call(page, server, "POST", "/tasks", user, f'{{"title": "{user}"}}')
+        fetch(page, server, "POST", "/tasks", user, f'{{"title": "{user}"}}')
     for user in (first, first, second, first):
-        answer = call(page, server, "GET", "/tasks", user)
+        answer = fetch(page, server, "GET", "/tasks", user)
         assert answer["status"] == 200
         assert [task["title"] for task in answer["body"]] == [user]
-    call(page, server, "POST", "/tasks", first, '{"title": "newer"}')
-    assert [task["title"] for task in call(page, server, "GET", "/tasks", first)["body"]] == [first, "newer"]
+    fetch(page, server, "POST", "/tasks", first, '{"title": "newer"}')
+    assert [task["title"] for task in fetch(page, server, "GET", "/tasks", first)["body"]] == [first, "newer"]

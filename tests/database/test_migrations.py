@@ -11,8 +11,9 @@ import click
 import flask_migrate
 import psycopg2
 import pytest
+from fakes.postgres_proxy import PostgresProxy
 from sqlalchemy import text
-from support import PostgresProxy, bearer, config_for, new_database
+from support import bearer, config_for, new_database
 from wire.server import DEADLINE_S, query, start
 
 from todo import create_app

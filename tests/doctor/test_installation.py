@@ -9,11 +9,12 @@ from urllib.parse import quote
 
 import psycopg2
 import pytest
-from auth.certificates import self_signed, server_context
-from doctor.conftest import odd_issuer
 from doctor.examination import PASSWORD, PREVIOUS_SECRET, Report, assert_says_nothing_secret
+from fakes.certificates import self_signed, server_context
+from fakes.odd_issuer import odd_issuer
+from fakes.postgres_proxy import PostgresProxy
 from sqlalchemy import make_url
-from support import SECRET, PostgresProxy, config_for, new_database, segment, sign_raw
+from support import SECRET, config_for, new_database, segment, sign_raw
 from wire.server import free_port, query
 
 import config

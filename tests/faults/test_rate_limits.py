@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from auth.certificates import self_signed
+from fakes.certificates import self_signed
 from faults.redis_server import RedisServer
 from support import assert_problem, bearer, new_user
 from wire.server import Line, Server, wait_until
@@ -59,7 +59,7 @@ def server(start_server, database_url: str, module_redis: RedisServer) -> Server
     )
 
 
-def call(server: Server, headers: dict[str, str]):
+def get_tasks(server: Server, headers: dict[str, str]):
     return server.call("GET", TASKS, headers)
 
 
@@ -67,7 +67,7 @@ def burst(server: Server, calls: int, headers: dict[str, str] | None = None) -> 
     """Make calls at once, by a user whom nobody knows yet if nobody else is named."""
     headers = bearer(new_user()) if headers is None else headers
     with ThreadPoolExecutor(16) as pool:
-        return list(pool.map(lambda _: call(server, headers), range(calls)))
+        return list(pool.map(lambda _: get_tasks(server, headers), range(calls)))
 
 
 def statuses(answers: list) -> Counter[int]:
@@ -95,7 +95,7 @@ def test_two_processes_count_failures_of_an_address_together(server, redis):
     answers = burst(server, 3 * FAILURES, {"Authorization": "Bearer x"})
 
     assert statuses(answers) == {401: FAILURES, 429: 2 * FAILURES}
-    assert call(server, bearer(new_user())).status_code == 200
+    assert get_tasks(server, bearer(new_user())).status_code == 200
 
 
 def test_call_is_one_round_trip_for_each_limit_and_nothing_lasts_or_says_who_it_was(server, redis):
@@ -176,8 +176,8 @@ def test_store_behind_tls_counts_for_those_who_know_its_certificate(start_server
         doubts = start_server(**limited, RATE_LIMIT_STORAGE_URL=f"{redis.url.partition('?')[0]}?{patient}")
         headers = bearer(new_user())
 
-        assert [call(knows, headers).status_code for _ in range(3)] == [200, 200, 429]
-        assert [call(doubts, headers).status_code for _ in range(3)] == [200, 200, 200]
+        assert [get_tasks(knows, headers).status_code for _ in range(3)] == [200, 200, 429]
+        assert [get_tasks(doubts, headers).status_code for _ in range(3)] == [200, 200, 200]
         assert AWAY in doubts.log.read_text()
     finally:
         redis.close()
@@ -186,8 +186,8 @@ def test_store_behind_tls_counts_for_those_who_know_its_certificate(start_server
 def test_process_that_starts_without_its_store_serves_and_counts_later(start_server, database_url, broken):
     broken.kill()
     server = start_server(DATABASE_URL=database_url, RATE_LIMIT=f"{LIMIT}/year", RATE_LIMIT_STORAGE_URL=broken.url)
-    assert call(server, bearer(new_user())).status_code == 200
+    assert get_tasks(server, bearer(new_user())).status_code == 200
 
     broken.start()
 
-    wait_until(lambda: "RateLimit" in call(server, bearer(new_user())).headers, "counted")
+    wait_until(lambda: "RateLimit" in get_tasks(server, bearer(new_user())).headers, "counted")

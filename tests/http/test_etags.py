@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import psycopg2
 import pytest
 from sqlalchemy import text
-from support import assert_problem, bearer, config_for, new_user
+from support import assert_problem, bearer, call_as, config_for, new_user
 
 from todo import create_app
 from todo.database.statements import Prepared, execute, prepared
@@ -19,37 +19,20 @@ from todo.tasks.listing import Filters, Listing, SortKey
 ABSENT = 2**62
 
 
-def calling(client, user):
-    """Give a function that calls as this user: call("PATCH", "/1", {"If-Match": "*"}, title="x")."""
-
-    def call(method, path="", headers=(), **members):
-        body = {"json": members} if members else {}
-        url = f"/api/{user}/tasks{path}"
-        return client.open(url, method=method, headers=bearer(user) | dict(headers), **body)
-
-    return call
-
-
-@pytest.fixture
-def call(client, user):
-    """Call as the user."""
-    return calling(client, user)
-
-
 @pytest.fixture
 def task(call):
     """Give a task that is in the third revision of its list, and so has a tag that others do not have."""
-    call("POST", title="first")
-    made = call("POST", title="x", description="y", priority="high", due_date="2026-03-01", tags=["a"]).json
-    return call("PATCH", f"/{made['id']}", title="z").json
+    call("POST", "/tasks", title="first")
+    made = call("POST", "/tasks", title="x", description="y", priority="high", due_date="2026-03-01", tags=["a"]).json
+    return call("PATCH", f"/tasks/{made['id']}", title="z").json
 
 
 WRITES = [
-    pytest.param("PUT", "/{id}", {"title": "new"}, id="put"),
-    pytest.param("PATCH", "/{id}", {"title": "new"}, id="patch"),
-    pytest.param("PATCH", "/{id}/complete", {}, id="toggle"),
-    pytest.param("PATCH", "/{id}/complete", {"completed": True}, id="complete"),
-    pytest.param("DELETE", "/{id}", {}, id="delete"),
+    pytest.param("PUT", "/tasks/{id}", {"title": "new"}, id="put"),
+    pytest.param("PATCH", "/tasks/{id}", {"title": "new"}, id="patch"),
+    pytest.param("PATCH", "/tasks/{id}/complete", {}, id="toggle"),
+    pytest.param("PATCH", "/tasks/{id}/complete", {"completed": True}, id="complete"),
+    pytest.param("DELETE", "/tasks/{id}", {}, id="delete"),
 ]
 
 
@@ -71,8 +54,8 @@ def asked_again(call, path, tag):
 
 
 def test_get_with_the_tag_of_every_write_is_not_modified(client, call, user):
-    made = call("POST", title="x")
-    path = f"/{made.json['id']}"
+    made = call("POST", "/tasks", title="x")
+    path = f"/tasks/{made.json['id']}"
     writes = [
         lambda: made,
         lambda: call("PUT", path, title="y"),
@@ -88,7 +71,7 @@ def test_get_with_the_tag_of_every_write_is_not_modified(client, call, user):
         assert_unchanged(asked_again(call, path, written.headers["ETag"]), f'"{revision}"')
     deleted = call("DELETE", path, {"Prefer": "return=representation"})
     assert deleted.headers["ETag"] == '"5"'
-    restored = client.post(f"/api/{user}/trash{path}/restore", headers=bearer(user))
+    restored = client.post(f"/api/{user}/trash/{made.json['id']}/restore", headers=bearer(user))
     assert restored.headers["ETag"] == '"7"'
     assert_unchanged(asked_again(call, path, '"7"'), '"7"')
 
@@ -105,17 +88,17 @@ def test_get_with_the_tag_of_every_write_is_not_modified(client, call, user):
     ],
 )
 def test_get_with_a_known_tag_is_not_modified(call, task, method, tags):
-    assert_unchanged(call(method, f"/{task['id']}", {"If-None-Match": tags}), '"3"')
+    assert_unchanged(call(method, f"/tasks/{task['id']}", {"If-None-Match": tags}), '"3"')
 
 
 @pytest.mark.parametrize("tags", ['"2"', 'W/"4"', '"1", "2"', '"33"', '"-3"', "x", "", '"3', ",", '"\xe93"'])
 def test_get_with_no_known_tag_is_whole(call, task, tags):
-    response = asked_again(call, f"/{task['id']}", tags)
+    response = asked_again(call, f"/tasks/{task['id']}", tags)
     assert (response.status_code, response.headers["ETag"], response.json) == (200, '"3"', task)
 
 
 def test_get_absent_with_any_tag_is_not_found(call, task):
-    assert_problem(asked_again(call, f"/{ABSENT}", "*"), 404, "Task not found")
+    assert_problem(asked_again(call, f"/tasks/{ABSENT}", "*"), 404, "Task not found")
 
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
@@ -159,7 +142,7 @@ def test_write_with_a_matching_tag_is_done(call, task, method, path, body, tags)
 def test_write_with_no_matching_tag_fails_and_shows_the_current_task(call, task, method, path, body, tags):
     problem = assert_problem(call(method, path.format(id=task["id"]), {"If-Match": tags}, **body), 412)
     assert problem["current"] == task
-    assert call("GET", f"/{task['id']}").json == task
+    assert call("GET", f"/tasks/{task['id']}").json == task
 
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
@@ -171,7 +154,7 @@ def test_write_of_an_absent_task_is_not_found_whatever_is_matched(call, task, me
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
 def test_write_of_the_task_of_another_is_not_found_and_shows_nothing(client, task, method, path, body):
-    response = calling(client, new_user())(method, path.format(id=task["id"]), {"If-Match": '"2"'}, **body)
+    response = call_as(client, new_user())(method, path.format(id=task["id"]), {"If-Match": '"2"'}, **body)
     assert "current" not in assert_problem(response, 404, "Task not found")
 
 
@@ -186,12 +169,12 @@ def careful(database_url):
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
 def test_write_where_a_tag_is_required_is_refused_without_one(careful, user, method, path, body):
-    call = calling(careful.test_client(), user)
-    task = call("POST", title="x").json
+    call = call_as(careful.test_client(), user)
+    task = call("POST", "/tasks", title="x").json
     for there in (task["id"], ABSENT):
         problem = assert_problem(call(method, path.format(id=there), **body), 428)
         assert "If-Match" in problem["detail"]
-    assert call("GET").json == [task]
+    assert call("GET", "/tasks").json == [task]
     assert call(method, path.format(id=task["id"]), {"If-Match": '"1"'}, **body).status_code in (200, 204)
 
 
@@ -212,23 +195,23 @@ def at_once(number, do):
 
 
 def test_writes_at_once_with_one_tag_are_one_write(app, call, user):
-    path = f"/{call('POST', title='x').json['id']}"
+    path = f"/tasks/{call('POST', '/tasks', title='x').json['id']}"
 
     def write(turn):
-        return calling(app.test_client(), user)("PATCH", path, {"If-Match": '"1"'}, title=f"by {turn}")
+        return call_as(app.test_client(), user)("PATCH", path, {"If-Match": '"1"'}, title=f"by {turn}")
 
     answers = at_once(8, write)
     assert sorted(answer.status_code for answer in answers) == [200] + [412] * 7
     (winner,) = (answer.json for answer in answers if answer.status_code == 200)
     assert [answer.json["current"] for answer in answers if answer.status_code == 412] == [winner] * 7
-    assert call("GET").json == [winner]
+    assert call("GET", "/tasks").json == [winner]
 
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
 def test_write_that_waits_for_another_one_is_decided_after_it(app, database_url, call, task, user, method, path, body):
     def write():
         headers = {"If-Match": '"3"'}
-        answers.append(calling(app.test_client(), user)(method, path.format(id=task["id"]), headers, **body))
+        answers.append(call_as(app.test_client(), user)(method, path.format(id=task["id"]), headers, **body))
 
     answers, writer = [], threading.Thread(target=write)
     with closing(psycopg2.connect(database_url)) as other, other.cursor() as cursor:
@@ -239,7 +222,7 @@ def test_write_that_waits_for_another_one_is_decided_after_it(app, database_url,
         other.commit()
     writer.join()
     problem = assert_problem(answers[0], 412)
-    assert problem["current"] == call("GET", f"/{task['id']}").json
+    assert problem["current"] == call("GET", f"/tasks/{task['id']}").json
     assert (problem["current"]["revision"], problem["current"]["completed"]) == (4, True)
 
 
@@ -272,10 +255,10 @@ def wait_for_a_lock(app, user):
 )
 @pytest.mark.parametrize("tags", [None, '"3"'])
 def test_write_that_changes_nothing_raises_nothing(call, task, method, path, body, tags):
-    before = call("GET").headers["ETag"]
-    response = call(method, f"/{task['id']}{path}", {"If-Match": tags} if tags else {}, **body)
+    before = call("GET", "/tasks").headers["ETag"]
+    response = call(method, f"/tasks/{task['id']}{path}", {"If-Match": tags} if tags else {}, **body)
     assert (response.status_code, response.json, response.headers["ETag"]) == (200, task, '"3"')
-    assert_unchanged(asked_again(call, "", before), before)
+    assert_unchanged(asked_again(call, "/tasks", before), before)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +274,7 @@ def test_write_that_changes_nothing_raises_nothing(call, task, method, path, bod
     ],
 )
 def test_write_that_changes_anything_raises_revision_and_time(call, task, body):
-    changed = call("PATCH", f"/{task['id']}", **body).json
+    changed = call("PATCH", f"/tasks/{task['id']}", **body).json
     assert changed["revision"] == 4
     assert changed["updated_at"] > task["updated_at"]
 
@@ -299,32 +282,33 @@ def test_write_that_changes_anything_raises_revision_and_time(call, task, body):
 @pytest.mark.parametrize(
     ("method", "path", "headers", "body"),
     [
-        pytest.param("PATCH", "/{id}", {"If-Match": '"2"'}, {"title": "new"}, id="another state"),
-        pytest.param("DELETE", "/{id}", {"If-Match": '"2"'}, {}, id="deletion of another state"),
-        pytest.param("PATCH", f"/{ABSENT}", {}, {"title": "new"}, id="no such task"),
-        pytest.param("DELETE", f"/{ABSENT}", {"If-Match": "*"}, {}, id="deletion of no such task"),
-        pytest.param("PATCH", "/{id}", {}, {"title": ""}, id="a fault"),
+        pytest.param("PATCH", "/tasks/{id}", {"If-Match": '"2"'}, {"title": "new"}, id="another state"),
+        pytest.param("DELETE", "/tasks/{id}", {"If-Match": '"2"'}, {}, id="deletion of another state"),
+        pytest.param("PATCH", f"/tasks/{ABSENT}", {}, {"title": "new"}, id="no such task"),
+        pytest.param("DELETE", f"/tasks/{ABSENT}", {"If-Match": "*"}, {}, id="deletion of no such task"),
+        pytest.param("PATCH", "/tasks/{id}", {}, {"title": ""}, id="a fault"),
     ],
 )
 def test_write_that_fails_raises_nothing(call, task, method, path, headers, body):
-    before = call("GET").headers["ETag"]
+    before = call("GET", "/tasks").headers["ETag"]
     assert call(method, path.format(id=task["id"]), headers, **body).status_code in (404, 412, 422)
-    assert_unchanged(asked_again(call, "", before), before)
-    assert call("POST", title="next").json["revision"] == 4
+    assert_unchanged(asked_again(call, "/tasks", before), before)
+    assert call("POST", "/tasks", title="next").json["revision"] == 4
 
 
 # Lists.
 
-QUESTIONS = ["", "?limit=1", "?limit=2&offset=1", "?sort=-title,due_date", "?count=true", "?sort=title&count=true"]
-QUESTIONS += ["?status=pending&priority=high,none&tag=a", "?q=z", "?q=nothing&count=true", "/changes"]
+QUESTIONS = ["/tasks", "/tasks?limit=1", "/tasks?limit=2&offset=1", "/tasks?sort=-title,due_date"]
+QUESTIONS += ["/tasks?count=true", "/tasks?sort=title&count=true", "/tasks?status=pending&priority=high,none&tag=a"]
+QUESTIONS += ["/tasks?q=z", "/tasks?q=nothing&count=true", "/tasks/changes"]
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_list_with_its_tag_is_not_modified_until_anything_changes(call, task, question):
     for change in (
-        lambda: call("PATCH", f"/{task['id']}", completed=True),
-        lambda: call("POST", title="new"),
-        lambda: call("DELETE", f"/{task['id']}"),
+        lambda: call("PATCH", f"/tasks/{task['id']}", completed=True),
+        lambda: call("POST", "/tasks", title="new"),
+        lambda: call("DELETE", f"/tasks/{task['id']}"),
     ):
         first = call("GET", question)
         tag = first.headers["ETag"]
@@ -340,8 +324,8 @@ def test_list_with_its_tag_is_not_modified_until_anything_changes(call, task, qu
 
 
 def test_list_on_a_later_page_has_a_tag_of_its_own(call, task):
-    first = call("GET", "?limit=1")
-    following = first.headers["Link"].partition("/tasks")[2].partition(">")[0]
+    first = call("GET", "/tasks?limit=1")
+    following = "/tasks" + first.headers["Link"].partition("/tasks")[2].partition(">")[0]
     second = call("GET", following)
     assert asked_again(call, following, first.headers["ETag"]).status_code == 200
     assert_unchanged(asked_again(call, following, second.headers["ETag"]), second.headers["ETag"])
@@ -353,14 +337,14 @@ def test_list_of_somebody_who_never_wrote_has_a_tag(call, question):
     tag = first.headers["ETag"]
     assert tag.startswith('"0-')
     assert_unchanged(asked_again(call, question, tag), tag)
-    call("POST", title="x")
+    call("POST", "/tasks", title="x")
     assert asked_again(call, question, tag).headers["ETag"].startswith('"1-')
 
 
 @pytest.mark.parametrize("overdue", ["true", "false"])
 def test_list_with_overdue_has_no_tag_and_knows_none(call, task, overdue):
-    tag = call("GET").headers["ETag"]
-    response = asked_again(call, f"?overdue={overdue}", f"{tag}, *")
+    tag = call("GET", "/tasks").headers["ETag"]
+    response = asked_again(call, f"/tasks?overdue={overdue}", f"{tag}, *")
     assert response.status_code == 200
     assert "ETag" not in response.headers
 
@@ -375,9 +359,9 @@ def test_list_with_the_tag_of_another_question_is_whole(call, task):
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_list_with_the_tag_of_another_user_is_whole(client, question):
-    one, other = (calling(client, new_user()) for _ in range(2))
+    one, other = (call_as(client, new_user()) for _ in range(2))
     for call in (one, other):
-        call("POST", title="x")
+        call("POST", "/tasks", title="x")
     tag = one("GET", question).headers["ETag"]
     assert tag.split("-")[0] == other("GET", question).headers["ETag"].split("-")[0]
     assert asked_again(other, question, tag).status_code == 200
@@ -397,14 +381,14 @@ def test_list_with_the_tag_of_no_known_revision_is_whole(call, task, revision):
 @pytest.fixture
 def remote(proxied, proxy, user):
     """Call as the user, through the proxy, on a warm connection."""
-    call = calling(proxied.test_client(), user)
-    call("POST", title="x", tags=["a"])
+    call = call_as(proxied.test_client(), user)
+    call("POST", "/tasks", title="x", tags=["a"])
     return call
 
 
-@pytest.mark.parametrize("question", [*QUESTIONS, "/{id}"])
+@pytest.mark.parametrize("question", [*QUESTIONS, "/tasks/{id}"])
 def test_unchanged_answer_is_one_statement(remote, proxy, question):
-    path = question.format(id=remote("GET").json[0]["id"])
+    path = question.format(id=remote("GET", "/tasks").json[0]["id"])
     tag = remote("GET", path).headers["ETag"]
     proxy.queries.clear()
     assert_unchanged(asked_again(remote, path, tag), tag)
@@ -413,7 +397,7 @@ def test_unchanged_answer_is_one_statement(remote, proxy, question):
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
 def test_conditional_write_is_one_statement_and_a_refused_one_at_most_two(remote, proxy, method, path, body):
-    there = path.format(id=remote("GET").json[0]["id"])
+    there = path.format(id=remote("GET", "/tasks").json[0]["id"])
     proxy.queries.clear()
     assert_problem(remote(method, there, {"If-Match": '"2"'}, **body), 412)
     assert len(proxy.queries) <= 2
@@ -426,9 +410,9 @@ def test_conditional_write_is_one_statement_and_a_refused_one_at_most_two(remote
 
 
 def test_write_that_changes_nothing_is_one_statement(remote, proxy):
-    task = remote("GET").json[0]
+    task = remote("GET", "/tasks").json[0]
     proxy.queries.clear()
-    assert remote("PATCH", f"/{task['id']}", title="x", tags=["a"]).json == task
+    assert remote("PATCH", f"/tasks/{task['id']}", title="x", tags=["a"]).json == task
     assert len(proxy.queries) == 1
 
 
@@ -470,7 +454,7 @@ def test_unchanged_list_reads_no_task(app, user, asked):
         assert any(executed) == read
 
 
-@pytest.mark.parametrize("path", ["", "?sort=title", "/changes"])
+@pytest.mark.parametrize("path", ["/tasks", "/tasks?sort=title", "/tasks/changes"])
 @pytest.mark.parametrize("tag", ['""', 'W/""', '"-"'])
 def test_poll_with_a_tag_that_is_none_of_ours_is_answered(call, task, path, tag):
     assert call("GET", path, {"If-None-Match": tag}).status_code == 200

@@ -34,14 +34,6 @@ def create(client, user):
     return creating(client, user)
 
 
-@pytest.fixture
-def call(client, user):
-    """Call as the user."""
-    return lambda method, path, **members: client.open(
-        f"/api/me/{path}", method=method, headers=bearer(user), json=members or None
-    )
-
-
 def assert_made(response):
     """Assert that a task was made now, and give it."""
     assert response.status_code == 201
@@ -60,17 +52,17 @@ def assert_replayed(response, task):
 
 def test_creation_with_a_key_again_is_replayed_and_raises_nothing(create, call):
     made = assert_made(create("key", description="y", tags=["a"]))
-    before = call("GET", "tasks").headers["ETag"]
+    before = call("GET", "/tasks").headers["ETag"]
     for _ in range(3):
         assert_replayed(create("key", description="y", tags=["a"]), made)
-    listed = call("GET", "tasks")
+    listed = call("GET", "/tasks")
     assert (listed.json, listed.headers["ETag"]) == ([made], before)
     assert create(None).json["revision"] == 2
 
 
 def test_creation_without_a_key_is_never_replayed(create, call):
     assert assert_made(create(None)) != assert_made(create(None))
-    assert len(call("GET", "tasks").json) == 2
+    assert len(call("GET", "/tasks").json) == 2
 
 
 def test_creation_with_another_key_is_another(create):
@@ -130,7 +122,7 @@ def test_key_bad_is_refused_by_the_name_of_its_header(create, call, key):
     (fault,) = assert_problem(create(key), 422)["errors"]
     assert fault["header"] == "Idempotency-Key"
     assert "1 to 255 characters" in fault["detail"]
-    assert call("GET", "tasks").json == []
+    assert call("GET", "/tasks").json == []
 
 
 def test_key_bad_beside_a_fault_of_the_body_is_told_after_it(create):
@@ -180,17 +172,17 @@ def test_digest_does_not_depend_on_the_order_of_members():
 )
 def test_body_that_means_another_task_is_refused(create, call, first, again):
     made = assert_made(create("key", **first))
-    before = call("GET", "tasks").headers["ETag"]
+    before = call("GET", "/tasks").headers["ETag"]
     (fault,) = assert_problem(create("key", **again), 422)["errors"]
     assert fault["header"] == "Idempotency-Key"
-    listed = call("GET", "tasks")
+    listed = call("GET", "/tasks")
     assert (listed.json, listed.headers["ETag"]) == ([made], before)
     assert_replayed(create("key", **first), made)
 
 
 def test_replay_gives_the_task_as_it_is_now(create, call):
     made = assert_made(create("key"))
-    changed = call("PATCH", f"tasks/{made['id']}", title="new", completed=True).json
+    changed = call("PATCH", f"/tasks/{made['id']}", title="new", completed=True).json
     assert_replayed(create("key"), changed)
     assert_problem(create("key", title="new", completed=True), 422)
 
@@ -198,20 +190,20 @@ def test_replay_gives_the_task_as_it_is_now(create, call):
 def test_replay_of_a_deleted_task_comes_from_the_trash(create, call):
     made = assert_made(create("key", due_date="2026-03-01", tags=["a"]))
     body = {"due_date": "2026-03-01", "tags": ["a"]}
-    changed = call("PATCH", f"tasks/{made['id']}", priority="low", completed=True).json
-    call("DELETE", f"tasks/{made['id']}")
+    changed = call("PATCH", f"/tasks/{made['id']}", priority="low", completed=True).json
+    call("DELETE", f"/tasks/{made['id']}")
     assert_replayed(create("key", **body), changed)
     assert_problem(create("key"), 422)
-    assert call("GET", "tasks").json == []
-    restored = call("POST", f"trash/{made['id']}/restore").json
+    assert call("GET", "/tasks").json == []
+    restored = call("POST", f"/trash/{made['id']}/restore").json
     assert restored["revision"] == 4
     assert_replayed(create("key", **body), restored)
 
 
-@pytest.mark.parametrize("path", ["trash", "trash/{id}"])
+@pytest.mark.parametrize("path", ["/trash", "/trash/{id}"])
 def test_key_of_a_task_that_is_forgotten_makes_a_new_one(create, call, path):
     made = assert_made(create("key"))
-    call("DELETE", f"tasks/{made['id']}")
+    call("DELETE", f"/tasks/{made['id']}")
     call("DELETE", path.format(id=made["id"]))
     again = assert_made(create("key", title="another"))
     assert again["id"] > made["id"]
@@ -265,8 +257,8 @@ def test_creation_that_waits_for_the_deletion_of_its_task_is_replayed(app, datab
         other.commit()
     creation.join()
     assert_replayed(answers[0], made)
-    assert call("GET", "tasks").json == []
-    assert [task["id"] for task in call("GET", "trash").json] == [made["id"]]
+    assert call("GET", "/tasks").json == []
+    assert [task["id"] for task in call("GET", "/trash").json] == [made["id"]]
 
 
 def wait_for_a_lock(app, user):

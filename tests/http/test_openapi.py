@@ -3,6 +3,7 @@
 import json
 
 from openapi_spec_validator import validate
+from support import WRITABLE_MEMBERS
 
 from todo.http.openapi import VERSION
 
@@ -65,8 +66,7 @@ def test_openapi_says_which_calls_are_public(client):
 
 def test_openapi_says_that_a_patch_changes_something(client):
     schemas = client.get("/openapi.json").json["components"]["schemas"]
-    members = ["title", "description", "completed", "priority", "due_date", "tags"]
-    assert schemas["TaskPatch"]["anyOf"] == [{"required": [member]} for member in members]
+    assert schemas["TaskPatch"]["anyOf"] == [{"required": [member]} for member in WRITABLE_MEMBERS]
     assert "anyOf" not in schemas["TaskIn"]
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
+from fakes.issuers import ALGS, FAULTS, Issuer, User
 from flask import Flask
 from flask.testing import FlaskClient
-from issuer.issuers import ALGS, FAULTS, Issuer, User
 from support import assert_problem, config_for
 from wire.server import DEADLINE_S, Server, wait_until
 

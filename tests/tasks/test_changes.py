@@ -7,7 +7,7 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import assert_problem, bearer, new_user
+from support import assert_problem, bearer, call_as, new_user
 
 from todo.database.statements import Prepared, execute
 from todo.extensions import db
@@ -25,16 +25,13 @@ class Caller:
         self.client = app.test_client()
         self.user = user or new_user()
         self.headers = bearer(self.user)
-
-    def call(self, method, path, headers=(), **members):
-        url = f"/api/me/{path}"
-        return self.client.open(url, method=method, headers=self.headers | dict(headers), json=members or None)
+        self.call = call_as(self.client, self.user)
 
     def make(self, **members):
-        return self.call("POST", "tasks", **({"title": "x"} | members)).json
+        return self.call("POST", "/tasks", **({"title": "x"} | members)).json
 
     def delete(self, task):
-        assert self.call("DELETE", f"tasks/{task['id']}").status_code == 204
+        assert self.call("DELETE", f"/tasks/{task['id']}").status_code == 204
 
     def page(self, since=None, limit=None):
         """Give one page of changes."""
@@ -92,19 +89,19 @@ class Follower:
         self.since = page["next"]
         assert ("count" in page) == ("checksum" in page) == (not page["has_more"])
         if not page["has_more"]:
-            listed = self.caller.call("GET", "tasks").json
+            listed = self.caller.call("GET", "/tasks").json
             assert sorted(self.tasks.values(), key=lambda task: task["id"]) == listed
             assert (page["count"], page["checksum"]) == (len(listed), checksum(listed))
         return page
 
 
 CALLS = {
-    "patch": ("PATCH", "tasks/{}"),
-    "same": ("PATCH", "tasks/{}"),
-    "complete": ("PATCH", "tasks/{}/complete"),
-    "delete": ("DELETE", "tasks/{}"),
-    "restore": ("POST", "trash/{}/restore"),
-    "discard": ("DELETE", "trash/{}"),
+    "patch": ("PATCH", "/tasks/{}"),
+    "same": ("PATCH", "/tasks/{}"),
+    "complete": ("PATCH", "/tasks/{}/complete"),
+    "delete": ("DELETE", "/tasks/{}"),
+    "restore": ("POST", "/trash/{}/restore"),
+    "discard": ("DELETE", "/trash/{}"),
 }
 
 
@@ -114,7 +111,7 @@ def change(caller, step, pick, name):
         caller.make(title=name)
         return
     method, path = CALLS[step]
-    there = caller.call("GET", path.partition("/")[0]).json
+    there = caller.call("GET", path.partition("/{}")[0]).json
     if there:
         task = there[pick % len(there)]
         body = {"patch": {"title": name}, "same": {"title": task["title"]}}.get(step, {})
@@ -152,7 +149,7 @@ def test_changes_of_somebody_who_never_wrote_are_none(caller):
 def test_changes_without_a_cursor_are_all_tasks_and_no_deletions(caller):
     made = [caller.make() for _ in range(4)]
     caller.delete(made.pop(0))
-    first = caller.call("PATCH", f"tasks/{made[0]['id']}", title="new").json
+    first = caller.call("PATCH", f"/tasks/{made[0]['id']}", title="new").json
     page = caller.page()
     assert page["tasks"] == [made[1], made[2], first]
     assert (page["deleted"], page["has_more"], page["count"]) == ([], False, 3)
@@ -200,17 +197,17 @@ def test_deletions_while_a_snapshot_is_read_are_told(caller):
 def test_changes_that_meet_one_task_are_told_once_and_at_its_newest(caller):
     since = caller.page()["next"]
     task = caller.make()
-    caller.call("PATCH", f"tasks/{task['id']}", title="new")
+    caller.call("PATCH", f"/tasks/{task['id']}", title="new")
     caller.delete(task)
     (gone,) = caller.page(since)["deleted"]
     assert (gone["id"], gone["revision"]) == (task["id"], 3)
     assert gone["deleted_at"].endswith("Z")
     assert gone["deleted_at"] >= task["created_at"]
-    caller.call("DELETE", f"trash/{task['id']}")
+    caller.call("DELETE", f"/trash/{task['id']}")
     assert caller.page(since)["deleted"] == [gone]
     other = caller.make()
     caller.delete(other)
-    restored = caller.call("POST", f"trash/{other['id']}/restore").json
+    restored = caller.call("POST", f"/trash/{other['id']}/restore").json
     page = caller.page(since)
     assert (page["tasks"], page["deleted"]) == ([restored], [gone])
 
@@ -237,7 +234,7 @@ def test_changes_with_the_tag_are_not_modified_until_there_is_one(caller):
             assert (again.status_code, again.get_data(), again.headers["ETag"]) == (304, b"", tag)
             assert "Content-Type" not in again.headers
         assert caller.ask(cursor, limit=1, tag=tag).status_code == 200
-        task = caller.call("PATCH", f"tasks/{task['id']}/complete").json
+        task = caller.call("PATCH", f"/tasks/{task['id']}/complete").json
         changed = caller.ask(cursor, tag=tag)
         assert (changed.status_code, changed.json["tasks"]) == (200, [task])
 
@@ -249,7 +246,7 @@ def test_limit_out_of_range_is_refused(caller, limit):
 
 
 def test_since_given_twice_is_refused(caller):
-    (fault,) = assert_problem(caller.call("GET", "tasks/changes?since=a&since=b"), 422)["errors"]
+    (fault,) = assert_problem(caller.call("GET", "/tasks/changes?since=a&since=b"), 422)["errors"]
     assert fault == {"parameter": "since", "detail": "since must be given once."}
 
 
@@ -277,18 +274,18 @@ def test_cursor_of_another_user_is_refused(app, caller):
     assert caller.refused(stranger.page()["next"]) == OTHER_USER
 
 
-@pytest.mark.parametrize("path", ["tasks", "trash"])
+@pytest.mark.parametrize("path", ["/tasks", "/trash"])
 def test_cursor_of_a_list_is_refused(caller, path):
     for _ in range(2):
         task = caller.make()
-        if path == "trash":
+        if path == "/trash":
             caller.delete(task)
     link = caller.call("GET", f"{path}?limit=1").headers["Link"]
     assert caller.refused(link.partition("cursor=")[2].partition(">")[0]) == OTHER_VERSION
 
 
 def test_cursor_of_the_changes_is_none_of_a_list(caller):
-    response = caller.call("GET", f"tasks?cursor={caller.page()['next']}")
+    response = caller.call("GET", f"/tasks?cursor={caller.page()['next']}")
     (fault,) = assert_problem(response, 422)["errors"]
     assert fault == {"parameter": "cursor", "detail": f"cursor {OTHER_VERSION}"}
 
@@ -337,7 +334,7 @@ def test_cursor_older_than_what_is_forgotten_is_expired(app, caller):
     before = caller.page()["next"]
     caller.delete(gone)
     after = caller.page()["next"]
-    caller.call("DELETE", f"trash/{gone['id']}")
+    caller.call("DELETE", f"/trash/{gone['id']}")
     assert [deleted["id"] for deleted in caller.page(before)["deleted"]] == [gone["id"]]
     with app.app_context():
         assert list(purging.forget(caller.user, tombstone_days=0)) == [1]
@@ -352,7 +349,7 @@ def test_cursor_older_than_what_is_forgotten_is_expired(app, caller):
 def test_cursor_of_a_snapshot_outlives_what_was_forgotten_before_it_began(app, caller):
     kept, gone = [caller.make() for _ in range(2)], caller.make()
     caller.delete(gone)
-    caller.call("DELETE", f"trash/{gone['id']}")
+    caller.call("DELETE", f"/trash/{gone['id']}")
     first = caller.page(limit=1)
     with app.app_context():
         assert list(purging.forget(caller.user, tombstone_days=0)) == [1]

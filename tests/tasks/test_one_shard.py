@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
-from support import bearer, config_for, new_database, new_user
+from support import call_as, config_for, new_database, new_user
 
 from todo import create_app
 from todo.database.statements import Prepared
@@ -189,24 +189,18 @@ def test_statement_that_names_no_user_plans_to_all_shards(cursor, users):
 def test_calls_of_a_user_leave_rows_in_one_shard(shards, cursor, users):
     client = shards.test_client()
     for shard, user in users.items():
-
-        def call(method, path, headers=(), user=user, **members):
-            body = {"json": members} if members else {}
-            response = client.open(f"/api/me/{path}", method=method, headers=bearer(user) | dict(headers), **body)
-            assert response.status_code in (200, 201, 204), response.get_data(as_text=True)
-            return response
-
+        call = call_as(client, user)
         key = {"Idempotency-Key": "key"}
-        made = [call("POST", "tasks", title="x", tags=["a"]).json, call("POST", "tasks", key, title="x").json]
-        assert call("POST", "tasks", key, title="x").headers["Idempotent-Replayed"] == "true"
-        since = call("GET", "tasks/changes").json["next"]
-        call("PATCH", f"tasks/{made[0]['id']}", title="new")
+        made = [call("POST", "/tasks", title="x", tags=["a"]).json, call("POST", "/tasks", key, title="x").json]
+        assert call("POST", "/tasks", key, title="x").headers["Idempotent-Replayed"] == "true"
+        since = call("GET", "/tasks/changes").json["next"]
+        call("PATCH", f"/tasks/{made[0]['id']}", title="new")
         for task in made:
-            call("DELETE", f"tasks/{task['id']}")
-        call("POST", f"trash/{made[0]['id']}/restore")
-        assert call("GET", "tasks?sort=title&count=true").headers["X-Total-Count"] == "1"
-        assert call("GET", "tasks/summary").json["by_tag"] == [{"tag": "a", "count": 1}]
-        page = call("GET", f"tasks/changes?since={since}").json
+            call("DELETE", f"/tasks/{task['id']}")
+        call("POST", f"/trash/{made[0]['id']}/restore")
+        assert call("GET", "/tasks?sort=title&count=true").headers["X-Total-Count"] == "1"
+        assert call("GET", "/tasks/summary").json["by_tag"] == [{"tag": "a", "count": 1}]
+        page = call("GET", f"/tasks/changes?since={since}").json
         assert ([task["revision"] for task in page["tasks"]], page["count"]) == ([6], 1)
         assert [gone["id"] for gone in page["deleted"]] == [made[1]["id"]]
         for name in TABLES:

@@ -195,13 +195,13 @@ def test_stack_says_where_and_what_kind_and_never_the_message():
 
 
 def test_stack_leaves_out_what_was_meant_to_be_left_out():
-    def call():
+    def fail():
         try:
             failing(0)
         except ValueError:
             raise RuntimeError from None
 
-    shown = stack_of(call)
+    shown = stack_of(fail)
     assert shown.endswith("builtins.RuntimeError")
     assert "ValueError\n\n" not in shown
 

@@ -5,7 +5,8 @@ from contextlib import closing
 
 import psycopg2
 import pytest
-from support import PostgresProxy, assert_problem, bearer, config_for, new_database, new_user
+from fakes.postgres_proxy import PostgresProxy
+from support import assert_problem, config_for, new_database, new_user
 from wire.server import DEADLINE_S, query, start
 
 from todo import create_app
@@ -178,17 +179,6 @@ def test_purge_remembers_deletions_for_as_long_as_is_set(purge, filled, database
     assert left(database_url, user) == remaining
     with app.app_context():
         db.engine.dispose()
-
-
-@pytest.fixture
-def call(client, user):
-    """Call as the user, on the paths below the user's own."""
-
-    def call(method, path, **members):
-        body = {"json": members} if members else {}
-        return client.open(f"/api/{user}{path}", method=method, headers=bearer(user), **body)
-
-    return call
 
 
 def test_purge_lets_an_expired_task_no_longer_come_back(purge, call, database_url, user):

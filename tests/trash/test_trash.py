@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import psycopg2
 import pytest
-from support import assert_problem, bearer, config_for, new_user
+from support import assert_problem, bearer, call_as, config_for, new_user
 
 from todo import create_app
 from todo.extensions import db
@@ -21,21 +21,6 @@ FULL = {
     "due_date": "2026-03-01",
     "tags": ["Épicerie", "à la maison"],
 }
-
-
-def caller(client, user):
-    """Call as a user, on the paths below the user's own."""
-
-    def call(method, path="", *, headers=None, query=None, **members):
-        return client.open(
-            f"/api/{user}{path}",
-            method=method,
-            headers=bearer(user) | (headers or {}),
-            query_string=query,
-            **({"json": members} if members else {}),
-        )
-
-    return call
 
 
 def deleted(call, *titles, **members):
@@ -53,19 +38,13 @@ def titles(response):
 
 
 @pytest.fixture
-def call(client, user):
-    """Call as the user: call("POST", "/tasks", title="x")."""
-    return caller(client, user)
-
-
-@pytest.fixture
 def keeping(database_url):
     """Give a way to call an application that keeps deleted tasks for a number of days."""
     apps = []
 
     def start(days, user):
         apps.append(create_app(config_for(database_url, TRASH_DAYS=str(days))))
-        return caller(apps[-1].test_client(), user)
+        return call_as(apps[-1].test_client(), user)
 
     yield start
     for app in apps:
@@ -257,7 +236,7 @@ def test_restore_lets_the_task_be_found_again(call, query):
 def test_restore_gives_the_same_moments_in_whatever_zone_the_session_is(database_url, user, monkeypatch, zone):
     monkeypatch.setenv("PGTZ", zone)
     app = create_app(config_for(database_url))
-    call = caller(app.test_client(), user)
+    call = call_as(app.test_client(), user)
     for due_date in ("0001-01-01", "9999-12-31", "2026-03-01T00:00:00Z"):
         task = call("POST", "/tasks", **FULL | {"due_date": due_date}).json
         call("DELETE", f"/tasks/{task['id']}")
@@ -283,7 +262,7 @@ def test_restore_ten_times_at_once_brings_one_task_back(app, call, user):
 
     def restore():
         gate.wait()
-        statuses.append(caller(app.test_client(), user)("POST", f"/trash/{task['id']}/restore").status_code)
+        statuses.append(call_as(app.test_client(), user)("POST", f"/trash/{task['id']}/restore").status_code)
 
     threads = [threading.Thread(target=restore) for _ in range(10)]
     for thread in threads:
@@ -356,7 +335,7 @@ def test_followers_still_learn_of_what_was_deleted_for_good(call, path):
 
 
 def test_trash_of_others_is_out_of_reach(client, call, user):
-    stranger = caller(client, new_user())
+    stranger = call_as(client, new_user())
     (task,) = deleted(call, "x")
     deleted(stranger, "own")
     assert titles(stranger("GET", "/trash")) == ["own"]
@@ -409,7 +388,7 @@ def test_trash_has_no_task_that_never_was(call, number):
     ],
 )
 def test_call_on_the_trash_is_one_round_trip(proxied, proxy, user, method, path, status):
-    call = caller(proxied.test_client(), user)
+    call = call_as(proxied.test_client(), user)
     alive = call("POST", "/tasks", title="alive").json["id"]
     _, last = deleted(call, "a", "b")
     proxy.queries.clear()
@@ -421,7 +400,7 @@ def test_call_on_the_trash_is_one_round_trip(proxied, proxy, user, method, path,
     ("method", "path"), [("GET", "/trash"), ("POST", "/trash/1/restore"), ("DELETE", "/trash/1"), ("DELETE", "/trash")]
 )
 def test_trash_without_a_database_is_unavailable_and_comes_back(proxied, proxy, user, method, path):
-    call = caller(proxied.test_client(), user)
+    call = call_as(proxied.test_client(), user)
     proxy.refuse = True
     proxy.cut()
     assert_problem(call(method, path), 503)

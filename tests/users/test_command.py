@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from support import PostgresProxy, bearer, config_for, new_database
+from fakes.postgres_proxy import PostgresProxy
+from support import config_for, new_database
 from wire.server import ROOT, environment
 from wire.server import run as run_process
 
@@ -20,17 +21,6 @@ COMMANDS = [("export",), ("erase", "--yes")]
 def run(app):
     """Run a flask command, with an answer to what it asks."""
     return lambda *words, answer=None: app.test_cli_runner().invoke(args=["user", *words], input=answer)
-
-
-@pytest.fixture
-def call(client, user):
-    """Call as the user, on the paths below the user's own."""
-
-    def call(method, path, **members):
-        body = {"json": members} if members else {}
-        return client.open(f"/api/{user}{path}", method=method, headers=bearer(user), **body)
-
-    return call
 
 
 @pytest.fixture

@@ -11,6 +11,9 @@ from wire.server import Server, run, start_database
 
 from todo.database import embedded
 
+# Their assertions explain themselves as those of test modules do.
+pytest.register_assert_rewrite("wire.calls", "wire.revisions")
+
 
 @contextmanager
 def servers(folder: Path) -> Iterator[Callable[..., Server]]:

@@ -3,7 +3,8 @@
 from urllib.parse import quote
 
 import pytest
-from support import PostgresProxy, bearer
+from fakes.postgres_proxy import PostgresProxy
+from support import bearer
 from wire.server import DEADLINE_S, Server, run, start
 
 GUNICORN = ("gunicorn", "-c", "gunicorn.conf.py", "wsgi:app")

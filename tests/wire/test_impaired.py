@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from support import PostgresProxy, assert_problem, bearer
+from fakes.postgres_proxy import PostgresProxy
+from support import assert_problem, bearer
 from wire.server import Load, Server, assert_kept, query, titles, wait_until
 
 from todo.database.timeouts import CALL

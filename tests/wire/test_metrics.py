@@ -40,7 +40,7 @@ def counting(database_url, start_server):
     return server, port
 
 
-def call(server, number):
+def make_calls(server, number):
     """Make so many calls, from several clients, and give who was asked how often: every one counts."""
     user = new_user()
 
@@ -55,7 +55,7 @@ def test_calls_that_two_processes_answered_are_one_number_whoever_is_asked(count
     server, port = counting
     before = scrape(port).get(LIST, 0)
 
-    call(server, 200)
+    make_calls(server, 200)
 
     assert [scrape(port)[LIST] for _ in range(10)] == [before + 200] * 10
     counts = scrape(port)
@@ -68,7 +68,7 @@ def test_calls_that_two_processes_answered_are_one_number_whoever_is_asked(count
 
 def test_process_that_was_killed_leaves_its_counts_to_the_one_in_its_place(counting):
     server, port = counting
-    call(server, 50)
+    make_calls(server, 50)
     before = scrape(port)
     for _ in range(2):
         workers = server.workers()
@@ -77,7 +77,7 @@ def test_process_that_was_killed_leaves_its_counts_to_the_one_in_its_place(count
         server.wait_until_healthy()
     assert scrape(port)[LIST] == before[LIST]
 
-    call(server, 50)
+    make_calls(server, 50)
 
     assert scrape(port)[LIST] == before[LIST] + 50
     assert len(set(folder_of(server).glob("counter_*"))) == 2
@@ -86,14 +86,14 @@ def test_process_that_was_killed_leaves_its_counts_to_the_one_in_its_place(count
 
 def test_reload_keeps_the_counts_and_the_port(counting):
     server, port = counting
-    call(server, 10)
+    make_calls(server, 10)
     before, workers = scrape(port)[LIST], server.workers()
 
     server.process.send_signal(signal.SIGHUP)
     wait_until(lambda: len(server.workers()) == 2 and not server.workers() & workers, "replaced")
     server.wait_until_healthy()
 
-    call(server, 10)
+    make_calls(server, 10)
     assert scrape(port)[LIST] == before + 10
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import psycopg2
 import pytest
-from support import PostgresProxy, assert_problem, bearer, new_database, new_user
+from fakes.postgres_proxy import PostgresProxy
+from support import assert_problem, bearer, new_database, new_user
 from wire.server import (
     ORIGIN,
     Load,

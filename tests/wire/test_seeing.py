@@ -6,7 +6,8 @@ from urllib.parse import quote
 
 import psycopg2
 import pytest
-from support import PostgresProxy, bearer, claims, new_database, sign
+from fakes.postgres_proxy import PostgresProxy
+from support import bearer, claims, new_database, sign
 from wire.server import Line, Server, free_port, query, run
 from wire.test_metrics import scrape
 

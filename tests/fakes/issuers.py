@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import get_default_algorithms
 from support import SECRET
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parents[1] / "issuer"
 DEADLINE_S = 30
 BIG = 10 * 1024 * 1024
 
