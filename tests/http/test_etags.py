@@ -1,17 +1,16 @@
 """Conditional requests: what is known is not sent again, and what was changed meanwhile is not overwritten."""
 
 import threading
-import time
 from contextlib import closing
 from datetime import UTC, datetime
 
 import psycopg2
 import pytest
 from sqlalchemy import text
-from support import assert_problem, bearer, call_as, config_for, new_user
+from support import assert_problem, bearer, call_as, config_for, new_user, wait_for_a_lock
 
 from todo import create_app
-from todo.database.statements import Prepared, execute, prepared
+from todo.database import statements
 from todo.extensions import db
 from todo.tasks import listing, queries
 from todo.tasks.listing import Filters, Listing, SortKey
@@ -215,8 +214,8 @@ def test_write_that_waits_for_another_one_is_decided_after_it(app, database_url,
 
     answers, writer = [], threading.Thread(target=write)
     with closing(psycopg2.connect(database_url)) as other, other.cursor() as cursor:
-        sent = {"caller": user, "task": task["id"], "revisions": None}
-        cursor.execute(queries.TOGGLE.sql, {**queries.TOGGLE.constants, **sent})
+        sent = {"caller": user, "task_id": task["id"], "revisions": None}
+        cursor.execute(queries.TOGGLE, sent)
         writer.start()
         wait_for_a_lock(app, user)
         other.commit()
@@ -224,17 +223,6 @@ def test_write_that_waits_for_another_one_is_decided_after_it(app, database_url,
     problem = assert_problem(answers[0], 412)
     assert problem["current"] == call("GET", f"/tasks/{task['id']}").json
     assert (problem["current"]["revision"], problem["current"]["completed"]) == (4, True)
-
-
-def wait_for_a_lock(app, user):
-    """Wait until a statement about this user waits for another transaction."""
-    waiting = text("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE :about")
-    with app.app_context(), db.engine.connect() as connection:
-        for _ in range(500):
-            if connection.execute(waiting, {"about": f"%{user}%"}).first():
-                return
-            time.sleep(0.01)
-    raise AssertionError("nobody waits")
 
 
 # What changes nothing.
@@ -423,9 +411,8 @@ def nodes(plan):
 
 def loops(app, statement, parameters):
     """Run a statement, and give how often each of its scans of tasks was executed."""
-    explained = Prepared(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.sql}", statement.constants)
-    with app.app_context(), db.engine.connect() as connection:
-        (answer,) = execute(connection, explained, parameters).scalar_one()
+    with app.app_context():
+        (((answer,),),) = statements.read(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
     return [node["Actual Loops"] for node in nodes(answer["Plan"]) if node.get("Relation Name") == "tasks"]
 
 
@@ -446,10 +433,7 @@ def test_unchanged_list_reads_no_task(app, user, asked):
         connection.execute(text(insertion), {"user": user})
     wanted = Listing(as_of=datetime.now(UTC), **asked)
     for known, read in ((300, False), (299, True)):
-        if parameters := listing.default_parameters(user, wanted):
-            executed = loops(app, listing.DEFAULT, {**parameters, "known": known})
-        else:
-            executed = loops(app, prepared(listing.statement(user, wanted, known)), {})
+        executed = loops(app, *listing.statement(user, wanted, known))
         assert executed
         assert any(executed) == read
 

@@ -1,13 +1,11 @@
 """Safe retries: a creation that is sent again with its key is the same creation."""
 
 import threading
-import time
 from contextlib import closing
 
 import psycopg2
 import pytest
-from sqlalchemy import text
-from support import assert_problem, bearer, config_for, new_user
+from support import assert_problem, bearer, config_for, new_user, wait_for_a_lock
 
 from todo import create_app
 from todo.database.timeouts import CALL
@@ -252,24 +250,13 @@ def test_creation_that_waits_for_the_deletion_of_its_task_is_replayed(app, datab
         cursor.execute("SELECT FROM task_lists WHERE user_id = %s FOR UPDATE", (user,))
         creation.start()
         wait_for_a_lock(app, user)
-        sent = {"caller": user, "task": made["id"], "revisions": None, "days": 30}
-        cursor.execute(queries.DELETE.sql, {**queries.DELETE.constants, **sent})
+        sent = {"caller": user, "task_id": made["id"], "revisions": None, "days": 30}
+        cursor.execute(queries.SQL["delete_task"], sent)
         other.commit()
     creation.join()
     assert_replayed(answers[0], made)
     assert call("GET", "/tasks").json == []
     assert [task["id"] for task in call("GET", "/trash").json] == [made["id"]]
-
-
-def wait_for_a_lock(app, user):
-    """Wait until a statement about this user waits for another transaction."""
-    waiting = text("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE :about")
-    with app.app_context(), db.engine.connect() as connection:
-        for _ in range(500):
-            if connection.execute(waiting, {"about": f"%{user}%"}).first():
-                return
-            time.sleep(0.01)
-    raise AssertionError("nobody waits")
 
 
 def test_creation_with_a_key_is_two_statements_in_one_message(proxied, proxy, user):

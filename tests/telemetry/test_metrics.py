@@ -5,7 +5,6 @@ import threading
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import text
 from structlog.testing import capture_logs
 from support import bearer, config_for
 
@@ -107,16 +106,18 @@ def test_names_of_refusals_are_all_that_a_reason_begins_with(app, database_url):
     [("53300", "unavailable"), ("40001", "undone"), ("42P01", "schema"), ("22012", "bug")],
 )
 def test_database_errors_are_counted_by_kind(observed, registry, app, sqlstate, kind):
-    failing = text(f"DO $$ BEGIN RAISE SQLSTATE '{sqlstate}'; END $$")
+    failing = f"DO $$ BEGIN RAISE SQLSTATE '{sqlstate}'; END $$"
     with app.app_context(), pytest.raises((DatabaseUnavailable, InternalError)):
         statements.read(failing, {})
     assert samples(registry, "database_errors_total") == {(kind,): 2 if kind == "undone" else 1}
 
 
 def test_connection_that_was_lost_is_counted_though_the_caller_notices_nothing(observed, registry, proxied, proxy):
-    proxy.lose_answers = True
-    with proxied.app_context(), capture_logs(), pytest.raises(DatabaseUnavailable):
-        statements.read(text("SELECT 1"), {})
+    with proxied.app_context(), capture_logs():
+        statements.read("SELECT 1", {})
+        proxy.lose_answers = True
+        with pytest.raises(DatabaseUnavailable):
+            statements.read("SELECT 1", {})
     assert samples(registry, "database_errors_total") == {("connection_lost",): 2}
 
 

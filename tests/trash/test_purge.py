@@ -102,8 +102,8 @@ def test_purge_goes_in_batches_and_shows_how_far_it_is(purge, filled, database_u
     monkeypatch.setattr(purging, "BATCH", 2)
     tasks, marks = filled(5, 31), filled(5, 91, full=False)
     with app.app_context():
-        assert list(purging.forget(tasks, 90)) == [2, 2, 1]
-        assert list(purging.forget(marks, 90)) == [2, 2, 1]
+        assert list(purging.purge(tasks, 90)) == [2, 2, 1]
+        assert list(purging.purge(marks, 90)) == [2, 2, 1]
     both = filled(3, 91)
     assert "Purging" in purge().output
     assert [left(database_url, user) for user in (tasks, marks, both)] == [(5, 0), (0, 0), (0, 0)]
@@ -111,15 +111,15 @@ def test_purge_goes_in_batches_and_shows_how_far_it_is(purge, filled, database_u
 
 def test_purge_that_is_interrupted_keeps_what_it_did(purge, filled, database_url, monkeypatch):
     monkeypatch.setattr(purging, "BATCH", 2)
-    forget = purging.forget
+    purge_user = purging.purge
 
     def interrupted(user, days):
-        yield next(forget(user, days))
+        yield next(purge_user(user, days))
         raise KeyboardInterrupt
 
     user = filled(5, 31)
     with monkeypatch.context() as patched:
-        patched.setattr(purging, "forget", interrupted)
+        patched.setattr(purging, "purge", interrupted)
         aborted = purge()
     assert (aborted.exit_code, aborted.output.splitlines()[-1]) == (1, "Aborted!")
     assert left(database_url, user) == (5, 3)
@@ -138,9 +138,9 @@ def test_purge_by_four_threads_at_once_does_everything_once(
 
     def forget():
         with app.app_context():
-            expired = purging.expired(90)
+            expired = purging.list_expired(90)
             gate.wait()
-            counts.append(sum(sum(purging.forget(one.user, 90)) for one in expired))
+            counts.append(sum(sum(purging.purge(one.user, 90)) for one in expired))
 
     threads = [threading.Thread(target=forget) for _ in range(4)]
     for thread in threads:

@@ -108,16 +108,17 @@ class Transaction:
     """A transaction of several round trips, for work that cannot be one message.
 
     Args:
-        connection: The driver's connection.
-        within: The time-outs of its statements.
+        connection: The driver's connection, which commits each statement by itself unless SQL says otherwise.
+        within: The time-outs of the statements.
+        isolation_level: The isolation level.
 
     """
 
-    def __init__(self, connection: Any, within: Bounds) -> None:
+    def __init__(self, connection: Any, within: Bounds, isolation_level: str) -> None:
         self._connection = connection
         self._within = within
-        # `SET LOCAL` holds until the end of the transaction, so the first statement alone carries the settings.
-        self._settings = within.settings
+        # The first statement carries these, which saves a round trip; `SET LOCAL` holds until the end.
+        self._prefix = f"BEGIN ISOLATION LEVEL {isolation_level}{SEPARATOR}{within.settings}"
 
     def read(self, sql: str, parameters: Parameters) -> Sequence[Any]:
         """Run a statement, and return its rows."""
@@ -140,10 +141,16 @@ class Transaction:
             rows = self.read(fetch, {})
         self.write("CLOSE stream", {})
 
+    def end(self, sql: str) -> None:
+        """Commit or roll back, if anything was opened."""
+        if not self._prefix:
+            with self._connection.cursor() as cursor:
+                self._execute(cursor, sql, {})
+
     def _execute(self, cursor: Any, sql: str, parameters: Parameters) -> None:
-        settings, self._settings = self._settings, ""
+        prefix, self._prefix = self._prefix, ""
         with database_time:
-            watch.wait(self._connection, self._within.answer_s, cursor.execute, settings + sql, parameters)
+            watch.wait(self._connection, self._within.answer_s, cursor.execute, prefix + sql, parameters)
 
 
 @contextmanager
@@ -157,21 +164,15 @@ def transaction(
 
     """
     with _connection("a transaction") as connection:
-        connection.set_session(isolation_level, autocommit=False)
+        opened = Transaction(connection, within, isolation_level)
         try:
-            yield Transaction(connection, within)
+            yield opened
         except BaseException:
             # The failure that ended the transaction is the one to report.
             with suppress(psycopg2.Error):
-                _end(connection, connection.rollback)
+                opened.end("ROLLBACK")
             raise
-        _end(connection, connection.commit)
-
-
-def _end(connection: Any, end: Callable[[], None]) -> None:
-    with database_time:
-        end()
-    connection.set_session("DEFAULT", autocommit=True)
+        opened.end("COMMIT")
 
 
 @contextmanager
@@ -189,7 +190,7 @@ def _connection(sql: str) -> Iterator[Any]:
         pooled = engine.raw_connection()
         yield pooled.dbapi_connection
     except psycopg2.Error as error:
-        is_lost = pooled is not None and _discard_if_lost(pooled, error)
+        is_lost = pooled is not None and _discard_if_lost(engine, pooled, error)
         raise report(problem_of(error, sql, is_lost=is_lost)) from error
     except PoolTimeoutError as error:
         raise report(DatabaseUnavailable(reason="every pooled connection is in use")) from error
@@ -202,12 +203,11 @@ def _connection(sql: str) -> Iterator[Any]:
             pooled.close()
 
 
-def _discard_if_lost(pooled: PoolProxiedConnection, error: psycopg2.Error) -> bool:
+def _discard_if_lost(engine: Engine, pooled: PoolProxiedConnection, error: psycopg2.Error) -> bool:
     """Discard a connection that is dead or cannot write, and report whether it was.
 
     After a failover the same host name may lead to a server that can write.
     """
-    engine: Engine = db.engine
     if error.pgcode != READ_ONLY:
         if not engine.dialect.is_disconnect(error, pooled, None):  # type: ignore[arg-type]
             return False
@@ -223,4 +223,4 @@ def _rows(cursor: Any, rows: Sequence[Any]) -> Sequence[Any]:
 
 @cache
 def _row_class(names: tuple[str, ...]) -> Any:
-    return namedtuple("_Row", names)  # noqa: PYI024 (the names are PostgreSQL's)
+    return namedtuple("_Row", names, rename=True)  # noqa: PYI024 (the names are PostgreSQL's)
