@@ -1,5 +1,7 @@
 """One real PostgreSQL for all tests, with the schema that the migrations make; each test has users of its own."""
 
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,34 @@ from support import Call, call_as, config_for, new_database, new_user
 from todo import create_app
 from todo.database import embedded
 from todo.extensions import db
+
+# Every test in these folders starts servers, or needs a program that does.
+PROCESS_FOLDERS = ("browser", "faults", "issuer", "schema", "wire")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests of whole folders; elsewhere each module or test carries its own marker."""
+    if item.path.relative_to(Path(__file__).parent).parts[0] in PROCESS_FOLDERS:
+        item.add_marker("process")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Let only tests with the marker `process` start Python, so that `make quick` stays quick."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("process") is None:
+            patch.setattr(subprocess, "Popen", NoPython)
+        return (yield)
+
+
+class NoPython(subprocess.Popen):
+    """A process that is not Python: PostgreSQL's own programs are allowed to all tests."""
+
+    def __init__(self, arguments: Any, *others: Any, **options: Any) -> None:
+        program = arguments if isinstance(arguments, str) else arguments[0]
+        if program == sys.executable:
+            pytest.fail(f"A test that starts Python needs the marker process: {arguments}")
+        super().__init__(arguments, *others, **options)
 
 
 @pytest.fixture(scope="session")

@@ -391,6 +391,7 @@ def test_with_secret_completes_a_development_machine_alone(tmp_path):
     assert with_secret(Config(jwks_url="https://auth.example.com/jwks"), str(tmp_path)).better_auth_secret is None
 
 
+@pytest.mark.process
 def test_invalid_settings_end_a_process_with_one_line_and_status_1(root):
     environment = {"ENVIRONMENT": "production", "PATH": os.environ["PATH"]}
     ended = subprocess.run(

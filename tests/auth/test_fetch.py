@@ -230,6 +230,7 @@ def resolve(monkeypatch) -> Callable[..., None]:
     return set_addresses
 
 
+@pytest.mark.slow
 def test_get_host_whose_first_address_is_deaf_is_reached_by_the_second(monkeypatch, deaf, resolve, requests):
     monkeypatch.setattr(fetch, "DEADLINE_S", 2)
     resolve("127.0.0.2", "127.0.0.1")

@@ -144,6 +144,7 @@ def test_service_role_can_do_nothing_else(url, statement):
         query(url, statement)
 
 
+@pytest.mark.process
 def test_service_role_cannot_migrate(url, owned_url):
     before = query(owned_url, "SELECT version_num FROM alembic_version")
 

@@ -168,6 +168,7 @@ def test_migrations_need_no_long_lock(empty):
     assert len(waited) > 1
 
 
+@pytest.mark.slow
 def test_migrations_that_take_long_are_not_ended_for_the_idleness_of_their_guard(empty):
     """Some providers end sessions that do nothing in a transaction."""
     flask_migrate.upgrade(revision="0001_create_tasks")
@@ -304,6 +305,7 @@ def test_migrations_take_numbers_back_and_give_them_again(empty):
         assert query(empty, "SELECT count(*) FROM tasks") == [(70,)]
 
 
+@pytest.mark.process
 def test_migrations_by_three_processes_at_once_number_once(empty):
     flask_migrate.upgrade(revision=BEFORE)
     older_tasks(empty, 7_000)
@@ -405,6 +407,7 @@ def test_migrations_with_one_thread_have_two_connections(postgres):
     assert catalogue(url)["columns"]
 
 
+@pytest.mark.slow
 def test_migrations_that_cannot_get_a_lock_give_up_and_say_so(empty):
     flask_migrate.upgrade()
     with closing(psycopg2.connect(empty)) as other:
@@ -431,6 +434,7 @@ def test_migrations_can_be_written_as_sql(empty, capsys):
     assert not any(catalogue(empty).values())
 
 
+@pytest.mark.process
 def test_migrations_as_sql_number_older_tasks(empty, capsys):
     flask_migrate.upgrade(revision=BEFORE)
     older_tasks(empty, 7_000)

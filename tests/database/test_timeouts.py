@@ -65,6 +65,7 @@ def test_answer_that_does_not_come_is_awaited_once_and_the_connection_is_replace
     assert statements.read(BOUNDS, {})[0].statement_timeout == "5s"
 
 
+@pytest.mark.slow
 def test_connection_that_does_not_answer_a_ping_is_replaced(warm, proxy, monkeypatch):
     monkeypatch.setattr(engine, "PING_S", 0.1)
     monkeypatch.setattr(engine, "TRUSTED_IDLE_S", -1)
@@ -108,6 +109,7 @@ raise SystemExit(os.waitstatus_to_exitcode(os.wait()[1]))
 """
 
 
+@pytest.mark.process
 def test_watch_begins_again_in_a_process_that_was_forked(root):
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORKING], cwd=root, timeout=60, check=True)
 

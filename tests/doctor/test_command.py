@@ -5,6 +5,8 @@ from doctor.examination import PASSWORD, PREVIOUS_SECRET, Report, assert_says_no
 from support import SECRET
 from wire.server import run
 
+pytestmark = pytest.mark.process
+
 UNFIT = {
     "ENVIRONMENT": "development",
     "DATABASE_URL": f"mysql://root:{PASSWORD}@db/todo",

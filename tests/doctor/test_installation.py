@@ -270,6 +270,7 @@ def test_database_that_this_user_may_not_look_at_is_a_fault(make_app, database_u
     assert "rights" in report.of("schema").remedy
 
 
+@pytest.mark.slow
 def test_database_that_stops_answering_is_a_fault(make_app, database_url):
     app = make_app(url=database_url)
     with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:

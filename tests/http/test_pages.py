@@ -142,6 +142,7 @@ def test_redoc_bundle_fetches_its_logo_from_here(client: FlaskClient, prefix: st
     assert f'src:"{prefix}/docs/assets/{assets.REDOC_LOGO}"'.encode() in bundle
 
 
+@pytest.mark.process
 def test_pages_served_import_neither_flask_openapi3_nor_pydantic(root: Path) -> None:
     script = f"""
 import sys

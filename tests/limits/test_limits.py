@@ -63,6 +63,7 @@ def test_limits_unset_are_not_there_at_all(client, user):
     assert all(HEADERS.isdisjoint(response.headers.keys()) for response in responses)
 
 
+@pytest.mark.process
 def test_limits_unset_import_nothing(root):
     script = (
         "import sys; from config import Config; from todo import create_app;"
@@ -106,6 +107,7 @@ def test_limits_hold_together(limited, user):
     assert yearly == f'"user-2";r=0;t={answers[2].headers["Retry-After"]}'
 
 
+@pytest.mark.slow
 def test_limit_lets_whoever_waited_as_told_through(limited, user):
     client = limited(RATE_LIMIT="1/2 seconds")
     refused = [client.get(TASKS, headers=bearer(user)) for _ in range(2)][1]
@@ -302,6 +304,7 @@ def test_store_that_several_threads_find_away_is_the_same_log_line_of_each(limit
     assert (entry["level"], "exception" in entry) == ("error", False)
 
 
+@pytest.mark.slow
 def test_store_that_comes_back_counts_again_and_is_another_log_line(limited, user, counting_redis, capfd):
     client = limited(RATE_LIMIT="1/year", RATE_LIMIT_STORAGE_URL=counting_redis.url)
     counting_redis.refuses = {"EVALSHA"}
@@ -344,6 +347,7 @@ def test_memory_is_bounded_and_keeps_what_is_still_counted(memory):
     assert memory.incr("kept", 60) == 1
 
 
+@pytest.mark.slow
 def test_memory_forgets_a_count_when_its_window_ends(memory):
     assert [memory.incr("k", 1) for _ in range(2)] == [1, 2]
     until = memory.get_expiry("k")

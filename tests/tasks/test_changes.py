@@ -120,6 +120,7 @@ def change(caller, step, pick, name):
 STEPS = st.sampled_from(["create", "create", "page", "page", *CALLS])
 
 
+@pytest.mark.slow
 @given(steps=st.lists(st.tuples(STEPS, st.integers(0, 100), st.integers(1, 4)), min_size=10, max_size=40))
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_follower_of_any_changes_ends_with_the_list(app, steps):

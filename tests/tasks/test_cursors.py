@@ -83,6 +83,7 @@ def refuse(client, user):
     return refuse
 
 
+@pytest.mark.slow
 @given(order=orders(), filters=FILTERS, last=IDS, as_of=AWARE)
 def test_cursor_says_what_it_was_made_with(order, filters, last, as_of):
     sort, values = order

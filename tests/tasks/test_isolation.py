@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
@@ -17,6 +18,7 @@ USERS = st.integers(0, 2)
 PICK = st.integers(0, 10**6)
 
 
+@pytest.mark.slow
 def test_users_never_see_each_other(client):  # noqa: C901 (the machine is one class with all calls)
     class Users(RuleBasedStateMachine):
         def __init__(self):

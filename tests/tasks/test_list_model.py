@@ -312,6 +312,7 @@ def sql(app, query, **values):
         return result.all() if result.returns_rows else []
 
 
+@pytest.mark.slow
 @given(drawn=st.lists(tasks_to_make(), min_size=5, max_size=9), asked=st.lists(questions(), min_size=8, max_size=8))
 @pytest.mark.timeout(300)
 @settings(MODEL, max_examples=50)
@@ -333,6 +334,7 @@ def test_list_with_any_question_is_the_list_of_the_model(app, drawn, asked):
         assert (following is not None) == (offset + limit < len(expected))
 
 
+@pytest.mark.slow
 @given(
     drawn=st.lists(tasks_to_make(), min_size=3, max_size=9),
     question=questions(),

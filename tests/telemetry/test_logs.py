@@ -162,6 +162,7 @@ def test_log_that_nobody_takes_costs_no_answer(json_client):
     logs.Line(write).msg(b"lost too")
 
 
+@pytest.mark.process
 def test_log_of_a_command_goes_to_stderr(root, database_url):
     """What `$(flask token)` gives must be a token and nothing else."""
     made = subprocess.run(

@@ -153,6 +153,7 @@ def test_purge_by_four_threads_at_once_does_everything_once(
     assert purge().output.splitlines()[-1] == "Nothing has expired."
 
 
+@pytest.mark.process
 def test_purge_by_two_processes_at_once_does_everything_once(purge, filled, database_url):
     users = [filled(1500, 91, full=full) for full in (True, False, True)]
     processes = [start("flask", "purge", DATABASE_URL=database_url) for _ in range(2)]

@@ -45,6 +45,7 @@ def test_export_prints_what_the_call_gives_and_nothing_else(run, call, filled, u
     assert len(printed.stdout_bytes.splitlines()) == 4
 
 
+@pytest.mark.process
 def test_export_by_a_process_writes_utf_8_whatever_the_locale(call, filled, database_url, user):
     ended = run_process("flask", "user", "export", user, DATABASE_URL=database_url, PYTHONIOENCODING="ascii")
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -149,6 +150,7 @@ def test_export_to_a_file_that_cannot_be_written_says_so_in_one_line(run, filled
     assert (done.exit_code, done.stderr) == (1, "Error: the export cannot be written: No such file or directory.\n")
 
 
+@pytest.mark.process
 def test_export_that_nobody_reads_to_its_end_is_no_trouble(database_url, filled, user):
     reader, writer = os.pipe()
     os.close(reader)

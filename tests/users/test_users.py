@@ -169,6 +169,7 @@ def test_export_that_nobody_reads_to_its_end_gives_the_connection_back(small, da
     assert query(database_url, found, call("GET", "/tasks?limit=1").json[0]["user_id"]) == [(1,)]
 
 
+@pytest.mark.process
 def test_export_whose_client_goes_away_gives_the_connection_back(database_url, tmp_path):
     user = fill(database_url, 60_000)
     ask = request("GET", "/api/me/export", bearer(user))

@@ -56,6 +56,7 @@ def test_upgrade_waits_for_another_one_that_is_under_way(empty_url):
     assert query(empty_url, "SELECT count(*) FROM alembic_version") == [(1,)]
 
 
+@pytest.mark.slow
 def test_seed_of_100_000_tasks_is_exact_and_a_second_run_adds_nothing(migrated_url, user):
     seed = ("flask", "seed", "--count", "100000", "--user", user)
 

@@ -52,6 +52,7 @@ def assert_alive(server: Server) -> None:
     assert time.monotonic() - started < 2
 
 
+@pytest.mark.slow
 def test_database_200_ms_away_serves_everybody(server, proxy, database_url, user):
     proxy.delay_s = 0.2
     with Load(server, user, clients=THREADS) as load:
@@ -68,6 +69,7 @@ def test_database_200_ms_away_serves_everybody(server, proxy, database_url, user
     assert_kept(database_url, user, load)
 
 
+@pytest.mark.slow
 def test_database_5_s_away_keeps_nobody_longer_than_promised(server, proxy, database_url, user):
     sent = [f"far {number}" for number in range(2)]
 

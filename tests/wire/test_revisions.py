@@ -338,6 +338,7 @@ class Counting:
         self.effective += 1
 
 
+@pytest.mark.slow
 @settings(
     max_examples=3, deadline=None, phases=[Phase.generate], database=None, suppress_health_check=list(HealthCheck)
 )
@@ -377,6 +378,7 @@ def test_create_whose_answer_was_lost_is_made_once_when_it_is_sent_again(field, 
     assert send("GET", TASKS).get_json() == [again[0].get_json()]
 
 
+@pytest.mark.slow
 def test_ten_thousand_optimistic_writes_at_once_lose_no_update(server, user):
     send = sender_for(server, user)
     created = [send("POST", TASKS, {"title": "counter", "description": "0"}).get_json() for _ in range(10)]
