@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from todo.database import statements
 from todo.database.statements import Prepared, prepared
 from todo.http.fields import Output, UtcDateTime
-from todo.http.pagination import PAGE_MAX, SEALED, BadCursor, forged, integer, seal, unseal
+from todo.http.pagination import CURSOR_SCHEMA, PAGE_MAX, BadCursor, ForgedCursor, bigint, decode_cursor, encode_cursor
 from todo.http.parameters import SingleValue, WholeNumber
 from todo.http.problems import CursorExpired, UnprocessableContent
 from todo.http.requests import QuerySchema
@@ -90,7 +90,7 @@ class ChangesQuery(QuerySchema):
     """The parameters of the changes."""
 
     since = SingleValue(
-        metadata=SEALED | {"description": "The `next` of the answer before. Without it, all tasks are given."}
+        metadata=CURSOR_SCHEMA | {"description": "The `next` of the answer before. Without it, all tasks are given."}
     )
     limit = WholeNumber(1, PAGE_MAX, metadata={"description": f"How many changes at most; {PAGE_MAX} without it."})
 
@@ -213,17 +213,17 @@ def _check(place: Place, newest: int, forgotten: int) -> None:
 
 
 def _cursor(caller: str, place: Place) -> str:
-    return seal([VERSION, _of(caller), place.revision, place.begun])
+    return encode_cursor([VERSION, _of(caller), place.revision, place.begun])
 
 
 def _place(caller: str, cursor: str) -> Place:
     try:
-        user, revision, begun = unseal(cursor, VERSION)
-        place = Place(integer(revision), integer(begun))
+        user, revision, begun = decode_cursor(cursor, VERSION)
+        place = Place(bigint(revision), bigint(begun))
     except BadCursor as error:
         raise _refused(str(error)) from None
     except ValueError:
-        raise _refused(str(forged())) from None
+        raise _refused(str(ForgedCursor())) from None
     if user != _of(caller):
         raise _refused("was given to another user: begin again without it.")
     return place
