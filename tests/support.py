@@ -12,10 +12,8 @@ from urllib.parse import quote
 
 import jwt
 import psycopg2
-from flask import Flask
 
 from config import Config
-from todo.database import statements
 
 SECRET = "test-secret-that-is-long-enough-for-HS256-and-guards-nothing"
 
@@ -145,14 +143,3 @@ def new_database(server: Any, name: str) -> str:
         connection.autocommit = True
         connection.cursor().execute(f'CREATE DATABASE "{name}"')
     return server.get_uri(database=name)
-
-
-def wait_for_a_lock(app: Flask, user: str) -> None:
-    """Wait until a statement that names this user waits for the lock of another transaction."""
-    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %(pattern)s"
-    with app.app_context():
-        for _ in range(500):
-            if statements.read(waiting, {"pattern": f"%{user}%"}):
-                return
-            time.sleep(0.01)
-    raise AssertionError("no statement waits")

@@ -82,7 +82,7 @@ def test_migrations_say_what_they_did(empty, capsys):
     flask_migrate.upgrade()
     flask_migrate.downgrade(revision="base")
     names = ["0001_create_tasks", "0002_organise_tasks", "0003_fold_texts", "0004_add_revisions", "0005_number_tasks"]
-    said = [f"Applied {name}." for name in names] + [f"Took back {name}." for name in reversed(names)]
+    said = [f"Applied {name}." for name in names] + [f"Reverted {name}." for name in reversed(names)]
     assert capsys.readouterr().out.splitlines() == said
 
 

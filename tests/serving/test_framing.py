@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from todo.http.requests import BODY_MAX_BYTES, DISCARD_MAX_BYTES
+from todo.http.body import BODY_MAX_BYTES, DISCARD_MAX_BYTES
 from todo.serving.framing import CHUNK_LINE_MAX_BYTES, HEAD_MAX_BYTES, KEPT_MAX_BYTES, Message
 
 GET = b"GET /api/me/tasks HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -323,11 +323,11 @@ def test_cursor_forged_with_the_right_checksum_is_refused(caller, parts, detail)
     mine = (
         [changes._digest(caller.user) if part is ME else part for part in parts] if isinstance(parts, list) else parts
     )
-    assert caller.refused(pagination.seal(orjson.loads(orjson.dumps(mine)))) == detail
+    assert caller.refused(pagination.encode_cursor(orjson.loads(orjson.dumps(mine)))) == detail
 
 
 def test_cursor_of_somebody_who_never_wrote_that_is_ahead_is_refused(caller):
-    assert caller.refused(pagination.seal(["changes 1", changes._digest(caller.user), 1, 0])) == AHEAD
+    assert caller.refused(pagination.encode_cursor(["changes 1", changes._digest(caller.user), 1, 0])) == AHEAD
 
 
 def test_cursor_older_than_what_is_forgotten_is_expired(app, caller):

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Generator
 
-from todo.http.requests import BODY_MAX_BYTES, DISCARD_MAX_BYTES
+from todo.http.body import BODY_MAX_BYTES, DISCARD_MAX_BYTES
 
 HEAD_MAX_BYTES = 64 * 1024
 CHUNK_LINE_MAX_BYTES = 4096

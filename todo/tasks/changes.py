@@ -9,7 +9,7 @@ from marshmallow import fields, post_load
 
 from todo.database import statements
 from todo.http.fields import Output, UtcDateTime
-from todo.http.pagination import PAGE_MAX, SEALED, BadCursor, forged, integer, seal, unseal
+from todo.http.pagination import CURSOR_SCHEMA, PAGE_MAX, BadCursor, ForgedCursor, bigint, decode_cursor, encode_cursor
 from todo.http.parameters import SingleValue, WholeNumber
 from todo.http.problems import CursorExpired, UnprocessableContent
 from todo.http.requests import QuerySchema
@@ -73,7 +73,8 @@ class ChangesQuery(QuerySchema):
     """The query parameters of the changes feed."""
 
     since = SingleValue(
-        metadata=SEALED | {"description": "The `next` of the page before. Without it, the feed begins with all tasks."}
+        metadata=CURSOR_SCHEMA
+        | {"description": "The `next` of the page before. Without it, the feed begins with all tasks."}
     )
     limit = WholeNumber(1, PAGE_MAX, metadata={"description": f"How many changes at most; {PAGE_MAX} without it."})
 
@@ -163,17 +164,17 @@ def _check(position: Position, newest: int, forgotten: int) -> None:
 
 
 def _cursor(caller: str, position: Position) -> str:
-    return seal([VERSION, _digest(caller), position.revision, position.first_revision])
+    return encode_cursor([VERSION, _digest(caller), position.revision, position.first_revision])
 
 
 def _position(caller: str, cursor: str) -> Position:
     try:
-        user, revision, first_revision = unseal(cursor, VERSION)
-        position = Position(integer(revision), integer(first_revision))
+        user, revision, first_revision = decode_cursor(cursor, VERSION)
+        position = Position(bigint(revision), bigint(first_revision))
     except BadCursor as error:
         raise _invalid(str(error)) from None
     except ValueError:
-        raise _invalid(str(forged())) from None
+        raise _invalid(str(ForgedCursor())) from None
     if user != _digest(caller):
         raise _invalid("was given to another user: begin again without it.")
     return position

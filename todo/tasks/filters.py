@@ -14,18 +14,17 @@ from todo.http import pagination
 from todo.http.fields import NO_NUL
 from todo.http.pagination import PAGE_MAX, PageQuery
 from todo.http.parameters import (
-    BOOLEANS,
-    DATETIME,
-    DAY_MEANS,
+    DATE_NOTE,
+    DATETIME_SCHEMA,
     Boolean,
     Choice,
     Choices,
     DateTime,
     SingleValue,
+    alternatives,
     described,
-    either,
-    meaning,
-    one_of,
+    enum_schema,
+    look_up,
 )
 from todo.tasks import cursors
 from todo.tasks.listing import BY_ID, Filters, Listing, Position, SortKey
@@ -60,13 +59,13 @@ SORTS = {
 class SortKeys(Choices):
     """The keys of an order, each with a minus in front where it is to go down."""
 
-    def documented(self) -> dict[str, Any]:
+    def json_schema(self) -> dict[str, Any]:
         """Say that each key can be turned around."""
-        return one_of(key for name in self.vocabulary for key in (name, f"-{name}"))
+        return enum_schema(key for name in self.vocabulary for key in (name, f"-{name}"))
 
     def read(self, word: str) -> SortKey:
         """Give the key that one word stands for."""
-        return SortKey(meaning(word.removeprefix("-"), self.vocabulary), word.startswith("-"))
+        return SortKey(look_up(word.removeprefix("-"), self.vocabulary), word.startswith("-"))
 
 
 class SearchWords(SingleValue):
@@ -96,7 +95,7 @@ class TaskQuery(PageQuery):
     aliases: ClassVar[Mapping[str, str]] = {"q": "search", "sort_by": "sort", "sort_order": "order"}
 
     status = Choice(STATUSES, metadata=described("Open tasks, completed ones, or all. In any case."))
-    completed = Boolean(BOOLEANS, metadata=described("Completed tasks, or open ones."))
+    completed = Boolean(metadata=described("Completed tasks, or open ones."))
     priority = Choices(
         PRIORITY_FILTERS,
         metadata=described(
@@ -113,11 +112,11 @@ class TaskQuery(PageQuery):
             examples=[["home"]],
         )
     )
-    due_before = DateTime(metadata=DATETIME | described(f"Due before this moment{DAY_MEANS}"))
-    due_after = DateTime(metadata=DATETIME | described(f"Due at this moment or later{DAY_MEANS}"))
-    created_after = DateTime(metadata=DATETIME | described(f"Made at this moment or later{DAY_MEANS}"))
-    updated_after = DateTime(metadata=DATETIME | described(f"Last changed at this moment or later{DAY_MEANS}"))
-    overdue = Boolean(BOOLEANS, metadata=described("Open tasks whose due date has passed, or all others."))
+    due_before = DateTime(metadata=DATETIME_SCHEMA | described(f"Due before this moment{DATE_NOTE}"))
+    due_after = DateTime(metadata=DATETIME_SCHEMA | described(f"Due at this moment or later{DATE_NOTE}"))
+    created_after = DateTime(metadata=DATETIME_SCHEMA | described(f"Made at this moment or later{DATE_NOTE}"))
+    updated_after = DateTime(metadata=DATETIME_SCHEMA | described(f"Last changed at this moment or later{DATE_NOTE}"))
+    overdue = Boolean(metadata=described("Open tasks whose due date has passed, or all others."))
     search = SearchWords(
         metadata=described(
             f"Each of these words, {WORDS_MAX} at most, stands somewhere in the title, the description or the tags; "
@@ -130,8 +129,8 @@ class TaskQuery(PageQuery):
     sort = SortKeys(
         SORTS,
         metadata=described(
-            f"In which order: {either(list(SORTS))}. Several with commas; a minus in front turns one around. Without "
-            "a value comes last, and the id decides between equals. By default by id. Also `sort_by`.",
+            f"In which order: {alternatives(list(SORTS))}. Several with commas; a minus in front turns one around. "
+            "Without a value comes last, and the id decides between equals. By default by id. Also `sort_by`.",
             examples=[["-priority", "due_date"]],
         ),
     )

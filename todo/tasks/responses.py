@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from flask import jsonify
 from flask.typing import ResponseReturnValue
 
-from todo.http.etags import REVALIDATED
+from todo.http.etags import PRIVATE_NO_CACHE
 from todo.tasks.rows import TaskRow
 
 
@@ -16,4 +16,4 @@ def task_tag(task: TaskRow) -> str:
 
 def tagged(task: TaskRow, status: int = 200, headers: Mapping[str, str] | None = None) -> ResponseReturnValue:
     """Answer with a task and the tag of its state."""
-    return jsonify(task), status, {"ETag": task_tag(task), **REVALIDATED, **(headers or {})}
+    return jsonify(task), status, {"ETag": task_tag(task), **PRIVATE_NO_CACHE, **(headers or {})}

@@ -9,9 +9,9 @@ from flask_smorest import Blueprint
 
 from todo.auth import require_jwt
 from todo.http.etags import no_content
-from todo.http.openapi import header
+from todo.http.openapi import response_header
 from todo.http.problems import UnprocessableContent
-from todo.http.requests import accepts
+from todo.http.requests import validate_request
 from todo.users import queries
 
 bp = Blueprint("users", __name__, url_prefix="/api/<user_id>", description="Everything of a user.")
@@ -31,9 +31,9 @@ CONFIRM = (
     {"type": "string"},
     content_type=NDJSON,
     description="A line of JSON for the list, for each task and for each deleted one.",
-    headers={"Content-Disposition": header("What a browser calls the file.", example=ATTACHMENT)},
+    headers={"Content-Disposition": response_header("What a browser calls the file.", example=ATTACHMENT)},
 )
-@accepts()
+@validate_request()
 def export_user(user_id: str) -> ResponseReturnValue:
     """Take everything along.
 
@@ -50,7 +50,7 @@ def export_user(user_id: str) -> ResponseReturnValue:
 @bp.route("", methods=["DELETE"])
 @require_jwt
 @bp.response(204)
-@accepts(headers=["Confirm"])
+@validate_request(headers=["Confirm"])
 def erase_user(user_id: str) -> ResponseReturnValue:
     """Erase everything, for good.
 
