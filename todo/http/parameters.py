@@ -111,7 +111,7 @@ class DateTime(SingleValue):
             return dates.bound(dates.parse(PLUS_LOST.sub(r"\1+", value)))
         except ValueError:
             raise ValidationError(
-                "must be a day such as 2026-03-01 or a moment such as 2026-03-01T09:30:00Z that exists."
+                "must be a date such as 2026-03-01 or a date-time such as 2026-03-01T09:30:00Z that exists."
             ) from None
 
 

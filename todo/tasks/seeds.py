@@ -1,4 +1,4 @@
-"""Example tasks, a dozen or a million."""
+"""Example tasks: a dozen, or millions of them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +15,12 @@ from todo.tasks.rows import INITIAL, STORED, columns_of
 
 BATCH = 5_000
 
-# When the examples are due that are due at a time of day, in UTC.
-AT = time(9, 30)
+# The time of day, in UTC, at which examples are due that are not due on a date.
+DUE_TIME = time(9, 30)
 
 SQL = statements.load(__file__, names=", ".join(STORED))
 
-# title, description, completed, priority, days from today until it is due, whether at a time of day, tags
+# title, description, completed, priority, days from today until it is due, whether it is due at a time of day, tags
 EXAMPLES: list[tuple[str, str | None, bool, str | None, int | None, bool, list[str]]] = [
     ("Book the dentist", "Ask for an appointment before nine.", True, "medium", -3, False, ["health"]),
     ("Buy oat milk", "Two litres, the barista kind.", False, "low", 0, False, ["shopping", "home"]),
@@ -87,15 +87,15 @@ def planting(user: str, total: int) -> Iterator[tuple[int, Iterator[int]]]:
 
 
 def _example(user: str, number: int, now: datetime) -> dict[str, object]:
-    """Give one of the examples, which come over and over; from the second round on they are numbered."""
-    turn, place = divmod(number, len(EXAMPLES))
-    title, description, completed, priority, days, timed, tags = EXAMPLES[place]
+    """Return the columns of one example. After the last one they start again, with a number in the title."""
+    round_, place = divmod(number, len(EXAMPLES))
+    title, description, completed, priority, days, has_time, tags = EXAMPLES[place]
     due = None
     if days is not None:
         day = now.date() + timedelta(days=days)
-        due = dates.due(datetime.combine(day, AT, UTC) if timed else day)
+        due = dates.due(datetime.combine(day, DUE_TIME, UTC) if has_time else day)
     members = {
-        "title": f"{title} ({turn + 1})" if turn else title,
+        "title": f"{title} ({round_ + 1})" if round_ else title,
         "description": description,
         "completed": completed,
         "priority": priority,

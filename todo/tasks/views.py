@@ -1,4 +1,4 @@
-"""The calls on tasks: HTTP in, HTTP out."""
+"""The operations on tasks: HTTP in, HTTP out."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from todo.tasks.responses import tagged, task_tag
 from todo.tasks.schemas import READ_ONLY, TaskCompletion, TaskIn, TaskOut, TaskPatch
 from todo.tasks.summary import SummaryOut, SummaryQuery, Today
 
-bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks", description="What a user has to do.")
+bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks", description="A user's tasks.")
 
 
 @bp.route("")
@@ -35,7 +35,7 @@ bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks", description
 @validate_request(query=TaskQuery(), headers=["If-None-Match"])
 def list_tasks(user_id: str, query: Listing) -> ResponseReturnValue:
     """List tasks."""
-    # What is overdue changes by itself.
+    # Which tasks are overdue changes without a write.
     tag = QueryETag(user_id, *query.question, cacheable=query.filters.overdue is None)
     page = queries.list_tasks(user_id, query, tag.last_revision)
     if page is None:
@@ -51,15 +51,15 @@ def list_tasks(user_id: str, query: Listing) -> ResponseReturnValue:
 @with_links(200, "Follow")
 @validate_request(query=ChangesQuery(), headers=["If-None-Match"])
 def list_changes(user_id: str, query: ChangesRequest) -> ResponseReturnValue:
-    """Follow what changes.
+    """Follow the changes.
 
-    Without `since` it begins with all tasks. Ask again with `next` as `since`, at once while `has_more`, else when you
-    like: each task comes once, as it is now, and each deletion after what it deletes. On the last page, `count` and
-    `checksum` tell whether a copy that was kept like this is the same.
+    Without `since`, the feed begins with all tasks. Send `next` as the `since` of the next request: at once while
+    `has_more` is true, otherwise whenever you like. Each task comes once, as it is now, and each deletion after the
+    task that it deletes. On the last page, `count` and `checksum` show whether the copy of a client is complete.
     """
     tag = QueryETag(user_id, "changes", query)
-    found = changes.list_changes(user_id, query, tag.last_revision)
-    return tag.not_modified() if found is None else (jsonify(found.body), 200, tag.headers(found.revision))
+    page = changes.list_changes(user_id, query, tag.last_revision)
+    return tag.not_modified() if page is None else (jsonify(page.body), 200, tag.headers(page.revision))
 
 
 @bp.route("/summary")
@@ -79,7 +79,7 @@ def summarize_tasks(user_id: str, query: Today) -> ResponseReturnValue:
     headers={
         "Location": response_header("The path of the new task.", format="uri-reference", example="/api/me/tasks/42"),
         "Idempotent-Replayed": response_header(
-            "`true` where the task was made by an earlier call with the same `Idempotency-Key`.",
+            "`true` where an earlier request with the same `Idempotency-Key` created the task.",
             required=False,
             enum=["true"],
         ),
@@ -90,12 +90,12 @@ def summarize_tasks(user_id: str, query: Today) -> ResponseReturnValue:
 @validate_request(TaskIn(), read_only=READ_ONLY, headers=["Idempotency-Key"])
 def create_task(user_id: str, body: dict[str, Any]) -> ResponseReturnValue:
     """Create a task."""
-    once = idempotency.parse(request.headers.get(idempotency.HEADER), body)
-    task, made = queries.create_task(user_id, body, once)
-    # As the client wrote the path: an id with a slash in it can be called `me` only.
+    key = idempotency.parse(request.headers.get(idempotency.HEADER), body)
+    task, is_new = queries.create_task(user_id, body, key)
+    # As in the path of the request: a caller whose id has a slash in it is reached as `me` alone.
     path_user = (request.view_args or {})["user_id"]
     headers = {"Location": url_for(".get_task", user_id=path_user, task_id=task["id"])}
-    return tagged(task, 201, headers if made else headers | {"Idempotent-Replayed": "true"})
+    return tagged(task, 201, headers if is_new else headers | {"Idempotent-Replayed": "true"})
 
 
 @bp.route("/<int64:task_id>")
@@ -106,7 +106,7 @@ def create_task(user_id: str, body: dict[str, Any]) -> ResponseReturnValue:
 @with_links(200, "Replace", "Change", "Complete", "Delete")
 @validate_request(headers=["If-None-Match"])
 def get_task(user_id: str, task_id: int) -> ResponseReturnValue:
-    """Read one task."""
+    """Return one task."""
     task = queries.get_task(user_id, task_id)
     tag = task_tag(task)
     return not_modified(tag) if matches_if_none_match(tag) else tagged(task)
@@ -120,7 +120,7 @@ def get_task(user_id: str, task_id: int) -> ResponseReturnValue:
 def replace_task(user_id: str, task_id: int, body: dict[str, Any]) -> ResponseReturnValue:
     """Replace a task.
 
-    An absent `description` clears it; any other absent member is left alone.
+    An absent `description` is cleared; any other absent member stays as it is.
     """
     return tagged(queries.update_task(user_id, task_id, {"description": None, **body}, if_match()))
 
@@ -133,7 +133,7 @@ def replace_task(user_id: str, task_id: int, body: dict[str, Any]) -> ResponseRe
 def update_task(user_id: str, task_id: int, body: dict[str, Any]) -> ResponseReturnValue:
     """Change a task.
 
-    An absent member is untouched, `null` clears (RFC 7396).
+    An absent member stays as it is, and `null` clears it (RFC 7396).
     """
     return tagged(queries.update_task(user_id, task_id, body, if_match()))
 
@@ -148,7 +148,7 @@ def update_task(user_id: str, task_id: int, body: dict[str, Any]) -> ResponseRet
 def complete_task(user_id: str, task_id: int, body: dict[str, Any]) -> ResponseReturnValue:
     """Complete a task, or reopen it.
 
-    Without a body it toggles; with one it sets.
+    Without a body, `completed` is toggled; with one, it is set.
     """
     if body:
         return tagged(queries.update_task(user_id, task_id, body, if_match()))
@@ -167,7 +167,7 @@ def complete_task(user_id: str, task_id: int, body: dict[str, Any]) -> ResponseR
 def delete_task(user_id: str, task_id: int) -> ResponseReturnValue:
     """Delete a task.
 
-    It goes to the trash for some days.
+    The trash keeps it for some days.
     """
     days = current_app.extensions["config"].trash_days
     task = queries.delete_task(user_id, task_id, days, if_match())

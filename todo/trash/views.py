@@ -1,4 +1,4 @@
-"""The calls on deleted tasks: HTTP in, HTTP out."""
+"""The operations on deleted tasks: HTTP in, HTTP out."""
 
 from typing import Any
 
@@ -28,20 +28,20 @@ from todo.tasks.schemas import TaskOut
 from todo.trash import queries
 from todo.trash.queries import NEWEST, TrashRequest
 
-bp = Blueprint("trash", __name__, url_prefix="/api/<user_id>/trash", description="What was deleted a while ago.")
+bp = Blueprint("trash", __name__, url_prefix="/api/<user_id>/trash", description="Deleted tasks, until they expire.")
 
 CURSOR_VERSION = "trash 1"
 
 
 class TrashQuery(PageQuery):
-    """The parameters of the trash."""
+    """The query parameters of the trash."""
 
     @post_load
-    def build(self, sent: dict[str, Any], **_: Any) -> TrashRequest:
-        """Say which page is asked for."""
-        before = self._before(sent["cursor"]) if "cursor" in sent else NEWEST
-        count, offset = sent.get("count", False), sent.get("offset", 0)
-        return TrashRequest(limit=sent.get("limit", PAGE_MAX), offset=offset, before=before, count=count)
+    def build(self, parameters: dict[str, Any], **_: Any) -> TrashRequest:
+        """Return the request."""
+        before = self._before(parameters["cursor"]) if "cursor" in parameters else NEWEST
+        count, offset = parameters.get("count", False), parameters.get("offset", 0)
+        return TrashRequest(limit=parameters.get("limit", PAGE_MAX), offset=offset, before=before, count=count)
 
     @staticmethod
     def _before(cursor: str) -> int:
@@ -55,11 +55,11 @@ class TrashQuery(PageQuery):
 
 
 class TrashedTaskOut(TaskOut):
-    """A deleted task, as it was."""
+    """A deleted task, as it was when it was deleted."""
 
-    deleted_at = UtcDateTime(required=True, metadata=TIMESTAMP | {"description": "When it was deleted."})
+    deleted_at = UtcDateTime(required=True, metadata=TIMESTAMP | {"description": "When the task was deleted."})
     expires_at = UtcDateTime(
-        required=True, metadata=TIMESTAMP | {"description": "Until when it can be brought back, at least."}
+        required=True, metadata=TIMESTAMP | {"description": "Until when the task can be restored, at least."}
     )
 
 
@@ -86,9 +86,9 @@ def list_trash(user_id: str, query: TrashRequest) -> ResponseReturnValue:
 @with_links(200, "Read", "Replace", "Change", "Complete", "Delete")
 @validate_request()
 def restore_task(user_id: str, task_id: int) -> ResponseReturnValue:
-    """Bring a deleted task back.
+    """Restore a deleted task.
 
-    It has the same id as before.
+    It has its old id and a new revision.
     """
     return tagged(queries.restore_task(user_id, task_id))
 
