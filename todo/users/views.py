@@ -31,7 +31,7 @@ CONFIRM = (
     {"type": "string"},
     content_type=NDJSON,
     description="A line of JSON for the list, for each task and for each deleted task.",
-    headers={"Content-Disposition": response_header("The name under which a browser saves the file.", example=ATTACHMENT)},
+    headers={"Content-Disposition": response_header("The file name for browsers.", example=ATTACHMENT)},
 )
 @validate_request()
 def export_user(user_id: str) -> ResponseReturnValue:
