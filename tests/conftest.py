@@ -7,16 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import flask_migrate
 import pytest
 from fakes.counting_redis import CountingRedis
 from fakes.postgres_proxy import PostgresProxy
 from flask import Flask
 from flask.testing import FlaskClient
-from support import Call, call_as, config_for, new_database, new_user
+from support import Call, call_as, config_for, migrate, new_database, new_user, start_postgres
 
 from todo import create_app
-from todo.database import embedded
 from todo.extensions import db
 
 # Every test in these folders starts servers, or needs a program that does.
@@ -68,7 +66,7 @@ def server_folder(servers_folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def postgres(servers_folder: Path) -> Iterator[Any]:
     """Give a running server."""
-    server = embedded.start(servers_folder / "postgres")
+    server = start_postgres(servers_folder / "postgres")
     yield server
     server.cleanup()
 
@@ -80,14 +78,17 @@ def socket_path(postgres: Any) -> str:
 
 
 @pytest.fixture(scope="session")
-def database_url(postgres: Any) -> str:
-    """Give the URL of a database that the migrations have been run on."""
-    url = new_database(postgres, "todo_test")
-    app = create_app(config_for(url))
-    with app.app_context():
-        flask_migrate.upgrade()
-        db.engine.dispose()
-    return url
+def migrated_template(postgres: Any) -> str:
+    """Return the name of a migrated database that has no connections, so that it can be copied."""
+    name = "todo_template"
+    migrate(new_database(postgres, name))
+    return name
+
+
+@pytest.fixture(scope="session")
+def database_url(postgres: Any, migrated_template: str) -> str:
+    """Return the URL of the migrated database that most tests share."""
+    return new_database(postgres, "todo_test", migrated_template)
 
 
 @pytest.fixture(scope="session")

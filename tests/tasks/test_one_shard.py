@@ -3,7 +3,6 @@
 from contextlib import closing
 from datetime import UTC, datetime
 
-import flask_migrate
 import psycopg2
 import pytest
 from sqlalchemy import text
@@ -41,12 +40,11 @@ def sharded(name, keys):
 
 
 @pytest.fixture(scope="module")
-def shards(postgres):
+def shards(postgres, migrated_template):
     """Give the application on a database whose tables are spread by user."""
-    url = new_database(postgres, "todo_shards")
+    url = new_database(postgres, "todo_shards", migrated_template)
     app = create_app(config_for(url))
     with app.app_context():
-        flask_migrate.upgrade()
         with db.engine.connect() as connection:
             connection.execute(text("CREATE SCHEMA unsharded"))
             for name, keys in TABLES.items():

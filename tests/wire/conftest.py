@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.server import Server, run, start_database
-
-from todo.database import embedded
+from support import migrate, start_postgres
+from wire.server import Server, start_database
 
 # Their assertions explain themselves as those of test modules do.
 pytest.register_assert_rewrite("wire.calls", "wire.revisions")
@@ -51,8 +50,8 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 @pytest.fixture(scope="module")
 def own_postgres(servers_folder: Path) -> Iterator[Any]:
     """Give a PostgreSQL that may be stopped, with the schema that the migrations make."""
-    postgres = embedded.start(Path(tempfile.mkdtemp(dir=servers_folder)))
-    assert run("flask", "db", "upgrade", DATABASE_URL=postgres.get_uri()).returncode == 0
+    postgres = start_postgres(Path(tempfile.mkdtemp(dir=servers_folder)))
+    migrate(postgres.get_uri())
     yield postgres
     start_database(postgres)
     postgres.cleanup()

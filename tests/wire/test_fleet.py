@@ -21,11 +21,9 @@ def empty_url(postgres):
 
 
 @pytest.fixture(scope="module")
-def migrated_url(postgres):
-    """Give the URL of a migrated database that only the tests of this file use."""
-    url = new_database(postgres, f"fleet_{uuid.uuid4().hex}")
-    assert run(*UPGRADE, DATABASE_URL=url).returncode == 0
-    return url
+def migrated_url(postgres, migrated_template):
+    """Return the URL of a migrated database that only the tests of this module use."""
+    return new_database(postgres, f"fleet_{uuid.uuid4().hex}", migrated_template)
 
 
 def test_upgrade_by_four_replicas_at_once_migrates_once(empty_url, root):

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg2
 import pytest
 from fakes.postgres_proxy import PostgresProxy
-from support import assert_problem, bearer, new_database, new_user
+from support import assert_problem, bearer, migrate, new_database, new_user
 from wire.server import (
     ORIGIN,
     Load,
@@ -19,7 +19,6 @@ from wire.server import (
     assert_kept,
     assert_survives_the_end_of_sessions,
     query,
-    run,
     start_database,
     stop_database,
     titles,
@@ -295,7 +294,7 @@ def test_database_without_tables_is_503_until_it_is_migrated(serve, postgres, us
     assert problem["checks"] == {"database": "ok", "schema": "failed"}
     assert "schema" in problem["detail"]
 
-    assert run("flask", "db", "upgrade", DATABASE_URL=url).returncode == 0
+    migrate(url)
     assert_in_service(server, user)
 
 

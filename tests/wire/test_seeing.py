@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 from fakes.postgres_proxy import PostgresProxy
 from support import bearer, claims, new_database, sign
-from wire.server import Line, Server, free_port, query, run
+from wire.server import Line, Server, free_port, query
 from wire.test_metrics import scrape
 
 SECRETS = {
@@ -33,10 +33,9 @@ def entries(server):
 
 
 @pytest.fixture
-def watched(postgres, socket_path, tmp_path):
+def watched(postgres, migrated_template, socket_path, tmp_path):
     """Give a server that says all that it can, where one title makes PostgreSQL quote a row; and its proxy."""
-    url = new_database(postgres, "todo_watched")
-    assert run("flask", "db", "upgrade", DATABASE_URL=url).returncode == 0
+    url = new_database(postgres, "todo_watched", migrated_template)
     query(url, "ALTER TABLE tasks ADD CONSTRAINT odd CHECK (title NOT LIKE '%%-odd')")
     proxy = PostgresProxy(socket_path)
     settings = {"LOG_LEVEL": "DEBUG", "METRICS_PORT": str(free_port()), "SLOW_REQUEST_MS": "1"}
