@@ -1,4 +1,4 @@
-"""One real PostgreSQL for all tests, with the schema that the migrations make; each test has users of its own."""
+"""Fixtures of all tests: one PostgreSQL for each worker, migrated once, where each test has users of its own."""
 
 import subprocess
 import sys
@@ -48,7 +48,7 @@ class NoPython(subprocess.Popen):
 
 @pytest.fixture(scope="session")
 def servers_folder() -> Iterator[Path]:
-    """Give a folder for the data of servers.
+    """Return a folder for the data of servers.
 
     Under root, PostgreSQL runs as a user of its own, and pytest closes its temporary folders to all others.
     """
@@ -59,13 +59,13 @@ def servers_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def server_folder(servers_folder: Path) -> Path:
-    """Give a folder for the data of one server."""
+    """Return a folder for the data of one server."""
     return Path(tempfile.mkdtemp(dir=servers_folder))
 
 
 @pytest.fixture(scope="session")
 def postgres(servers_folder: Path) -> Iterator[Any]:
-    """Give a running server."""
+    """Return a running PostgreSQL."""
     server = start_postgres(servers_folder / "postgres")
     yield server
     server.cleanup()
@@ -73,7 +73,7 @@ def postgres(servers_folder: Path) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def socket_path(postgres: Any) -> str:
-    """Give the path of the server's socket."""
+    """Return the path of PostgreSQL's socket."""
     return str(postgres.get_postmaster_info().socket_path)
 
 
@@ -93,7 +93,7 @@ def database_url(postgres: Any, migrated_template: str) -> str:
 
 @pytest.fixture(scope="session")
 def app(database_url: str) -> Iterator[Flask]:
-    """Give the application on a migrated database."""
+    """Return the application on a migrated database."""
     app = create_app(config_for(database_url))
     yield app
     with app.app_context():
@@ -102,13 +102,13 @@ def app(database_url: str) -> Iterator[Flask]:
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    """Give a client of the application."""
+    """Return a client of the application."""
     return app.test_client()
 
 
 @pytest.fixture
 def user() -> str:
-    """Give the id of a user that nobody else is."""
+    """Return the id of a user of this test alone."""
     return new_user()
 
 
@@ -120,7 +120,7 @@ def call(client: FlaskClient, user: str) -> Call:
 
 @pytest.fixture
 def proxy(socket_path: str) -> Iterator[PostgresProxy]:
-    """Give a proxy in front of the server."""
+    """Return a proxy in front of PostgreSQL."""
     proxy = PostgresProxy(socket_path)
     yield proxy
     proxy.close()
@@ -128,7 +128,7 @@ def proxy(socket_path: str) -> Iterator[PostgresProxy]:
 
 @pytest.fixture
 def proxied(proxy: PostgresProxy, database_url: str) -> Iterator[Flask]:
-    """Give the application on the migrated database, behind the proxy."""
+    """Return the application, which reaches the migrated database through the proxy."""
     app = create_app(config_for(proxy.url("todo_test")))
     yield app
     with app.app_context():
@@ -137,7 +137,7 @@ def proxied(proxy: PostgresProxy, database_url: str) -> Iterator[Flask]:
 
 @pytest.fixture
 def counting_redis() -> Iterator[CountingRedis]:
-    """Give a Redis that can count."""
+    """Return a stand-in for Redis that counts."""
     with CountingRedis() as redis:
         yield redis
         redis.shutdown()
@@ -145,5 +145,5 @@ def counting_redis() -> Iterator[CountingRedis]:
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """Give the folder of the project."""
+    """Return the root folder of the project."""
     return Path(__file__).resolve().parent.parent

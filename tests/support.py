@@ -46,12 +46,12 @@ Call = Callable[..., Any]
 
 
 def new_user() -> str:
-    """Give an id that no other test has."""
+    """Return the id of a user that no other test has."""
     return f"user-{uuid.uuid4().hex}"
 
 
 def claims(user: str, /, **changes: Any) -> dict[str, Any]:
-    """Give the claims of a good token, changed; a member set to None is left out."""
+    """Return the claims of a valid token with these changes; a claim set to None is left out."""
     now = int(time.time())
     made = {"sub": user, "iat": now, "exp": now + 3600} | changes
     return {name: value for name, value in made.items() if value is not None}
@@ -63,7 +63,7 @@ def sign(payload: dict[str, Any], *, secret: str = SECRET, algorithm: str = "HS2
 
 
 def sign_raw(header: Any, payload: Any) -> str:
-    """Sign what no library would agree to sign, with HS256 and the right secret."""
+    """Sign a header and claims that a library would refuse, with HS256 and the right secret."""
 
     signed = f"{segment(header)}.{segment(payload)}"
     return f"{signed}.{segment(hmac.digest(SECRET.encode(), signed.encode(), 'sha256'))}"
@@ -76,13 +76,13 @@ def segment(part: Any) -> str:
 
 
 def sized(size: int) -> bytes:
-    """Give a good body of exactly so many bytes; what fills it is a member that nobody knows."""
+    """Return a valid body of exactly this many bytes; an unknown member fills it."""
     body = json.dumps({"title": "x", "filler": ""}).encode()
     return body.replace(b'""', b'"' + b"x" * (size - len(body)) + b'"')
 
 
 def bearer(user: str, /, **changes: Any) -> dict[str, str]:
-    """Give the headers of a call by this user, as front-ends send them: JSON is always announced."""
+    """Return the headers of this user's requests, which announce JSON with and without a body, as front-ends do."""
     return {"Authorization": f"Bearer {sign(claims(user, **changes))}", "Content-Type": "application/json"}
 
 
@@ -108,7 +108,7 @@ def call_as(client: Any, user: str, /) -> Call:
 
 
 def assert_problem(response: Any, status: int, detail: str | None = None) -> dict[str, Any]:
-    """Assert that a response is an error in the one shape that errors have, and give its body."""
+    """Assert that a response is a problem with this status (RFC 9457), and return its body."""
     assert response.status_code == status, response.get_data(as_text=True)
     assert response.content_type == "application/problem+json"
     problem: dict[str, Any] = response.get_json()
@@ -134,7 +134,7 @@ def assert_problem(response: Any, status: int, detail: str | None = None) -> dic
 
 
 def config_for(url: str | None, **changes: Any) -> Config:
-    """Give settings as they would come from an environment with these variables."""
+    """Return the settings of an environment with these variables."""
     variables = {
         "DATABASE_URL": url or "",
         "BETTER_AUTH_SECRET": SECRET,

@@ -6,7 +6,7 @@ from collections import Counter
 
 
 class CountingRedis(socketserver.ThreadingTCPServer):
-    """A Redis that can count, and agrees to everything else (RESP 2).
+    """A Redis that counts, and accepts every other command (RESP 2).
 
     Attributes:
         counts: The keys that were raised by the one script that is asked for, and how often.

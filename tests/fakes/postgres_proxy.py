@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 class PostgresProxy:
-    """A way to PostgreSQL that notes each query and fails on demand.
+    """A proxy in front of PostgreSQL that records each query and fails on demand.
 
     Args:
         upstream: The path of the server's socket.
@@ -39,22 +39,22 @@ class PostgresProxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def url(self, database: str) -> str:
-        """Give the URL of a database behind this proxy."""
+        """Return the URL of a database behind this proxy."""
         return f"postgresql+psycopg2://postgres@127.0.0.1:{self.port}/{database}?sslmode=disable&gssencmode=disable"
 
     def cut(self) -> None:
-        """Hang up on everybody, as a server that goes away does."""
+        """Close all connections, as a server that goes away does."""
         for end in list(self._open):
             self._close(end)
 
     def notice(self) -> None:
-        """Say something on every connection while nobody asks, as a server may (NoticeResponse)."""
+        """Send a NoticeResponse on every idle connection, as a server may at any time."""
         fields = b"SNOTICE\0C00000\0Mgood morning\0\0"
         for client in list(self._clients):
             client.sendall(b"N" + struct.pack("!I", 4 + len(fields)) + fields)
 
     def close(self) -> None:
-        """Stop listening and hang up."""
+        """Stop listening, and close all connections."""
         # To close it is not enough while a thread waits for the next one: that one would still be let in.
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -88,7 +88,7 @@ class PostgresProxy:
         self._to_client(server, client)
 
     def _to_server(self, client: socket.socket, server: socket.socket) -> None:
-        """Pass messages on one by one (PostgreSQL, 'Message Formats'); only the first one has no type byte."""
+        """Forward messages one by one (PostgreSQL, 'Message Formats'); only the first one has no type byte."""
         try:
             stream = client.makefile("rb")
             length = stream.read(4)

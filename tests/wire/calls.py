@@ -1,4 +1,4 @@
-"""Every call of the contract, made with curl against gunicorn as production runs it."""
+"""Checks of every call of the contract, made with curl."""
 
 import json
 import re
@@ -18,7 +18,7 @@ PROBLEM_JSON = "application/problem+json"
 
 
 def run_curl(server: Server, path: str, *arguments: str) -> Answer:
-    """Run curl as it comes, without anybody's ~/.curlrc."""
+    """Run curl without the ~/.curlrc of this machine."""
     done = subprocess.run(
         ["curl", "-q", "--silent", "--show-error", "--include", "--noproxy", "*", *arguments, server.url + path],
         env=environment(),
@@ -37,11 +37,11 @@ CROSS_ORIGIN = ("--header", f"Origin: {ORIGIN}")
 
 
 class CallChecks:
-    """Every call of the contract, made with curl by a user of its own."""
+    """Every call of the contract. A subclass chooses the server by the fixture of this name."""
 
     @pytest.fixture
     def curl(self, server: Server, user: str) -> Curl:
-        """Give a way to call as the user of this test, with JSON announced as front-ends do, body or not."""
+        """Return a function that makes requests as the user, which announce JSON even without a body."""
         token = ("--header", f"Authorization: {bearer(user)['Authorization']}")
 
         def curl(
@@ -55,7 +55,7 @@ class CallChecks:
 
     @pytest.fixture
     def task(self, curl: Curl) -> dict[str, Any]:
-        """Give a task that was just created."""
+        """Return a new task."""
         created: dict[str, Any] = curl(
             "POST", "/api/me/tasks", {"title": "Buy oat milk", "description": "Two"}
         ).get_json()

@@ -1,4 +1,4 @@
-"""A copy of a user's tasks that is kept by the changes feed alone, and callers who outlive their connections."""
+"""A copy of a user's tasks that the changes feed alone maintains, and users whose broken connections are replaced."""
 
 import hashlib
 import http.client
@@ -14,23 +14,23 @@ Task = dict[str, Any]
 
 
 def revision_of(answer: Answer) -> int:
-    """Give the revision that an answer was read at."""
+    """Return the revision in the ETag of a list."""
     return int(answer.headers["ETag"].strip('"').partition("-")[0])
 
 
 def tag_of(task: Task) -> str:
-    """Give the tag of the state that a task is in."""
+    """Return the ETag of a task."""
     return f'"{task["revision"]}"'
 
 
 def checksum(tasks: Iterable[Task]) -> str:
-    """Make what the last page of the feed proves a copy by."""
+    """Return the checksum that the last page of the feed has for these tasks."""
     lines = [f"{task['id']}:{task['revision']}\n" for task in sorted(tasks, key=lambda task: task["revision"])]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 class Caller:
-    """A user on one connection, which is made anew when it broke.
+    """A user on one connection, which is replaced when it breaks.
 
     Args:
         port: Gives the port of the server as it is now.
@@ -49,7 +49,7 @@ class Caller:
         self._line = None
 
     def call(self, method: str, path: str, headers: dict[str, str] | None = None, body: Any = None) -> Answer | None:
-        """Give the answer, or None where nobody knows what became of the request."""
+        """Return the response, or None if the outcome of the request is unknown."""
         try:
             self._line = self._line or Line(self._port())
             answer = self._line.call(method, path, self._headers | (headers or {}), body)
@@ -62,7 +62,7 @@ class Caller:
 
 
 class Follower:
-    """A copy of a user's tasks that is kept by the changes feed alone.
+    """A copy of a user's tasks that the changes feed alone maintains.
 
     Attributes:
         tasks: The copy, by id.
@@ -77,14 +77,14 @@ class Follower:
         self._begin()
 
     def _begin(self) -> None:
-        """Forget everything."""
+        """Start with an empty copy."""
         self.tasks: dict[int, Task] = {}
         self.revision = 0
         self._seen = 0
         self._cursor: str | None = None
 
     def step(self, limit: int) -> bool:
-        """Take one page of the feed, and tell whether it was the last one."""
+        """Apply one page of the feed, and return whether it was the last one."""
         since = "" if self._cursor is None else f"&since={quote(self._cursor)}"
         answer = self._caller.call("GET", f"/api/me/tasks/changes?limit={limit}{since}")
         if answer is None:
@@ -106,7 +106,7 @@ class Follower:
         return True
 
     def _apply(self, page: dict[str, Any], limit: int) -> None:
-        """Take over the changes of one page, in the order of their revisions."""
+        """Apply the changes of one page in the order of their revisions."""
         changes = sorted(page["tasks"] + page["deleted"], key=lambda change: change["revision"])
         assert len(changes) == limit if page["has_more"] else len(changes) <= limit
         for change in changes:

@@ -12,7 +12,7 @@ LIMIT = 64 * 1024
 
 
 def send_raw(server: Server, user: str, method: str, path: str, headers: dict[str, str], data: bytes) -> bytes:
-    """Send these bytes as a body, hang up, and give all that comes back."""
+    """Send these bytes as a body, close the sending side, and return all received bytes."""
     with Line(server.port) as line:
         line.send(request(method, path, bearer(user) | headers) + data)
         line.hang_up()
@@ -95,7 +95,7 @@ def test_body_over_64_kib_is_refused(server, user, framing, excess):
 
 
 def test_body_in_chunks_that_is_good_up_to_the_limit_is_refused_whole(server, user):
-    """What fits must not be taken for all there is."""
+    """A body that is cut at the limit must not pass for a whole one."""
     body = sized(LIMIT)
 
     for rest in (b" ", b" " * 20_000, b"}"):
@@ -130,7 +130,7 @@ def test_body_in_malformed_chunks_is_refused(server, user, data):
 
 
 def test_body_in_malformed_chunks_ends_the_connection(server, user):
-    """Nobody knows where the next request would begin: what follows must not be taken for one."""
+    """The start of the next request is unknown, so the bytes that follow must not be read as one."""
     data = b"zz\r\n" + request("POST", "/api/me/tasks", bearer(user), {"title": "smuggled"})
 
     received = post_raw(server, user, CHUNKED, data)
@@ -151,7 +151,7 @@ def test_body_in_malformed_chunks_ends_the_connection(server, user):
     ],
 )
 def test_body_with_ambiguous_framing_is_refused(server, user, headers):
-    """Such requests are how one request is smuggled inside another (RFC 9112, section 6.3)."""
+    """Such requests smuggle one request inside another (RFC 9112, section 6.3)."""
     with Line(server.port) as line:
         line.send(request("POST", "/api/me/tasks", [*bearer(user).items(), *headers]) + b'{"title":"x"}')
         line.hang_up()
@@ -288,7 +288,7 @@ def test_authorization_sent_twice_is_401(server, user):
 
 
 def token_of(user: str, size: int) -> str:
-    """Give a genuine token of at least this size, and hardly more."""
+    """Return a valid token of at least this size, and hardly more."""
     payload = claims(user, filler="")
     # Three bytes of a claim are four characters of the token.
     token = sign(payload | {"filler": "x" * -(-(size - len(sign(payload))) * 3 // 4)})

@@ -1,4 +1,4 @@
-"""Commands that run beside each other, that take long, and that are killed."""
+"""Commands that run at the same time, take long, or are killed."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ THIS = "SELECT oid FROM pg_database WHERE datname = current_database()"
 
 @pytest.fixture
 def empty_url(postgres):
-    """Give the URL of a database with nothing in it."""
+    """Return the URL of an empty database."""
     return new_database(postgres, f"fleet_{uuid.uuid4().hex}")
 
 
@@ -81,7 +81,7 @@ def test_seed_by_two_processes_at_once_adds_no_more_than_asked(migrated_url, use
 
 @pytest.mark.parametrize("killed_by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_seed_that_is_killed_midway_leaves_nothing(migrated_url, user, killed_by):
-    # A sequence counts on outside all transactions: it shows what no other session may see yet.
+    # A sequence advances outside all transactions, so it shows progress that no other session can see yet.
     ids = "SELECT coalesce(last_value, 0) FROM pg_sequences WHERE schemaname = 'public'"
     ((before,),) = query(migrated_url, ids)
     seed = start("flask", "seed", "--count", "5000000", "--user", user, DATABASE_URL=migrated_url)
