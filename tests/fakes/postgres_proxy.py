@@ -11,15 +11,15 @@ class PostgresProxy:
     """A proxy in front of PostgreSQL that records each query and fails on demand.
 
     Args:
-        upstream: The path of the server's socket.
+        upstream: The path of PostgreSQL's socket.
 
     Attributes:
         queries: The SQL of each simple query, in order. Each is one round trip.
-        refuse: Hang up on new connections.
-        lose_answers: Pass the next query on, wait until it took effect, and hang up without the answer.
-        awake: While this is not set, new connections are accepted, and nobody is answered.
-        delay_s: How much later than they came answers are passed on.
-        answer_bytes: Hang up after so many bytes of the next answer.
+        refuse: Close new connections at once.
+        lose_answers: Forward the next query, and close the connection before its response.
+        awake: While this event is not set, new connections are accepted, and no response is forwarded.
+        delay_s: How long each response is held back.
+        answer_bytes: Close the connection after this many bytes of the next response.
 
     """
 
@@ -55,7 +55,7 @@ class PostgresProxy:
 
     def close(self) -> None:
         """Stop listening, and close all connections."""
-        # To close it is not enough while a thread waits for the next one: that one would still be let in.
+        # Closing alone would still accept the connection that the other thread waits for.
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -81,7 +81,7 @@ class PostgresProxy:
         try:
             server.connect(self.upstream)
         except OSError:
-            # It is away, so whoever comes is sent away too.
+            # PostgreSQL is away, so this client is sent away too.
             self._close(client, server)
             return
         threading.Thread(target=self._to_server, args=(client, server), daemon=True).start()

@@ -30,9 +30,9 @@ class Seen:
     """The responses of the service so far.
 
     Attributes:
-        cursors: Where a changes feed goes on.
-        keys: The names of creations.
-        ids: Those of all tasks, whatever became of them.
+        cursors: Cursors of the changes feed.
+        keys: Idempotency keys.
+        ids: The ids of all tasks, existing or deleted.
         tasks: Those of the tasks that are there.
         trash: Those of the tasks in the trash.
         restored: Those of the tasks that came back from it.

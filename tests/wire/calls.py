@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 from support import TASK_MEMBERS, assert_problem, bearer, claims, new_user, sign
-from wire.server import DEADLINE_S, ORIGIN, Answer, Line, Server, environment, request
+from wire.server import DEADLINE_S, ORIGIN, Line, Response, Server, environment, request
 
-Curl = Callable[..., Answer]
+Curl = Callable[..., Response]
 
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z")
 JSON = ("--header", "Content-Type: application/json")
 PROBLEM_JSON = "application/problem+json"
 
 
-def run_curl(server: Server, path: str, *arguments: str) -> Answer:
+def run_curl(server: Server, path: str, *arguments: str) -> Response:
     """Run curl without the ~/.curlrc of this machine."""
     done = subprocess.run(
         ["curl", "-q", "--silent", "--show-error", "--include", "--noproxy", "*", *arguments, server.url + path],
@@ -26,7 +26,7 @@ def run_curl(server: Server, path: str, *arguments: str) -> Answer:
         timeout=DEADLINE_S,
         check=True,
     )
-    return Answer.parse(done.stdout, "HEAD" if "--head" in arguments else "GET")
+    return Response.parse(done.stdout, "HEAD" if "--head" in arguments else "GET")
 
 
 def path_of(task: dict[str, Any]) -> str:
@@ -46,7 +46,7 @@ class CallChecks:
 
         def curl(
             method: str, path: str, body: Any = None, *arguments: str, media_type: str = "application/json"
-        ) -> Answer:
+        ) -> Response:
             sent = () if body is None else ("--data-binary", body if isinstance(body, str) else json.dumps(body))
             announced = ("--header", f"Content-Type: {media_type}")
             return run_curl(server, path, "--request", method, *token, *announced, *sent, *arguments)

@@ -8,12 +8,12 @@ from typing import Any
 from urllib.parse import quote
 
 from support import bearer
-from wire.server import Answer, Line
+from wire.server import Line, Response
 
 Task = dict[str, Any]
 
 
-def revision_of(answer: Answer) -> int:
+def revision_of(answer: Response) -> int:
     """Return the revision in the ETag of a list."""
     return int(answer.headers["ETag"].strip('"').partition("-")[0])
 
@@ -33,7 +33,7 @@ class Caller:
     """A user on one connection, which is replaced when it breaks.
 
     Args:
-        port: Gives the port of the server as it is now.
+        port: Returns the current port of the server.
         user: The id of the user.
 
     """
@@ -48,7 +48,7 @@ class Caller:
             self._line.close()
         self._line = None
 
-    def call(self, method: str, path: str, headers: dict[str, str] | None = None, body: Any = None) -> Answer | None:
+    def call(self, method: str, path: str, headers: dict[str, str] | None = None, body: Any = None) -> Response | None:
         """Return the response, or None if the outcome of the request is unknown."""
         try:
             self._line = self._line or Line(self._port())
@@ -66,8 +66,8 @@ class Follower:
 
     Attributes:
         tasks: The copy, by id.
-        revision: What the copy is as of; it may be newer while there is more to be had.
-        restarts: How often the feed had to be begun again.
+        revision: The revision of the copy; single tasks may be newer until the last page is applied.
+        restarts: How often the copy started again because its cursor had expired.
 
     """
 
@@ -80,7 +80,7 @@ class Follower:
         """Start with an empty copy."""
         self.tasks: dict[int, Task] = {}
         self.revision = 0
-        self._seen = 0
+        self._last_revision = 0
         self._cursor: str | None = None
 
     def step(self, limit: int) -> bool:
@@ -110,8 +110,8 @@ class Follower:
         changes = sorted(page["tasks"] + page["deleted"], key=lambda change: change["revision"])
         assert len(changes) == limit if page["has_more"] else len(changes) <= limit
         for change in changes:
-            assert change["revision"] > self._seen, "the feed went back"
-            self._seen = change["revision"]
+            assert change["revision"] > self._last_revision, "the feed went back"
+            self._last_revision = change["revision"]
             if "deleted_at" in change:
                 self.tasks.pop(change["id"], None)
             else:

@@ -13,8 +13,8 @@ from support import TASK_MEMBERS, assert_problem, bearer, new_user
 from wire.follower import Caller, Follower, Task, revision_of, tag_of
 from wire.server import (
     DEADLINE_S,
-    Answer,
     Line,
+    Response,
     Server,
     query,
     request,
@@ -25,13 +25,13 @@ TASKS = "/api/me/tasks"
 TRASH = "/api/me/trash"
 CHANGES = f"{TASKS}/changes"
 
-Send = Callable[..., Answer]
+Send = Callable[..., Response]
 
 
 def sender_for(server: Server, user: str) -> Send:
     """Return a function that makes requests as this user, each on a connection of its own."""
 
-    def send(method: str, path: str, body: Any = None, **headers: str) -> Answer:
+    def send(method: str, path: str, body: Any = None, **headers: str) -> Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return server.call(method, path, bearer(user) | named, body)
 

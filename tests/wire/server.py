@@ -36,7 +36,7 @@ def environment(**changes: str) -> dict[str, str]:
     # An empty variable counts as unset, and hides what the .env of this machine says.
     silenced = {str(field.data_key): "" for field in ConfigSchema().fields.values()}
     production = {"ENVIRONMENT": "production", "BETTER_AUTH_SECRET": SECRET, "CORS_ORIGINS": ORIGIN}
-    # gunicorn reads the first of these by itself, and does not take an empty one for unset.
+    # gunicorn reads the first of these by itself, and an empty value does not count as unset there.
     size = {"WEB_CONCURRENCY": "1", "WEB_THREADS": "2"}
     return inherited | silenced | production | size | changes
 
@@ -118,7 +118,7 @@ def stop_database(postgres: Any, mode: str) -> None:
     )
 
 
-class Answer:
+class Response:
     """A response over the wire, with the interface of Flask's test client."""
 
     def __init__(self, response: http.client.HTTPResponse) -> None:
@@ -191,12 +191,12 @@ class Line:
         """Close the sending side of the connection, and go on reading."""
         self._socket.shutdown(socket.SHUT_WR)
 
-    def receive(self, method: str = "GET") -> Answer:
+    def receive(self, method: str = "GET") -> Response:
         """Return the next response."""
         response = http.client.HTTPResponse(self._socket, method=method)
         try:
             response.begin()
-            return Answer(response)
+            return Response(response)
         finally:
             response.close()
 
@@ -207,7 +207,7 @@ class Line:
             received += data
         return received
 
-    def call(self, method: str, path: str, headers: Headers = (), body: Any = None) -> Answer:
+    def call(self, method: str, path: str, headers: Headers = (), body: Any = None) -> Response:
         """Send a request and return its response; the connection stays open."""
         self.send(request(method, path, headers, body))
         return self.receive(method)
@@ -217,10 +217,10 @@ class Server:
     """A running server: gunicorn, or another one.
 
     Args:
-        log: Where its stdout and stderr go.
+        log: The file for its stdout and stderr.
         conf: The configuration of gunicorn.
-        command: Starts another one; `{port}` in it is where it listens.
-        **changes: Its environment, beyond what production needs.
+        command: The command of another server, in which `{port}` is the port to listen on.
+        **changes: Environment variables beside those that production requires.
 
     """
 
@@ -254,7 +254,7 @@ class Server:
 
         wait_until(healthy, "healthy")
 
-    def call(self, method: str, path: str, headers: Headers = (), body: Any = None) -> Answer:
+    def call(self, method: str, path: str, headers: Headers = (), body: Any = None) -> Response:
         """Send one request on a connection of its own, and return the response."""
         with Line(self.port) as line:
             return line.call(method, path, headers, body)
@@ -281,8 +281,8 @@ class Load:
     """Clients that write and read without a pause. Half of them keep their connections.
 
     Attributes:
-        acknowledged: The titles of the tasks that were answered 201.
-        statuses: The status of each answer, in order.
+        acknowledged: The titles of the tasks with a 201 response.
+        statuses: The status of each response, in order.
 
     """
 
@@ -312,7 +312,7 @@ class Load:
                     while keep and not self._done.is_set():
                         self._write_and_read(line)
             except (OSError, http.client.HTTPException):
-                # Nobody answered, so nothing was promised.
+                # Without a response nothing was acknowledged.
                 self._done.wait(0.01)
 
     def _write_and_read(self, line: Line) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from support import assert_problem, bearer, claims, sign, sized
-from wire.server import CHUNKED, Answer, Line, Server, chunked, request
+from wire.server import CHUNKED, Line, Response, Server, chunked, request
 
 LIMIT = 64 * 1024
 
@@ -23,7 +23,7 @@ def post_raw(server: Server, user: str, headers: dict[str, str], data: bytes) ->
     return send_raw(server, user, "POST", "/api/me/tasks", headers, data)
 
 
-def post(server: Server, user: str, body: Any, **headers: str) -> Answer:
+def post(server: Server, user: str, body: Any, **headers: str) -> Response:
     return server.call("POST", "/api/me/tasks", bearer(user) | headers, body)
 
 
@@ -59,8 +59,8 @@ def test_body_in_no_chunks_at_all_is_an_empty_body(server, user):
     toggled = send_raw(server, user, "PATCH", f"/api/me/tasks/{created['id']}/complete", CHUNKED, b"0\r\n\r\n")
     refused = post_raw(server, user, CHUNKED, b"0\r\n\r\n")
 
-    assert Answer.parse(toggled, "PATCH").get_json()["completed"] is True
-    assert_problem(Answer.parse(refused, "POST"), 422)
+    assert Response.parse(toggled, "PATCH").get_json()["completed"] is True
+    assert_problem(Response.parse(refused, "POST"), 422)
 
 
 @pytest.mark.parametrize("framing", ["content-length", "chunked"])
@@ -69,7 +69,7 @@ def test_body_of_exactly_64_kib_is_accepted(server, user, framing):
     assert len(body) == LIMIT
 
     if framing == "chunked":
-        answer = Answer.parse(post_raw(server, user, CHUNKED, chunked(body)), "POST")
+        answer = Response.parse(post_raw(server, user, CHUNKED, chunked(body)), "POST")
     else:
         answer = post(server, user, body)
 
@@ -99,7 +99,7 @@ def test_body_in_chunks_that_is_good_up_to_the_limit_is_refused_whole(server, us
     body = sized(LIMIT)
 
     for rest in (b" ", b" " * 20_000, b"}"):
-        answer = Answer.parse(post_raw(server, user, CHUNKED, chunked(body + rest, size=4096)), "POST")
+        answer = Response.parse(post_raw(server, user, CHUNKED, chunked(body + rest, size=4096)), "POST")
         assert_problem(answer, 413)
 
     assert tasks(server, user) == []
@@ -123,7 +123,7 @@ def test_body_in_chunks_that_is_good_up_to_the_limit_is_refused_whole(server, us
     ],
 )
 def test_body_in_malformed_chunks_is_refused(server, user, data):
-    answer = Answer.parse(post_raw(server, user, CHUNKED, data), "POST")
+    answer = Response.parse(post_raw(server, user, CHUNKED, data), "POST")
 
     assert_problem(answer, 400)
     assert tasks(server, user) == []
@@ -158,7 +158,7 @@ def test_body_with_ambiguous_framing_is_refused(server, user, headers):
         received = line.receive_all()
 
     assert received.count(b"HTTP/1.1 ") == 1
-    assert Answer.parse(received, "POST").status_code in (400, 501)
+    assert Response.parse(received, "POST").status_code in (400, 501)
     assert tasks(server, user) == []
 
 
@@ -173,7 +173,7 @@ def test_body_with_ambiguous_framing_is_refused(server, user, headers):
 def test_body_that_breaks_off_creates_nothing(server, user, data):
     received = post_raw(server, user, {"Content-Length": "100"}, data)
 
-    assert_problem(Answer.parse(received, "POST"), 400)
+    assert_problem(Response.parse(received, "POST"), 400)
     assert tasks(server, user) == []
 
 
@@ -184,7 +184,7 @@ def test_complete_whose_body_breaks_off_changes_nothing(server, user, data):
     path = f"/api/me/tasks/{created['id']}/complete"
     received = send_raw(server, user, "PATCH", path, {"Content-Length": "100"}, data)
 
-    assert_problem(Answer.parse(received, "PATCH"), 400)
+    assert_problem(Response.parse(received, "PATCH"), 400)
     assert tasks(server, user) == [created]
 
 

@@ -23,8 +23,8 @@ from wire.follower import Caller, Follower, Task, checksum, revision_of, tag_of
 from wire.revisions import CHANGES, CHANGING, TASKS, TRASH, RevisionChecks, path_of, sender_for
 from wire.server import (
     DEADLINE_S,
-    Answer,
     Line,
+    Response,
     Server,
     query,
     start_database,
@@ -55,8 +55,8 @@ class Field:
     """A server that reaches its own PostgreSQL through a proxy, and the faults of all three.
 
     Attributes:
-        proxy: The way to PostgreSQL.
-        server: The server as it is now.
+        proxy: The proxy in front of PostgreSQL.
+        server: The running server.
 
     """
 
@@ -118,11 +118,11 @@ class Person:
     """A user with several writers, and a follower that reads the feed alone.
 
     Attributes:
-        id: Who it is.
-        held: The tasks that a creation was answered with, in a state that was answered later.
-        sent: The titles of all creations that were ever tried; no two are the same.
-        removed: The ids of the tasks that somebody tried to delete.
-        answers: The status of each answer to a writer.
+        id: The id of the user.
+        held: The acknowledged tasks, in the latest state of a response.
+        sent: The titles of all creations that were ever sent, all of them different.
+        removed: The ids of all tasks for which a deletion was sent.
+        answers: The status of each response to a writer.
 
     """
 
@@ -165,7 +165,7 @@ class Person:
         title = uuid.uuid4().hex
         self.sent.add(title)
         headers = {"Idempotency-Key": title} if once else {}
-        tries: list[Answer | None] = []
+        tries: list[Response | None] = []
 
         def answered() -> bool:
             tries.append(writer.call("POST", TASKS, headers, {"title": title}))
@@ -244,9 +244,9 @@ class Person:
             page = NEXT.fullmatch(answer.headers["Link"])[1] if "Link" in answer.headers else None
         return listed, revisions
 
-    def _read(self, path: str) -> Answer:
+    def _read(self, path: str) -> Response:
         """Read until there is a response."""
-        answers: list[Answer | None] = [None]
+        answers: list[Response | None] = [None]
 
         def answered() -> bool:
             answers[0] = self._reader.call("GET", path)
@@ -279,8 +279,8 @@ class Counting:
     """A writer that increments counters which other writers increment too, and creates and deletes tasks of its own.
 
     Attributes:
-        counted: How often each task was counted up, as it was answered.
-        writes: How many writes were answered.
+        counted: How many increments of each counter were acknowledged.
+        writes: How many writes were acknowledged.
         effective: How many of them changed something.
 
     """
@@ -315,7 +315,7 @@ class Counting:
         """Return one of the shared counters in its newest known state."""
         return self._newest[self._random.choice(self._counters)]
 
-    def _write(self, line: Line, method: str, path: str, body: Any, status: int) -> Answer:
+    def _write(self, line: Line, method: str, path: str, body: Any, status: int) -> Response:
         """Send a write that must succeed, and count it."""
         answer = line.call(method, path, self._headers, body)
         assert answer.status_code == status, answer.data
