@@ -1,9 +1,11 @@
 """Fixtures of all tests: one PostgreSQL for each worker, migrated once, where each test has users of its own."""
 
+import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,19 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark the tests of whole folders; elsewhere each module or test carries its own marker."""
     if item.path.relative_to(Path(__file__).parent).parts[0] in PROCESS_FOLDERS:
         item.add_marker("process")
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Identify cases that carry no id by the content of dates and collections: `{"title": "x"}`, not `body0`."""
+    if isinstance(val, date):
+        return val.isoformat()
+    if not isinstance(val, dict | list | tuple):
+        return None
+    try:
+        return json.dumps(val)[:60]
+    except TypeError:
+        # An object would be identified by its address, which differs between the processes of pytest-xdist.
+        return None
 
 
 @pytest.hookimpl(wrapper=True)
