@@ -1,4 +1,4 @@
-"""A real gunicorn and a real Chromium. A page that does anything it should not fails its test."""
+"""A server and a Chromium. A page that breaks a rule fails its test."""
 
 import os
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ addEventListener("securitypolicyviolation", (event) =>
 def server(
     request: pytest.FixtureRequest, database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """Give the URL of a running server, mounted at the root and then behind a path prefix."""
+    """Return the URL of a running server, mounted at the root and then behind a path prefix."""
     log = tmp_path_factory.mktemp("gunicorn") / "log"
     server = Server(log, DATABASE_URL=database_url, SCRIPT_NAME=request.param)
     try:
@@ -42,7 +42,7 @@ def server(
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Give a running Chromium."""
+    """Return a running Chromium."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield browser
@@ -51,7 +51,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, server: str) -> Iterator[Page]:
-    """Give a page in a profile of its own, and afterwards assert that it kept to the rules."""
+    """Return a page in a profile of its own, and assert afterwards that it broke no rule."""
     faults: list[str] = []
 
     def on_console(message: ConsoleMessage) -> None:

@@ -1,4 +1,4 @@
-"""What a front-end does, in a real browser."""
+"""What a front-end does, in a browser."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The pages, as a reader with a browser meets them."""
+"""The pages in a browser."""
 
 import json
 import urllib.request

@@ -6,12 +6,12 @@ from collections import Counter
 
 
 class CountingRedis(socketserver.ThreadingTCPServer):
-    """A Redis that can count, and agrees to everything else (RESP 2).
+    """A Redis that counts, and accepts every other command (RESP 2).
 
     Attributes:
-        counts: The keys that were raised by the one script that is asked for, and how often.
-        lifetimes: How many seconds each is to be kept.
-        refuses: The commands that it answers with an error.
+        counts: The sum of the amounts by which the script raised each key.
+        lifetimes: The lifetime of each key, in seconds.
+        refuses: The commands that get an error.
 
     """
 

@@ -1,4 +1,4 @@
-"""An issuer whose key set is good but for one oddity."""
+"""An issuer whose key set is valid except for one oddity."""
 
 import json
 import ssl
@@ -21,7 +21,7 @@ def odd_issuer(
     others: tuple[Any, ...] = (),
     tls: ssl.SSLContext | None = None,
 ) -> Iterator[str]:
-    """Run an issuer that is good but for this, and give its address."""
+    """Run an issuer that is valid except for these oddities, and return its address."""
     public = ed25519.Ed25519PrivateKey.generate().public_key()
     key = get_default_algorithms()["EdDSA"].to_jwk(public, as_dict=True)
     body = json.dumps({"keys": [key | {"kid": kid}, *others]}).encode()
@@ -37,7 +37,7 @@ def odd_issuer(
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, *_: object) -> None:
-            """Say nothing of clients that do not trust us."""
+            """Ignore clients that refuse the certificate."""
 
     with ExitStack() as stack:
         server = stack.enter_context(Server(("127.0.0.1", 0), Handler))

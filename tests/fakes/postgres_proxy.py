@@ -8,18 +8,18 @@ from contextlib import suppress
 
 
 class PostgresProxy:
-    """A way to PostgreSQL that notes each query and fails on demand.
+    """A proxy in front of PostgreSQL that records each query and fails on demand.
 
     Args:
-        upstream: The path of the server's socket.
+        upstream: The path of PostgreSQL's socket.
 
     Attributes:
         queries: The SQL of each simple query, in order. Each is one round trip.
-        refuse: Hang up on new connections.
-        lose_answers: Pass the next query on, wait until it took effect, and hang up without the answer.
-        awake: While this is not set, new connections are accepted, and nobody is answered.
-        delay_s: How much later than they came answers are passed on.
-        answer_bytes: Hang up after so many bytes of the next answer.
+        refuse: Close new connections at once.
+        lose_answers: Forward the next query, and close the connection before its response.
+        awake: While this event is not set, new connections are accepted, and no response is forwarded.
+        delay_s: How long each response is held back.
+        answer_bytes: Close the connection after this many bytes of the next response.
 
     """
 
@@ -39,23 +39,23 @@ class PostgresProxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def url(self, database: str) -> str:
-        """Give the URL of a database behind this proxy."""
+        """Return the URL of a database behind this proxy."""
         return f"postgresql+psycopg2://postgres@127.0.0.1:{self.port}/{database}?sslmode=disable&gssencmode=disable"
 
     def cut(self) -> None:
-        """Hang up on everybody, as a server that goes away does."""
+        """Close all connections, as a server that goes away does."""
         for end in list(self._open):
             self._close(end)
 
     def notice(self) -> None:
-        """Say something on every connection while nobody asks, as a server may (NoticeResponse)."""
+        """Send a NoticeResponse on every idle connection, as a server may at any time."""
         fields = b"SNOTICE\0C00000\0Mgood morning\0\0"
         for client in list(self._clients):
             client.sendall(b"N" + struct.pack("!I", 4 + len(fields)) + fields)
 
     def close(self) -> None:
-        """Stop listening and hang up."""
-        # To close it is not enough while a thread waits for the next one: that one would still be let in.
+        """Stop listening, and close all connections."""
+        # Closing alone would still accept the connection that the other thread waits for.
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -81,14 +81,14 @@ class PostgresProxy:
         try:
             server.connect(self.upstream)
         except OSError:
-            # It is away, so whoever comes is sent away too.
+            # PostgreSQL is away, so this client is sent away too.
             self._close(client, server)
             return
         threading.Thread(target=self._to_server, args=(client, server), daemon=True).start()
         self._to_client(server, client)
 
     def _to_server(self, client: socket.socket, server: socket.socket) -> None:
-        """Pass messages on one by one (PostgreSQL, 'Message Formats'); only the first one has no type byte."""
+        """Forward messages one by one (PostgreSQL, 'Message Formats'); only the first one has no type byte."""
         try:
             stream = client.makefile("rb")
             length = stream.read(4)

@@ -1,4 +1,4 @@
-"""Behind PgBouncer the calls do all that they do elsewhere."""
+"""Every call of the contract behind PgBouncer."""
 
 import pytest
 from wire.calls import CallChecks

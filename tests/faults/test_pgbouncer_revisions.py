@@ -1,4 +1,4 @@
-"""Behind PgBouncer revisions are what they are elsewhere."""
+"""Revisions behind PgBouncer."""
 
 import pytest
 from wire.revisions import RevisionChecks

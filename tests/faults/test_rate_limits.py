@@ -1,4 +1,4 @@
-"""Rate limits that two processes hold together in a real Redis, and what becomes of calls when that one fails."""
+"""Rate limits that two processes count together in a real Redis, and requests while that Redis fails."""
 
 import json
 import time
@@ -29,14 +29,14 @@ def module_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis(module_redis: RedisServer) -> RedisServer:
-    """Give an empty Redis."""
+    """Return an empty Redis."""
     module_redis.client.flushall()
     return module_redis
 
 
 @pytest.fixture
 def broken(redis: RedisServer, server: Server) -> Iterator[RedisServer]:
-    """Give an empty Redis to break; it is mended afterwards, and the server has noticed."""
+    """Return an empty Redis to break; afterwards it is repaired, and the server has noticed."""
     yield redis
     redis.go_on()
     if redis.process.poll() is not None:
@@ -48,7 +48,7 @@ def broken(redis: RedisServer, server: Server) -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def server(start_server, database_url: str, module_redis: RedisServer) -> Server:
-    """Give two processes that count together."""
+    """Return two processes that count together."""
     return start_server(
         DATABASE_URL=database_url,
         WEB_CONCURRENCY=str(PROCESSES),
@@ -64,7 +64,7 @@ def get_tasks(server: Server, headers: dict[str, str]):
 
 
 def burst(server: Server, calls: int, headers: dict[str, str] | None = None) -> list:
-    """Make calls at once, by a user whom nobody knows yet if nobody else is named."""
+    """Send requests at once, as a new user unless the headers name another one."""
     headers = bearer(new_user()) if headers is None else headers
     with ThreadPoolExecutor(16) as pool:
         return list(pool.map(lambda _: get_tasks(server, headers), range(calls)))
@@ -75,7 +75,7 @@ def statuses(answers: list) -> Counter[int]:
 
 
 def wait_until_all_count(server: Server) -> None:
-    """Wait until each process has found out that the store is back: it looks after 1, 2, 4 and more seconds."""
+    """Wait until each process has noticed that the store is back: it looks after 1, 2, 4 and more seconds."""
     wait_until(lambda: all("RateLimit" in answer.headers for answer in burst(server, 48)), "counted by all")
 
 

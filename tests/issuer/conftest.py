@@ -57,6 +57,6 @@ def make_better_auth() -> Iterator[Callable[..., BetterAuth]]:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Give a way to start servers for one test."""
+    """Return a function that starts servers for one test."""
     with servers(tmp_path) as start:
         yield start

@@ -1,4 +1,4 @@
-"""The feed of changes: whoever follows it has what the list has, and can tell."""
+"""The changes feed: its followers have what the list has, and can prove it."""
 
 import hashlib
 from itertools import pairwise
@@ -33,19 +33,19 @@ class Caller:
         assert self.call("DELETE", f"/tasks/{task['id']}").status_code == 204
 
     def page(self, since=None, limit=None):
-        """Give one page of changes."""
+        """Return one page of changes."""
         response = self.ask(since, limit)
         assert response.status_code == 200, response.get_data(as_text=True)
         return response.json
 
     def ask(self, since=None, limit=None, tag=None):
-        """Give the answer to a question for changes."""
+        """Return the response to a request for changes."""
         query = {name: value for name, value in (("since", since), ("limit", limit)) if value is not None}
         headers = self.headers | ({} if tag is None else {"If-None-Match": tag})
         return self.client.get("/api/me/tasks/changes", query_string=query, headers=headers)
 
     def refused(self, since):
-        """Assert that a cursor is refused, and give what is said of it."""
+        """Assert that a cursor is refused, and return the reason."""
         (fault,) = assert_problem(self.ask(since), 422)["errors"]
         assert fault["parameter"] == "since"
         return fault["detail"].removeprefix("since ")
@@ -53,18 +53,18 @@ class Caller:
 
 @pytest.fixture
 def caller(app):
-    """Give a user with an empty list."""
+    """Return a user with an empty list."""
     return Caller(app)
 
 
 def checksum(tasks):
-    """Give the checksum of some tasks, as its description says."""
+    """Return the checksum of tasks as the document describes it."""
     lines = sorted((task["revision"], task["id"]) for task in tasks)
     return hashlib.sha256("".join(f"{number}:{revision}\n" for revision, number in lines).encode()).hexdigest()
 
 
 class Follower:
-    """A copy of a list that learns of it from the changes alone."""
+    """A copy of a list that the changes feed alone maintains."""
 
     def __init__(self, caller):
         self.caller = caller
@@ -72,7 +72,7 @@ class Follower:
         self.since = None
 
     def follow(self, limit=None):
-        """Read one page, check that it is in order, and keep what it says."""
+        """Read one page, check its order, and apply it."""
         page = self.caller.page(self.since, limit)
         found = [*page["tasks"], *page["deleted"]]
         assert len({change["id"] for change in found}) == len(found) <= (limit or 1000)
@@ -83,7 +83,7 @@ class Follower:
                 self.tasks[change["id"]] = change
             else:
                 assert list(change) == ["id", "revision", "deleted_at"]
-                # Nobody is told of the end of something that they never had.
+                # A follower receives no deletion of a task that it never had.
                 self.tasks.pop(change["id"], None)
         self.since = page["next"]
         assert ("count" in page) == ("checksum" in page) == (not page["has_more"])
@@ -105,7 +105,7 @@ CALLS = {
 
 
 def change(caller, step, pick, name):
-    """Make one change, where there is something to change."""
+    """Make one change, if there is a task to change."""
     if step == "create":
         caller.make(title=name)
         return
@@ -370,7 +370,7 @@ def test_cursor_from_before_an_erasure_is_expired_and_a_new_one_is_good(caller):
     assert caller.page(page["next"])["tasks"] == []
 
 
-# What it costs.
+# Costs.
 
 
 def test_page_of_changes_is_one_statement_that_starts_from_the_caller(proxied, proxy):
@@ -388,7 +388,7 @@ def test_page_of_changes_is_one_statement_that_starts_from_the_caller(proxied, p
 
 
 def nodes(plan):
-    """Give all nodes of a plan."""
+    """Return all nodes of a plan."""
     return [plan, *(node for below in plan.get("Plans", ()) for node in nodes(below))]
 
 

@@ -1,4 +1,4 @@
-"""The parameters of a list: what each of them takes, and how what it does not take is refused."""
+"""The parameters of a list: the values that each accepts, and how it refuses others."""
 
 from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
@@ -25,7 +25,7 @@ BOUNDS = ["due_before", "due_after", "created_after", "updated_after"]
 
 @pytest.fixture
 def read(app):
-    """Read a query: read("limit=5"), or read(("limit", "5"))."""
+    """Parse a query: read("limit=5"), or read(("limit", "5"))."""
 
     def read(*query, strict=False):
         path = query[0] if query and isinstance(query[0], str) else urlencode(query)
@@ -37,7 +37,7 @@ def read(app):
 
 @pytest.fixture
 def faults(read):
-    """Give the faults of a query, as pairs of the parameter and what is said of it."""
+    """Return the faults of a query as pairs of the parameter and the detail."""
 
     def faults(*query):
         with pytest.raises(UnprocessableContent) as refused:
@@ -51,7 +51,7 @@ def faults(read):
 
 @pytest.fixture
 def get(client, user):
-    """Get a list on the wire."""
+    """Request a list."""
 
     def get(*sent, **headers):
         return client.get(f"/api/me/tasks?{urlencode(sent)}", headers=bearer(user) | headers)
@@ -109,7 +109,7 @@ def test_status_and_completed_both_count(read, get, client, user, status, comple
         client.post("/api/me/tasks", headers=bearer(user), json={"title": "x", "completed": done})
     sent = [("status", status), ("completed", completed)]
     assert read(*sent).filters == Filters(completed=wanted)
-    # What contradicts itself finds nothing.
+    # Filters that contradict each other match no task.
     found = [] if len(wanted) > 1 else list(wanted)
     assert [task["completed"] for task in get(*sent).json] == found
 
@@ -459,7 +459,7 @@ NAMES = [*ONCE, "priority", "tag", "sort", "sort_by"]
 
 
 def outcome(app, query):
-    """Give the listing that a query means, or none, and the parameters for which it is refused."""
+    """Return the listing of a query, or None, and the parameters for which it is refused."""
     with app.test_request_context(f"/?{query}"):
         try:
             return load_query(TaskQuery(), [], strict=False), []

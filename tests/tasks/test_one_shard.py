@@ -1,9 +1,8 @@
-"""Where users are spread over shards, every statement is about the shard of its user alone."""
+"""Every statement touches the shard of its user alone, where users are spread over shards."""
 
 from contextlib import closing
 from datetime import UTC, datetime
 
-import flask_migrate
 import psycopg2
 import pytest
 from sqlalchemy import text
@@ -28,7 +27,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def sharded(name, keys):
-    """Give the statements that replace a table by one whose rows are spread by user, with the same columns."""
+    """Return the statements that replace a table by one with the same columns, partitioned by user."""
     columns = ", ".join(f"ADD {key}" for key in keys.replace("), ", ")\n").split("\n"))
     yield f"ALTER TABLE {name} SET SCHEMA unsharded"
     like = f"LIKE unsharded.{name} INCLUDING DEFAULTS INCLUDING IDENTITY"
@@ -40,12 +39,11 @@ def sharded(name, keys):
 
 
 @pytest.fixture(scope="module")
-def shards(postgres):
-    """Give the application on a database whose tables are spread by user."""
-    url = new_database(postgres, "todo_shards")
+def shards(postgres, migrated_template):
+    """Return the application on a database whose tables are partitioned by user."""
+    url = new_database(postgres, "todo_shards", migrated_template)
     app = create_app(config_for(url))
     with app.app_context():
-        flask_migrate.upgrade()
         with db.engine.connect() as connection:
             connection.execute(text("CREATE SCHEMA unsharded"))
             for name, keys in TABLES.items():
@@ -58,7 +56,7 @@ def shards(postgres):
 
 @pytest.fixture(scope="module")
 def cursor(postgres, shards):
-    """Give a cursor of the driver."""
+    """Return a cursor of the driver."""
     with closing(psycopg2.connect(postgres.get_uri(database="todo_shards"))) as connection:
         connection.autocommit = True
         yield connection.cursor()
@@ -66,7 +64,7 @@ def cursor(postgres, shards):
 
 @pytest.fixture(scope="module")
 def users(cursor):
-    """Give a user of each shard, by its number."""
+    """Return a user of each shard, by its number."""
     found = {}
     while len(found) < SHARDS:
         user = new_user()
@@ -119,12 +117,12 @@ LISTINGS = {
 
 
 def nodes(plan):
-    """Give all nodes of a plan."""
+    """Return all nodes of a plan."""
     return [plan, *(node for below in plan.get("Plans", ()) for node in nodes(below))]
 
 
 def relations(plan):
-    """Give each relation that a plan reads or changes, and each that it inserts into."""
+    """Return each relation that a plan reads or changes, and each that it inserts into."""
     read, written = set(), set()
     for node in nodes(plan):
         if node["Node Type"] != "ModifyTable":
@@ -137,7 +135,7 @@ def relations(plan):
 
 
 def assert_one_shard(cursor, users, statement_of):
-    """Assert that a statement is about the shard of its user, whoever that is."""
+    """Assert that a statement touches the shard of its user alone, for a user of each shard."""
     for shard, user in users.items():
         sql, parameters = statement_of(user)
         seen = set()
@@ -146,7 +144,7 @@ def assert_one_shard(cursor, users, statement_of):
             ((answer,),) = cursor.fetchone()
             read, written = relations(answer["Plan"])
             assert read <= {f"{name}_{shard}" for name in TABLES}
-            # A new row finds its shard when it is there.
+            # A new row is routed to its shard when it exists.
             assert written <= set(TABLES)
             seen |= read | written
         assert seen

@@ -16,7 +16,7 @@ TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 
 @pytest.fixture
 def task(call):
-    """Give a task of the user."""
+    """Return a task of the user."""
     return call("POST", "/tasks", title="Buy oat milk", description="Two litres").json
 
 

@@ -1,4 +1,4 @@
-"""The trash, call by call: what was deleted is there, can come back as it was, and can go for good."""
+"""The trash, call by call: deleted tasks are listed, can be restored unchanged, and can be deleted for good."""
 
 import threading
 from contextlib import closing
@@ -24,7 +24,7 @@ FULL = {
 
 
 def deleted(call, *titles, **members):
-    """Make tasks and delete them, in this order; give them as they were."""
+    """Create tasks and delete them in this order; return them as they were."""
     made = [call("POST", "/tasks", title=title, **members).json for title in titles]
     for task in made:
         assert call("DELETE", f"/tasks/{task['id']}").status_code == 204
@@ -32,14 +32,14 @@ def deleted(call, *titles, **members):
 
 
 def titles(response):
-    """Give the titles on a page."""
+    """Return the titles on a page."""
     assert response.status_code == 200
     return [task["title"] for task in response.json]
 
 
 @pytest.fixture
 def keeping(database_url):
-    """Give a way to call an application that keeps deleted tasks for a number of days."""
+    """Return a function that makes requests to an application with this number of trash days."""
     apps = []
 
     def start(days, user):
@@ -53,7 +53,7 @@ def keeping(database_url):
 
 
 def stored(database_url, user):
-    """Give what the trash keeps of a user: which task, in which revision, and what it held."""
+    """Return the rows of a user in the trash: id, revision, stored task and expiry."""
     with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT id, revision, task, expires_at FROM trash WHERE user_id = %s ORDER BY id", (user,))
         return cursor.fetchall()

@@ -1,4 +1,4 @@
-"""Every call of the contract, made with curl against gunicorn as production runs it."""
+"""Checks of every call of the contract, made with curl."""
 
 import json
 import re
@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 from support import TASK_MEMBERS, assert_problem, bearer, claims, new_user, sign
-from wire.server import DEADLINE_S, ORIGIN, Answer, Line, Server, environment, request
+from wire.server import DEADLINE_S, ORIGIN, Line, Response, Server, environment, request
 
-Curl = Callable[..., Answer]
+Curl = Callable[..., Response]
 
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z")
 JSON = ("--header", "Content-Type: application/json")
 PROBLEM_JSON = "application/problem+json"
 
 
-def run_curl(server: Server, path: str, *arguments: str) -> Answer:
-    """Run curl as it comes, without anybody's ~/.curlrc."""
+def run_curl(server: Server, path: str, *arguments: str) -> Response:
+    """Run curl without the ~/.curlrc of this machine."""
     done = subprocess.run(
         ["curl", "-q", "--silent", "--show-error", "--include", "--noproxy", "*", *arguments, server.url + path],
         env=environment(),
@@ -26,7 +26,7 @@ def run_curl(server: Server, path: str, *arguments: str) -> Answer:
         timeout=DEADLINE_S,
         check=True,
     )
-    return Answer.parse(done.stdout, "HEAD" if "--head" in arguments else "GET")
+    return Response.parse(done.stdout, "HEAD" if "--head" in arguments else "GET")
 
 
 def path_of(task: dict[str, Any]) -> str:
@@ -37,16 +37,16 @@ CROSS_ORIGIN = ("--header", f"Origin: {ORIGIN}")
 
 
 class CallChecks:
-    """Every call of the contract, made with curl by a user of its own."""
+    """Every call of the contract. A subclass chooses the server by the fixture of this name."""
 
     @pytest.fixture
     def curl(self, server: Server, user: str) -> Curl:
-        """Give a way to call as the user of this test, with JSON announced as front-ends do, body or not."""
+        """Return a function that makes requests as the user, which announce JSON even without a body."""
         token = ("--header", f"Authorization: {bearer(user)['Authorization']}")
 
         def curl(
             method: str, path: str, body: Any = None, *arguments: str, media_type: str = "application/json"
-        ) -> Answer:
+        ) -> Response:
             sent = () if body is None else ("--data-binary", body if isinstance(body, str) else json.dumps(body))
             announced = ("--header", f"Content-Type: {media_type}")
             return run_curl(server, path, "--request", method, *token, *announced, *sent, *arguments)
@@ -55,7 +55,7 @@ class CallChecks:
 
     @pytest.fixture
     def task(self, curl: Curl) -> dict[str, Any]:
-        """Give a task that was just created."""
+        """Return a new task."""
         created: dict[str, Any] = curl(
             "POST", "/api/me/tasks", {"title": "Buy oat milk", "description": "Two"}
         ).get_json()

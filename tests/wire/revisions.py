@@ -1,4 +1,4 @@
-"""Checks of revisions, tags, keys, the trash and the feed that hold behind any address of the database."""
+"""Checks of revisions, ETags, idempotency keys, the trash and the feed."""
 
 import json
 from collections import Counter
@@ -13,8 +13,8 @@ from support import TASK_MEMBERS, assert_problem, bearer, new_user
 from wire.follower import Caller, Follower, Task, revision_of, tag_of
 from wire.server import (
     DEADLINE_S,
-    Answer,
     Line,
+    Response,
     Server,
     query,
     request,
@@ -25,13 +25,13 @@ TASKS = "/api/me/tasks"
 TRASH = "/api/me/trash"
 CHANGES = f"{TASKS}/changes"
 
-Send = Callable[..., Answer]
+Send = Callable[..., Response]
 
 
 def sender_for(server: Server, user: str) -> Send:
-    """Give a way to make calls of a user, each on a connection of its own."""
+    """Return a function that makes requests as this user, each on a connection of its own."""
 
-    def send(method: str, path: str, body: Any = None, **headers: str) -> Answer:
+    def send(method: str, path: str, body: Any = None, **headers: str) -> Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return server.call(method, path, bearer(user) | named, body)
 
@@ -39,12 +39,12 @@ def sender_for(server: Server, user: str) -> Send:
 
 
 def path_of(task: Task) -> str:
-    """Give the path of a task of the caller."""
+    """Return the path of a task of the caller."""
     return f"{TASKS}/{task['id']}"
 
 
 def at_once(server: Server, user: str, method: str, path: str, requests: list[tuple[dict[str, str], Any]]) -> Any:
-    """Send all these headers and bodies before the first answer is read, each on a connection of its own."""
+    """Send all these requests, each on a connection of its own, before the first response is read."""
     with ExitStack() as stack:
         lines = [stack.enter_context(Line(server.port)) for _ in requests]
         for line, (headers, body) in zip(lines, requests, strict=True):
@@ -62,16 +62,16 @@ CHANGING = [
 
 
 class RevisionChecks:
-    """What holds of revisions"""
+    """Revisions and everything that rests on them. A subclass chooses the server by the fixture of this name."""
 
     @pytest.fixture
     def send(self, server: Server, user: str) -> Send:
-        """Give a way to make calls as the user of this test."""
+        """Return a function that makes requests as the user."""
         return sender_for(server, user)
 
     @pytest.fixture
     def task(self, send: Send) -> Task:
-        """Give a task that was just created."""
+        """Return a new task."""
         created: Task = send("POST", TASKS, {"title": "Buy oat milk", "description": "Two"}).get_json()
         return created
 

@@ -1,4 +1,4 @@
-"""What a process says, and to whom, when it is started with settings that are not fit for production."""
+"""The messages of a process that is started with settings unfit for production."""
 
 from urllib.parse import quote
 
@@ -130,7 +130,7 @@ def test_gunicorn_with_the_short_scheme_in_a_socket_url_works(serve, database_ur
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql"])
 def test_url_as_providers_hand_it_out_works(serve, proxy: PostgresProxy, database_url, user, scheme):
-    """A password may have every character that has a meaning elsewhere."""
+    """A password may contain every character that is special elsewhere in a URL."""
     password = quote("p@ss/w%rd:#?%(x)s", safe="")
     options = "sslmode=disable&channel_binding=prefer"
     url = f"{scheme}://postgres:{password}@127.0.0.1:{proxy.port}/todo_test?{options}"

@@ -1,4 +1,4 @@
-"""What the image holds and runs, without Docker: by somebody who may do nothing, where nobody may write."""
+"""The contents and commands of the image, without Docker: run without any privilege in read-only folders."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from wire.server import DEADLINE_S, Line, environment, free_port, wait_until
 
 
 def last_stage(root: Path) -> list[tuple[str, str]]:
-    """Give the instructions of the stage that becomes the image, each with its arguments in one line."""
+    """Return the instructions of the stage that becomes the image, each with its arguments in one line."""
     text = re.sub(r"\\\n\s*", "", (root / "Dockerfile").read_text())
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     begin = max(n for n, line in enumerate(lines) if line.startswith("FROM "))
@@ -24,14 +24,14 @@ def last_stage(root: Path) -> list[tuple[str, str]]:
 
 
 def command(root: Path, instruction: str) -> list[str]:
-    """Give what an instruction runs; the form that is no JSON would need a shell (the exec form)."""
+    """Return the command of an instruction in the exec form; the other form would require a shell."""
     (arguments,) = [arguments for word, arguments in last_stage(root) if word == instruction]
     return json.loads(arguments[arguments.index("[") :])
 
 
 @pytest.fixture
 def image(root: Path, tmp_path: Path) -> Path:
-    """Give the folder of the image, with what is copied there and nothing else, closed to writing."""
+    """Return the read-only folder of the image, with the copied files and no others."""
     folder = tmp_path / "image"
     folder.mkdir()
     for word, arguments in last_stage(root):
@@ -50,7 +50,7 @@ def image(root: Path, tmp_path: Path) -> Path:
 
 
 def surroundings(root: Path, **changes: str) -> dict[str, str]:
-    """Give the environment that the image sets, and these changes; nobody has a home, and nothing is measured."""
+    """Return the environment that the image sets with these changes, without a home folder and without coverage."""
     (settings,) = [arguments for word, arguments in last_stage(root) if word == "ENV"]
     production = {k: v for k, v in environment(**changes).items() if not k.startswith("COV") and k != "HOME"}
     own = dict(setting.split("=", 1) for setting in settings.split())
@@ -58,7 +58,7 @@ def surroundings(root: Path, **changes: str) -> dict[str, str]:
 
 
 def powerless(words: list[str]) -> list[str]:
-    """Give the command for somebody without any privilege; root would write wherever it likes."""
+    """Return the command without any privilege; root could write anywhere."""
     setpriv = shutil.which("setpriv")
     if os.getuid() == 0:
         assert setpriv
@@ -73,7 +73,7 @@ def contents(folder: Path) -> set[Path]:
 def test_image_serves_and_is_healthy_where_nothing_can_be_written_and_there_is_no_shell(
     root, image, tmp_path, database_url, proxy, user
 ):
-    """A host that is not trusted asks for its health, as containers do; and a proxy is set, as companies do."""
+    """The health check comes from an untrusted host, as in containers, and a proxy is set, as in companies."""
     before = contents(image)
     environ = surroundings(
         root,

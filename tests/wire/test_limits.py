@@ -1,4 +1,4 @@
-"""What a request may be at most, what gunicorn says beyond that, and what no answer says about the server."""
+"""The limits of a request, the responses of gunicorn beyond them, and what no response reveals about the server."""
 
 import re
 
@@ -12,7 +12,7 @@ FIELD_MAX = 16384
 
 
 def ask(server, method, path, headers=()):
-    """Give the answer, after which the connection must be closed if the request could not be read."""
+    """Return the response, after which the connection must be closed if the request could not be read."""
     with Line(server.port) as line:
         line.send(request(method, path, headers))
         answer = line.receive(method)

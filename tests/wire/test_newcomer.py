@@ -1,4 +1,4 @@
-"""What the README promises to somebody who has just arrived: `flask dev`, and every call, pasted and run."""
+"""The promises of the README to a newcomer: `flask dev`, and every printed call, pasted and run."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import pytest
 from support import new_database
 from wire.server import environment, free_port, query, wait_until
 
-# The shell of the reader, who sees what comes back; here only the statuses are wanted.
+# The shell of the reader. A reader sees the responses; the test needs the statuses alone.
 SHELL = """
 set -eu
 curl() { command curl --silent --show-error --output /dev/null --write-out '%{http_code}\\n' "$@"; }
@@ -19,7 +19,7 @@ curl() { command curl --silent --show-error --output /dev/null --write-out '%{ht
 
 
 def block(readme: str, heading: str) -> str:
-    """Give the first shell block under a heading."""
+    """Return the first shell block under a heading."""
     section = readme.split(f"\n## {heading}\n")[1]
     found = re.search(r"```sh\n(.*?)```", section, re.DOTALL)
     assert found
@@ -28,7 +28,7 @@ def block(readme: str, heading: str) -> str:
 
 @pytest.fixture
 def dev(postgres, tmp_path, root):
-    """Start `flask dev` on an empty database, and end it as Ctrl-C does."""
+    """Start `flask dev` on an empty database, and stop it as Ctrl-C does."""
     url = new_database(postgres, "todo_newcomer")
     port = free_port()
     settings = environment(
@@ -67,7 +67,7 @@ def test_newcomer_pastes_the_printed_call_and_those_of_the_readme(dev, root):
 
     readme = (root / "README.md").read_text()
     calls = block(readme, "The calls").replace(".venv/bin/", f"{sys.executable} -m ").replace(":8000", f":{port}")
-    # The address in the middle is wanted as it is, not its status.
+    # The nested request has to print its response, not its status.
     calls = calls.replace("$(curl ", "$(command curl ")
     ran = subprocess.run(
         ["bash", "-c", SHELL + calls], cwd=root, env=settings, capture_output=True, text=True, check=False
@@ -75,7 +75,7 @@ def test_newcomer_pastes_the_printed_call_and_those_of_the_readme(dev, root):
     assert ran.stderr == ""
     assert ran.stdout.split() == re.findall(r"^# .*: (\d{3})$", calls, re.MULTILINE)
     assert "\ncurl" not in re.sub(r"# .*: \d{3}\ncurl", "", calls)
-    # Two of those that were created are left.
+    # Two of the created tasks are left.
     left = query(url, "SELECT title FROM tasks ORDER BY id DESC LIMIT 2")
     assert left == [("Call grandma",), ("Buy oat milk",)]
 

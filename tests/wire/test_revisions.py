@@ -1,4 +1,4 @@
-"""Revisions under fire: writers at once, followers beside them, and all that can break in between."""
+"""Revisions with concurrent writers and followers, while everything between them breaks."""
 
 import os
 import re
@@ -23,8 +23,8 @@ from wire.follower import Caller, Follower, Task, checksum, revision_of, tag_of
 from wire.revisions import CHANGES, CHANGING, TASKS, TRASH, RevisionChecks, path_of, sender_for
 from wire.server import (
     DEADLINE_S,
-    Answer,
     Line,
+    Response,
     Server,
     query,
     start_database,
@@ -35,28 +35,28 @@ from wire.server import (
 
 NEXT = re.compile(r'<(.*)>; rel="next"')
 
-# Beside these tests others run all of the same lines, and to watch for them would take twice as long.
+# Other tests cover the same lines, and to measure coverage here too would take twice as long.
 UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
 
 
 @pytest.fixture(scope="module")
 def start_server(start_server: Callable[..., Server]) -> Callable[..., Server]:
-    """Give a way to start servers that nobody watches for coverage."""
+    """Return a function that starts servers without coverage."""
     return partial(start_server, **UNMEASURED)
 
 
 @pytest.fixture(scope="module")
 def server(database_url: str, start_server: Callable[..., Server]) -> Server:
-    """Give the application as production runs it."""
+    """Return a server as production runs it."""
     return start_server(DATABASE_URL=database_url, WEB_CONCURRENCY="2", WEB_THREADS="4")
 
 
 class Field:
-    """A server behind a proxy, which can be started again.
+    """A server that reaches its own PostgreSQL through a proxy, and the faults of all three.
 
     Attributes:
-        proxy: The way to PostgreSQL.
-        server: The server as it is now.
+        proxy: The proxy in front of PostgreSQL.
+        server: The running server.
 
     """
 
@@ -77,21 +77,21 @@ class Field:
         wait_until(lambda: len(self.server.workers() - {killed}) == 2, "replaced")
 
     def stop_and_start(self) -> None:
-        """Be away for a moment, and then back on another port."""
+        """Stop the server, and start it on another port."""
         assert self.server.stop() == 0
         self.server = self._start()
 
     def crash_the_database(self) -> None:
-        """Kill PostgreSQL, and let it recover."""
+        """Crash PostgreSQL, and let it recover."""
         stop_database(self.postgres, "immediate")
         start_database(self.postgres)
 
     def cut(self) -> None:
-        """Hang up on all connections to PostgreSQL."""
+        """Close all connections to PostgreSQL."""
         self.proxy.cut()
 
     def lose_answers(self) -> None:
-        """Lose a few at a time: a new connection whose first answers are lost never comes to a write."""
+        """Lose a few responses at a time: a new connection that loses its first responses never reaches a write."""
         for _ in range(15):
             self.proxy.queries.clear()
             self.proxy.lose_answers = True
@@ -100,7 +100,7 @@ class Field:
             time.sleep(0.05)
 
     def let_be(self) -> None:
-        """Be no fault at all."""
+        """Cause no fault."""
 
 
 FAULTS = [Field.kill_a_worker, Field.lose_answers, Field.stop_and_start, Field.crash_the_database, Field.cut]
@@ -108,21 +108,21 @@ FAULTS = [Field.kill_a_worker, Field.lose_answers, Field.stop_and_start, Field.c
 
 @pytest.fixture(scope="module")
 def field(own_postgres: Any, start_server: Callable[..., Server]) -> Iterator[Field]:
-    """Give a server that may be treated badly."""
+    """Return a server that tests may disturb."""
     proxy = PostgresProxy(str(own_postgres.get_postmaster_info().socket_path))
     yield Field(own_postgres, proxy, start_server)
     proxy.close()
 
 
 class Person:
-    """A user with several writers, and a follower who sees the feed alone.
+    """A user with several writers, and a follower that reads the feed alone.
 
     Attributes:
-        id: Who it is.
-        held: The tasks that a creation was answered with, in a state that was answered later.
-        sent: The titles of all creations that were ever tried; no two are the same.
-        removed: The ids of the tasks that somebody tried to delete.
-        answers: The status of each answer to a writer.
+        id: The id of the user.
+        held: The acknowledged tasks, in the latest state of a response.
+        sent: The titles of all creations that were ever sent, all of them different.
+        removed: The ids of all tasks for which a deletion was sent.
+        answers: The status of each response to a writer.
 
     """
 
@@ -142,18 +142,18 @@ class Person:
             caller.close()
 
     def start(self, pool: ThreadPoolExecutor, done: threading.Event) -> list[Future[None]]:
-        """Let the writers write and the follower follow until it is done."""
+        """Run the writers and the follower until the event is set."""
         writing = [pool.submit(self._write, writer, Random(self._random.random()), done) for writer in self._writers]
         return [*writing, pool.submit(self._follow, Random(self._random.random()), done)]
 
     def _follow(self, random: Random, done: threading.Event) -> None:
-        """Take page after page of the feed, in sizes of all kinds."""
+        """Apply page after page of the feed, in various sizes."""
         while not done.is_set():
             if self.follower.step(random.randint(1, 7)):
                 done.wait(random.random() / 50)
 
     def _write(self, writer: Caller, random: Random, done: threading.Event) -> None:
-        """Create and change at random."""
+        """Create and change tasks at random."""
         while not done.is_set():
             if random.random() < 0.3 or not self.held:
                 self._create(writer, once=random.random() < 0.7)
@@ -161,11 +161,11 @@ class Person:
                 self._change(writer, random)
 
     def _create(self, writer: Caller, *, once: bool) -> None:
-        """Make a task; with a key, try until there is an answer."""
+        """Create a task; with an idempotency key, retry until there is a response."""
         title = uuid.uuid4().hex
         self.sent.add(title)
         headers = {"Idempotency-Key": title} if once else {}
-        tries: list[Answer | None] = []
+        tries: list[Response | None] = []
 
         def answered() -> bool:
             tries.append(writer.call("POST", TASKS, headers, {"title": title}))
@@ -185,7 +185,7 @@ class Person:
         self.answers.append(201)
 
     def _change(self, writer: Caller, random: Random) -> None:
-        """Do something with a task, or with a deleted one."""
+        """Send a random request about a task, or about a deleted one."""
         task = random.choice(list(self.held.values())[-random.choice([2, 10, 1000]) :])
         gone = random.choice(list(self.removed)) if self.removed else task["id"]
         known = {"If-Match": tag_of(task)}
@@ -212,12 +212,12 @@ class Person:
             self.held[answer.get_json()["id"]] = answer.get_json()
 
     def assert_kept(self) -> None:
-        """Assert, while nobody writes, that the copy is the list, nothing was made twice and nothing is lost."""
+        """Assert, while no writer runs, that the copy is the list, and that no task was created twice or lost."""
         listed: list[Task] = []
         revisions: set[int] = set()
 
         def settled() -> bool:
-            """Wait for what a broken connection left under way in the database."""
+            """Wait for statements of broken connections that are still running."""
             wait_until(lambda: self.follower.step(self._random.randint(1, 7)), "at the end of the feed")
             listed[:], read_at = self._list()
             revisions.clear()
@@ -233,7 +233,7 @@ class Person:
         assert set(kept) <= self.sent
 
     def _list(self) -> tuple[list[Task], set[int]]:
-        """Read all pages of the list, and give the revisions that they were read at too."""
+        """Read all pages of the list, and return the tasks and the revisions of the pages."""
         page: str | None = f"{TASKS}?limit={self._random.randint(5, 50)}"
         listed: list[Task] = []
         revisions = set()
@@ -244,9 +244,9 @@ class Person:
             page = NEXT.fullmatch(answer.headers["Link"])[1] if "Link" in answer.headers else None
         return listed, revisions
 
-    def _read(self, path: str) -> Answer:
-        """Read until there is an answer."""
-        answers: list[Answer | None] = [None]
+    def _read(self, path: str) -> Response:
+        """Read until there is a response."""
+        answers: list[Response | None] = [None]
 
         def answered() -> bool:
             answers[0] = self._reader.call("GET", path)
@@ -259,7 +259,7 @@ class Person:
 
 
 def wait_for_answers(people: list[Person], running: list[Future[None]]) -> None:
-    """Wait until each has written for a while, or somebody has found a fault."""
+    """Wait until each user has written for a while, or one of them has failed."""
     before = [len(person.answers) for person in people]
 
     def all_have_some() -> bool:
@@ -276,11 +276,11 @@ WRITES = 10_000
 
 
 class Counting:
-    """A writer who counts up tasks that others count up too, and makes and deletes tasks of its own.
+    """A writer that increments counters which other writers increment too, and creates and deletes tasks of its own.
 
     Attributes:
-        counted: How often each task was counted up, as it was answered.
-        writes: How many writes were answered.
+        counted: How many increments of each counter were acknowledged.
+        writes: How many writes were acknowledged.
         effective: How many of them changed something.
 
     """
@@ -297,7 +297,7 @@ class Counting:
         self._own: list[Task] = []
 
     def run(self) -> None:
-        """Make this writer's share of the writes."""
+        """Send this writer's share of the writes."""
         with Line(self._port) as line:
             while self.writes < WRITES // WRITERS:
                 lot = self._random.random()
@@ -312,11 +312,11 @@ class Counting:
                     self._count(line)
 
     def _any(self) -> Task:
-        """Give one of the tasks that all count up, in the newest state that is known."""
+        """Return one of the shared counters in its newest known state."""
         return self._newest[self._random.choice(self._counters)]
 
-    def _write(self, line: Line, method: str, path: str, body: Any, status: int) -> Answer:
-        """Make a write that must succeed, and count it."""
+    def _write(self, line: Line, method: str, path: str, body: Any, status: int) -> Response:
+        """Send a write that must succeed, and count it."""
         answer = line.call(method, path, self._headers, body)
         assert answer.status_code == status, answer.data
         self.writes += 1
@@ -324,7 +324,7 @@ class Counting:
         return answer
 
     def _count(self, line: Line) -> None:
-        """Count a task up from the state that is known, and from the current one for as long as that is another."""
+        """Increment a counter from its known state, and again from the current state after each 412."""
         task = self._any()
         while True:
             one_more = {"description": str(int(task["description"]) + 1)}
