@@ -7,7 +7,7 @@ import textwrap
 import pytest
 from support import bearer
 
-from benchmarks.tally import short, spread
+from benchmarks.ratios import short, spread
 
 
 def example(readme, language):

@@ -40,8 +40,8 @@ def call(client, user):
 def task(call):
     """Return a task at revision 3, whose ETag no other task of the list has."""
     call("POST", title="first")
-    made = call("POST", title="x", description="y", priority="high", due_date="2026-03-01", tags=["a"]).json
-    return call("PATCH", f"/{made['id']}", title="z").json
+    created = call("POST", title="x", description="y", priority="high", due_date="2026-03-01", tags=["a"]).json
+    return call("PATCH", f"/{created['id']}", title="z").json
 
 
 WRITES = [
@@ -71,10 +71,10 @@ def revalidate(call, path, etag):
 
 
 def test_get_with_the_etag_of_every_write_is_not_modified(client, call, user):
-    made = call("POST", title="x")
-    path = f"/{made.json['id']}"
+    created = call("POST", title="x")
+    path = f"/{created.json['id']}"
     writes = [
-        lambda: made,
+        lambda: created,
         lambda: call("PUT", path, title="y"),
         lambda: call("PATCH", path, title="z"),
         lambda: call("PATCH", f"{path}/complete"),
@@ -197,18 +197,18 @@ def test_write_without_a_required_if_match_is_refused(strict_app, user, method, 
 
 def at_once(number, do):
     """Run a function in several threads at once, each with its number, and return the results."""
-    barrier, answers = threading.Barrier(number), []
+    barrier, responses = threading.Barrier(number), []
 
     def run(turn):
         barrier.wait()
-        answers.append(do(turn))
+        responses.append(do(turn))
 
     threads = [threading.Thread(target=run, args=(turn,)) for turn in range(number)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return answers
+    return responses
 
 
 def test_concurrent_writes_with_one_etag_are_one_write(app, call, user):
@@ -217,10 +217,10 @@ def test_concurrent_writes_with_one_etag_are_one_write(app, call, user):
     def write(turn):
         return caller_of(app.test_client(), user)("PATCH", path, {"If-Match": '"1"'}, title=f"by {turn}")
 
-    answers = at_once(8, write)
-    assert sorted(answer.status_code for answer in answers) == [200] + [412] * 7
-    (winner,) = (answer.json for answer in answers if answer.status_code == 200)
-    assert [answer.json["current"] for answer in answers if answer.status_code == 412] == [winner] * 7
+    responses = at_once(8, write)
+    assert sorted(response.status_code for response in responses) == [200] + [412] * 7
+    (winner,) = (response.json for response in responses if response.status_code == 200)
+    assert [response.json["current"] for response in responses if response.status_code == 412] == [winner] * 7
     assert call("GET").json == [winner]
 
 
@@ -230,9 +230,9 @@ def test_write_that_waits_for_another_one_is_decided_after_it(
 ):
     def write():
         headers = {"If-Match": '"3"'}
-        answers.append(caller_of(app.test_client(), user)(method, path.format(id=task["id"]), headers, **body))
+        responses.append(caller_of(app.test_client(), user)(method, path.format(id=task["id"]), headers, **body))
 
-    answers, writer = [], threading.Thread(target=write)
+    responses, writer = [], threading.Thread(target=write)
     with closing(psycopg2.connect(database_url)) as other, other.cursor() as cursor:
         parameters = {"caller": user, "task_id": task["id"], "revisions": None}
         cursor.execute(queries.TOGGLE, parameters)
@@ -240,7 +240,7 @@ def test_write_that_waits_for_another_one_is_decided_after_it(
         wait_for_lock()
         other.commit()
     writer.join()
-    problem = assert_problem(answers[0], 412)
+    problem = assert_problem(responses[0], 412)
     assert problem["current"] == call("GET", f"/{task['id']}").json
     assert (problem["current"]["revision"], problem["current"]["completed"]) == (4, True)
 
@@ -440,12 +440,12 @@ def nodes(plan):
 def loops(app, statement, parameters):
     """Run a statement, and return how often each of its scans of tasks was executed."""
     with app.app_context():
-        (((answer,),),) = statements.read(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
-    return [node["Actual Loops"] for node in nodes(answer["Plan"]) if node.get("Relation Name") == "tasks"]
+        (((explained,),),) = statements.read(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
+    return [node["Actual Loops"] for node in nodes(explained["Plan"]) if node.get("Relation Name") == "tasks"]
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "fields",
     [
         pytest.param({}, id="default"),
         pytest.param({"limit": 10}, id="page"),
@@ -455,13 +455,13 @@ def loops(app, statement, parameters):
         pytest.param({"filters": Filters(completed=(False,), words=("task",))}, id="searched"),
     ],
 )
-def test_unchanged_list_reads_no_task(app, user, asked):
+def test_unchanged_list_reads_no_task(app, user, fields):
     insertion = "INSERT INTO tasks (user_id, title) SELECT :user, 'task ' || n FROM generate_series(1, 300) n"
     with app.app_context(), db.engine.connect() as connection:
         connection.execute(text(insertion), {"user": user})
-    wanted = Listing(as_of=datetime.now(UTC), **asked)
+    page = Listing(as_of=datetime.now(UTC), **fields)
     for known, read in ((300, False), (299, True)):
-        executed = loops(app, *listing.statement(user, wanted, known))
+        executed = loops(app, *listing.statement(user, page, known))
         assert executed
         assert any(executed) == read
 

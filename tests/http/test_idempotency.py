@@ -57,12 +57,12 @@ def assert_replayed(response, task):
 
 
 def test_creation_repeated_with_its_key_is_replayed_and_keeps_the_revision(create, call):
-    made = assert_created(create("key", description="y", tags=["a"]))
+    created = assert_created(create("key", description="y", tags=["a"]))
     before = call("GET", "tasks").headers["ETag"]
     for _ in range(3):
-        assert_replayed(create("key", description="y", tags=["a"]), made)
+        assert_replayed(create("key", description="y", tags=["a"]), created)
     listed = call("GET", "tasks")
-    assert (listed.json, listed.headers["ETag"]) == ([made], before)
+    assert (listed.json, listed.headers["ETag"]) == ([created], before)
     assert create(None).json["revision"] == 2
 
 
@@ -72,17 +72,17 @@ def test_creation_without_a_key_is_never_replayed(create, call):
 
 
 def test_creation_with_another_key_is_another(create):
-    made = [assert_created(create(key))["id"] for key in ("a", "A", "b", "a b", "é", '%s"')]
-    assert len(set(made)) == 6
+    created = [assert_created(create(key))["id"] for key in ("a", "A", "b", "a b", "é", '%s"')]
+    assert len(set(created)) == 6
 
 
 def test_creation_with_the_key_of_another_user_is_another(client, create):
-    made = assert_created(create("key"))
+    created = assert_created(create("key"))
     stranger = creator(client, new_user())
     theirs = assert_created(stranger("key", title="another"))
-    assert theirs["id"] != made["id"]
+    assert theirs["id"] != created["id"]
     assert_replayed(stranger("key", title="another"), theirs)
-    assert_replayed(create("key"), made)
+    assert_replayed(create("key"), created)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_creation_with_the_key_of_another_user_is_another(client, create):
     ],
 )
 def test_key_bare_or_quoted_is_the_same_key(create, bare, quoted):
-    made = assert_created(create(bare))
-    assert_replayed(create(quoted), made)
+    created = assert_created(create(bare))
+    assert_replayed(create(quoted), created)
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,8 @@ def test_invalid_key_is_reported_after_faults_of_the_body(create):
     ],
 )
 def test_equivalent_body_is_replayed(create, first, again):
-    made = assert_created(create("key", **first))
-    assert_replayed(create("key", **again), made)
+    created = assert_created(create("key", **first))
+    assert_replayed(create("key", **again), created)
 
 
 def test_digest_does_not_depend_on_the_order_of_members():
@@ -179,42 +179,42 @@ def test_digest_does_not_depend_on_the_order_of_members():
     ],
 )
 def test_different_body_is_refused(create, call, first, again):
-    made = assert_created(create("key", **first))
+    created = assert_created(create("key", **first))
     before = call("GET", "tasks").headers["ETag"]
     (fault,) = assert_problem(create("key", **again), 422)["errors"]
     assert fault["header"] == "Idempotency-Key"
     listed = call("GET", "tasks")
-    assert (listed.json, listed.headers["ETag"]) == ([made], before)
-    assert_replayed(create("key", **first), made)
+    assert (listed.json, listed.headers["ETag"]) == ([created], before)
+    assert_replayed(create("key", **first), created)
 
 
 def test_replay_returns_the_current_task(create, call):
-    made = assert_created(create("key"))
-    changed = call("PATCH", f"tasks/{made['id']}", title="new", completed=True).json
+    created = assert_created(create("key"))
+    changed = call("PATCH", f"tasks/{created['id']}", title="new", completed=True).json
     assert_replayed(create("key"), changed)
     assert_problem(create("key", title="new", completed=True), 422)
 
 
 def test_replay_of_a_deleted_task_comes_from_the_trash(create, call):
-    made = assert_created(create("key", due_date="2026-03-01", tags=["a"]))
+    created = assert_created(create("key", due_date="2026-03-01", tags=["a"]))
     body = {"due_date": "2026-03-01", "tags": ["a"]}
-    changed = call("PATCH", f"tasks/{made['id']}", priority="low", completed=True).json
-    call("DELETE", f"tasks/{made['id']}")
+    changed = call("PATCH", f"tasks/{created['id']}", priority="low", completed=True).json
+    call("DELETE", f"tasks/{created['id']}")
     assert_replayed(create("key", **body), changed)
     assert_problem(create("key"), 422)
     assert call("GET", "tasks").json == []
-    restored = call("POST", f"trash/{made['id']}/restore").json
+    restored = call("POST", f"trash/{created['id']}/restore").json
     assert restored["revision"] == 4
     assert_replayed(create("key", **body), restored)
 
 
 @pytest.mark.parametrize("path", ["trash", "trash/{id}"])
 def test_key_of_a_discarded_task_creates_a_new_one(create, call, path):
-    made = assert_created(create("key"))
-    call("DELETE", f"tasks/{made['id']}")
-    call("DELETE", path.format(id=made["id"]))
+    created = assert_created(create("key"))
+    call("DELETE", f"tasks/{created['id']}")
+    call("DELETE", path.format(id=created["id"]))
     again = assert_created(create("key", title="another"))
-    assert again["id"] > made["id"]
+    assert again["id"] > created["id"]
     assert_replayed(create("key", title="another"), again)
 
 
@@ -222,9 +222,9 @@ def test_key_of_a_deleted_task_without_a_trash_creates_a_new_one(database_url, u
     app = create_app(config_for(database_url, TRASH_DAYS="0"))
     client = app.test_client()
     create = creator(client, user)
-    made = assert_created(create("key"))
-    client.delete(f"/api/me/tasks/{made['id']}", headers=bearer(user))
-    assert assert_created(create("key"))["id"] > made["id"]
+    created = assert_created(create("key"))
+    client.delete(f"/api/me/tasks/{created['id']}", headers=bearer(user))
+    assert assert_created(create("key"))["id"] > created["id"]
     with app.app_context():
         db.engine.dispose()
 
@@ -233,21 +233,23 @@ def test_key_of_a_deleted_task_without_a_trash_creates_a_new_one(database_url, u
 def test_concurrent_creations_with_one_key_are_one_task(database_url, user, newcomer):
     app = create_app(config_for(database_url, WEB_THREADS=str(THREADS)))
     first = 1 if newcomer else assert_created(creator(app.test_client(), user)(None))["revision"] + 1
-    barrier, answers = threading.Barrier(THREADS), []
+    barrier, responses = threading.Barrier(THREADS), []
 
     def run():
         create = creator(app.test_client(), user)
         barrier.wait()
-        answers.append(create("key"))
+        responses.append(create("key"))
 
     threads = [threading.Thread(target=run) for _ in range(THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [answer.status_code for answer in answers] == [201] * THREADS
-    assert {(answer.json["id"], answer.json["revision"]) for answer in answers} == {(answers[0].json["id"], first)}
-    assert sum("Idempotent-Replayed" in answer.headers for answer in answers) == THREADS - 1
+    assert [response.status_code for response in responses] == [201] * THREADS
+    assert {(response.json["id"], response.json["revision"]) for response in responses} == {
+        (responses[0].json["id"], first)
+    }
+    assert sum("Idempotent-Replayed" in response.headers for response in responses) == THREADS - 1
     with app.app_context():
         db.engine.dispose()
 
@@ -255,20 +257,20 @@ def test_concurrent_creations_with_one_key_are_one_task(database_url, user, newc
 def test_creation_that_waits_for_the_deletion_of_its_task_is_replayed(
     app, database_url, create, call, user, wait_for_lock
 ):
-    made = assert_created(create("key"))
-    answers = []
-    creation = threading.Thread(target=lambda: answers.append(creator(app.test_client(), user)("key")))
+    created = assert_created(create("key"))
+    responses = []
+    creation = threading.Thread(target=lambda: responses.append(creator(app.test_client(), user)("key")))
     with closing(psycopg2.connect(database_url)) as other, other.cursor() as cursor:
         cursor.execute("SELECT FROM task_lists WHERE user_id = %s FOR UPDATE", (user,))
         creation.start()
         wait_for_lock()
-        parameters = {"caller": user, "task_id": made["id"], "revisions": None, "days": 30}
+        parameters = {"caller": user, "task_id": created["id"], "revisions": None, "days": 30}
         cursor.execute(queries.SQL["delete_task"], parameters)
         other.commit()
     creation.join()
-    assert_replayed(answers[0], made)
+    assert_replayed(responses[0], created)
     assert call("GET", "tasks").json == []
-    assert [task["id"] for task in call("GET", "trash").json] == [made["id"]]
+    assert [task["id"] for task in call("GET", "trash").json] == [created["id"]]
 
 
 def test_creation_with_a_key_is_two_statements_in_one_message(proxied, proxy, user):
@@ -276,11 +278,11 @@ def test_creation_with_a_key_is_two_statements_in_one_message(proxied, proxy, us
     create = creator(client, user)
     create(None)
     proxy.queries.clear()
-    made = assert_created(create("key"))
-    assert_replayed(create("key"), made)
+    created = assert_created(create("key"))
+    assert_replayed(create("key"), created)
     assert_problem(create("key", title="another"), 422)
-    client.delete(f"/api/me/tasks/{made['id']}", headers=bearer(user))
-    assert_replayed(create("key"), made)
+    client.delete(f"/api/me/tasks/{created['id']}", headers=bearer(user))
+    assert_replayed(create("key"), created)
     assert_problem(create('"'), 422)
     parts = [query.removeprefix(CALL.settings).split(";\n") for query in proxy.queries]
     assert [len(part) for part in parts] == [2, 2, 2, 1, 2]

@@ -1,4 +1,4 @@
-"""How long PostgreSQL takes for a statement, and how it goes about it."""
+"""The time that PostgreSQL takes for a statement, and its plan, by EXPLAIN ANALYZE."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from todo.database.statements import Statement, execute
 
 RUNS = 5
 
-# What each node costs in time is left out: reading the clock for 200,000 rows would itself take a good part of it.
+# The time of each node is left out (TIMING OFF): reading the clock for 200,000 rows would take a good part of it.
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, WAL, TIMING OFF, SUMMARY ON, FORMAT JSON) "
 
-# Of a plan's many members these are worth keeping.
+# The members of a plan that the result files keep.
 KEPT = (
     "Node Type",
     "Index Name",
@@ -42,7 +42,7 @@ KEPT = (
     "WAL Bytes",
 )
 
-SHORT = {
+NODE_NAMES = {
     "Index Scan": "index scan",
     "Index Only Scan": "index-only scan",
     "Bitmap Heap Scan": "bitmap scan",
@@ -62,77 +62,79 @@ SHORT = {
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The times of some runs in milliseconds, and the plan of the last one."""
+    """The times of several runs in milliseconds, and the plan of the last one."""
 
     runs: list[float]
     plan: dict[str, Any]
 
     @property
-    def least(self) -> float:
-        """Give the shortest time."""
+    def min(self) -> float:
+        """The shortest time in milliseconds."""
         return min(self.runs)
 
     @property
     def median(self) -> float:
-        """Give the time that as many runs were above as below."""
+        """The median time in milliseconds."""
         return median(self.runs)
 
     def as_json(self) -> dict[str, Any]:
-        """Give what is written down."""
-        times = {"min_ms": self.least, "median_ms": self.median, "max_ms": max(self.runs)}
-        return times | {"plan_in_words": in_words(self.plan), "plan": lean(self.plan)}
+        """Return the times and the plan for the file of results."""
+        times = {"min_ms": self.min, "median_ms": self.median, "max_ms": max(self.runs)}
+        return times | {"plan_in_words": in_words(self.plan), "plan": reduced(self.plan)}
 
 
 def explain(connection: Connection, statement: Statement, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Run a statement as the application does, and give what PostgreSQL says about it instead of its rows."""
+    """Run a statement as the application does, and return the report of EXPLAIN."""
 
     def prefixed(_c: Any, _cursor: Any, sql: str, values: Any, _context: Any, _many: Any) -> tuple[str, Any]:
         return EXPLAIN + sql, values
 
     event.listen(connection, "before_cursor_execute", prefixed, retval=True)
     try:
-        said = execute(connection, statement, parameters).cursor.fetchone()[0]  # type: ignore[index]
+        output = execute(connection, statement, parameters).cursor.fetchone()[0]  # type: ignore[index]
     finally:
         event.remove(connection, "before_cursor_execute", prefixed)
-    report: dict[str, Any] = (orjson.loads(said) if isinstance(said, str) else said)[0]
+    report: dict[str, Any] = (orjson.loads(output) if isinstance(output, str) else output)[0]
     return report
 
 
 def total_ms(report: Mapping[str, Any]) -> float:
-    """Give how long it took to plan and to run."""
+    """Return the time of planning and execution in milliseconds."""
     return float(report["Planning Time"] + report["Execution Time"])
 
 
 def measure(connection: Connection, statement: Statement, parameters: Mapping[str, Any]) -> Measurement:
-    """Run a statement once to warm up and then some times."""
+    """Run a statement once to warm up, and then `RUNS` times."""
     return compare(connection, {"": statement}, parameters)[""]
 
 
 def compare(
     connection: Connection, statements: Mapping[str, Statement], parameters: Mapping[str, Any]
 ) -> dict[str, Measurement]:
-    """Measure statements in turns, so that a slow moment of the machine meets all of them."""
+    """Measure statements in interleaved runs, so that a slow period of the machine affects all of them."""
     reports: dict[str, list[dict[str, Any]]] = {name: [] for name in statements}
     for turn in range(RUNS + 1):
         for name, statement in statements.items():
             report = explain(connection, statement, parameters)
             if turn:
                 reports[name].append(report)
-    return {name: Measurement([total_ms(report) for report in of], of[-1]["Plan"]) for name, of in reports.items()}
+    return {
+        name: Measurement([total_ms(report) for report in runs], runs[-1]["Plan"]) for name, runs in reports.items()
+    }
 
 
 def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Give all nodes, from the top."""
+    """Yield all nodes of a plan, from the top."""
     yield plan
-    for below in plan.get("Plans", ()):
-        yield from nodes(below)
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
 
 
 def in_words(plan: Mapping[str, Any]) -> str:
-    """Give the nodes that matter, from the top."""
+    """Return the types of the nodes, from the top, such as `limit < index scan`."""
     words: list[str] = []
     for node in nodes(plan):
-        word = SHORT.get(node["Node Type"], "")
+        word = NODE_NAMES.get(node["Node Type"], "")
         if node.get("Workers Launched"):
             word += f" of {node['Workers Launched']} workers"
         if word and (not words or words[-1] != word):
@@ -140,8 +142,8 @@ def in_words(plan: Mapping[str, Any]) -> str:
     return " < ".join(words)
 
 
-def lean(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a plan without what is zero or says nothing here."""
+def reduced(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plan with the members in `KEPT` that are not zero."""
     kept = {name: plan[name] for name in KEPT if plan.get(name)}
-    below = [lean(node) for node in plan.get("Plans", ())]
-    return kept | ({"Plans": below} if below else {})
+    children = [reduced(node) for node in plan.get("Plans", ())]
+    return kept | ({"Plans": children} if children else {})

@@ -1,4 +1,4 @@
-"""What a change costs, with the primary key alone and with more indexes, on copies of a table."""
+"""The cost of a change with different indexes, on copies of a table."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -9,15 +9,16 @@ from typing import Any
 import click
 from sqlalchemy import Connection, text
 
-from benchmarks.filling import AS_OF, DAY_S, Crowd
-from benchmarks.measuring import explain, total_ms
-from benchmarks.shapes import NEVER
+from benchmarks import markdown
+from benchmarks.dataset import AS_OF, DAY_S, Users
+from benchmarks.explain import explain, total_ms
+from benchmarks.list_queries import NEVER
 from todo.database.statements import Statement
 from todo.extensions import db
 from todo.tasks import queries
 
-Asked = tuple[Statement, dict[str, Any]]
-Change = Callable[[Any, int, random.Random], Asked]
+Run = tuple[Statement, dict[str, Any]]
+Change = Callable[[Any, int, random.Random], Run]
 
 COPIED_MAX = 200_000
 CHANGES = 2_000
@@ -33,12 +34,12 @@ BY_UPDATE = "INDEX ON {schema}.tasks (user_id, updated_at, id)"
 
 INDEXES: Mapping[str, tuple[str, ...]] = {
     "by revision": (BARE,),
-    "by revision, with what lists need (ours)": (COVERING,),
+    "by revision, with the columns that lists need (the application's)": (COVERING,),
     "by revision, and by due_at": (BARE, BY_DUE),
     "by revision, by due_at and by updated_at": (BARE, BY_DUE, BY_UPDATE),
 }
 
-# A copy has the name of the table, so the application's statements find it first.
+# A copy has the name of the table and comes first in the search path, so the application's statements use it.
 COPY = """
     DROP SCHEMA IF EXISTS {schema} CASCADE;
     CREATE SCHEMA {schema};
@@ -49,7 +50,7 @@ COPY = """
     ALTER TABLE {schema}.tasks ADD PRIMARY KEY (user_id, id);
     SELECT setval(pg_get_serial_sequence('{schema}.tasks', 'id'), {rows});
 """
-# People mostly change what they made lately.
+# Users mostly change recent tasks.
 NEWEST = text("SELECT user_id, id FROM tasks WHERE id > :rows * 9 / 10 AND id <= :rows ORDER BY id")
 STATISTICS = text("""
     SELECT n_tup_upd AS updates, n_tup_hot_upd AS hot, pg_indexes_size(relid) AS index_bytes
@@ -57,9 +58,9 @@ STATISTICS = text("""
 """)
 
 
-def run(people: Crowd) -> dict[str, Any]:
-    """Measure each kind of change on each copy, in turns, so that a slow minute meets all of them."""
-    rows = min(COPIED_MAX, len(people.owners))
+def run(users: Users) -> dict[str, Any]:
+    """Measure each kind of change on each copy, interleaved, so that a slow period affects all of them."""
+    rows = min(COPIED_MAX, len(users.owners))
     times: dict[str, dict[str, Any]] = {name: {} for name in INDEXES}
     turns = [(turn, kind, number) for turn in range(ROUNDS) for kind in CHANGE for number in range(len(INDEXES))]
     with db.engine.connect() as connection:
@@ -68,11 +69,15 @@ def run(people: Crowd) -> dict[str, Any]:
         newest = connection.execute(NEWEST, {"rows": rows}).all()
         with click.progressbar(turns, label="Changing tasks") as bar:
             for turn, kind, number in bar:
-                found = times[list(INDEXES)[number]].setdefault(kind, {"us": [], "wal": [], "updates": 0, "hot": 0})
-                _measure(connection, f"copy_{number}", CHANGE[kind], random.Random(turn), newest, found=found)
+                costs = times[list(INDEXES)[number]].setdefault(kind, {"us": [], "wal": [], "updates": 0, "hot": 0})
+                _measure(connection, f"copy_{number}", CHANGE[kind], random.Random(turn), newest, costs=costs)
         for number in range(len(INDEXES)):
             connection.execute(text(f"DROP SCHEMA copy_{number} CASCADE"))
-    return {"rows": rows, "changes": CHANGES * ROUNDS, "writes": {name: _told(one) for name, one in times.items()}}
+    return {
+        "rows": rows,
+        "changes": CHANGES * ROUNDS,
+        "writes": {name: _summaries(costs) for name, costs in times.items()},
+    }
 
 
 def _copy(connection: Connection, schema: str, rows: int, indexes: tuple[str, ...]) -> None:
@@ -84,18 +89,18 @@ def _copy(connection: Connection, schema: str, rows: int, indexes: tuple[str, ..
 
 
 def _measure(
-    connection: Connection, schema: str, change: Change, chance: random.Random, newest: Sequence[Any], *, found: Any
+    connection: Connection, schema: str, change: Change, chance: random.Random, newest: Sequence[Any], *, costs: Any
 ) -> None:
-    """Make many changes of one kind in one copy; in every copy they are the same."""
+    """Run many changes of one kind on one copy, the same ones on every copy, and add their costs."""
     connection.execute(text(f"SET search_path = {schema}, public"))
     before = _statistics(connection, schema)
     for number, task in enumerate(chance.sample(newest, min(CHANGES, len(newest)))):
         report = explain(connection, *change(task, number, chance))
-        found["us"].append(1000 * total_ms(report))
-        found["wal"].append(report["Plan"].get("WAL Bytes", 0))
+        costs["us"].append(1000 * total_ms(report))
+        costs["wal"].append(report["Plan"].get("WAL Bytes", 0))
     after = _statistics(connection, schema)
-    found["updates"] += after.updates - before.updates
-    found["hot"] += after.hot - before.hot
+    costs["updates"] += after.updates - before.updates
+    costs["hot"] += after.hot - before.hot
     connection.execute(text("RESET search_path"))
     connection.execute(text(f"VACUUM {schema}.tasks, {schema}.task_lists"))
 
@@ -105,26 +110,26 @@ def _statistics(connection: Connection, schema: str) -> Any:
     return connection.execute(STATISTICS, {"schema": schema}).one()
 
 
-def _create(task: Any, number: int, _chance: random.Random) -> Asked:
+def _create(task: Any, number: int, _chance: random.Random) -> Run:
     values = {"title": f"Call about invoice {number}", "priority": "high", "tags": ["home"]}
-    made = queries.making(values | {"due_date": (NEVER, False)})
-    return queries.CREATE, {"caller": task.user_id, "key": None, "digest": None, **made}
+    parameters = queries.making(values | {"due_date": (NEVER, False)})
+    return queries.CREATE, {"caller": task.user_id, "key": None, "digest": None, **parameters}
 
 
-def _patch(task: Any, changes: Mapping[str, Any]) -> Asked:
+def _patch(task: Any, changes: Mapping[str, Any]) -> Run:
     statement, values = queries.setting(changes)
     return statement, {"caller": task.user_id, "task": task.id, "revisions": None, **values}
 
 
-def _patch_title(task: Any, number: int, _chance: random.Random) -> Asked:
+def _patch_title(task: Any, number: int, _chance: random.Random) -> Run:
     return _patch(task, {"title": f"Call again about invoice {number}"})
 
 
-def _complete(task: Any, number: int, _chance: random.Random) -> Asked:
+def _complete(task: Any, number: int, _chance: random.Random) -> Run:
     return _patch(task, {"completed": bool(number % 2)})
 
 
-def _patch_due_date(task: Any, _number: int, chance: random.Random) -> Asked:
+def _patch_due_date(task: Any, _number: int, chance: random.Random) -> Run:
     return _patch(task, {"due_date": (AS_OF + timedelta(seconds=chance.randrange(60 * DAY_S)), False)})
 
 
@@ -136,29 +141,27 @@ CHANGE: Mapping[str, Change] = {
 }
 
 
-def _told(kinds: Mapping[str, Any]) -> dict[str, Any]:
-    told = {}
-    for kind, found in kinds.items():
-        tenths = quantiles(found["us"], n=10)
-        told[kind] = {
-            "median_us": median(found["us"]),
+def _summaries(kinds: Mapping[str, Any]) -> dict[str, Any]:
+    results = {}
+    for kind, costs in kinds.items():
+        tenths = quantiles(costs["us"], n=10)
+        results[kind] = {
+            "median_us": median(costs["us"]),
             "p10_us": tenths[0],
             "p90_us": tenths[-1],
-            "median_wal_bytes": median(found["wal"]),
-            "hot_percent": 100 * found["hot"] / found["updates"] if found["updates"] else None,
+            "median_wal_bytes": median(costs["wal"]),
+            "hot_percent": 100 * costs["hot"] / costs["updates"] if costs["updates"] else None,
         }
-    return told
+    return results
 
 
-def table(found: Mapping[str, Any]) -> list[str]:
-    """Give the table as lines of Markdown."""
-    lines = [f"| indexes | {' | '.join(CHANGE)} |", f"|---|{'---|' * len(CHANGE)}"]
-    for name, kinds in found["writes"].items():
-        lines.append(f"| {name} | {' | '.join(_cell(one) for one in kinds.values())} |")
-    return lines
+def table(results: Mapping[str, Any]) -> list[str]:
+    """Return the table as lines of Markdown."""
+    rows = [[name, *map(_cell, kinds.values())] for name, kinds in results["writes"].items()]
+    return markdown.table("l" * (len(CHANGE) + 1), ["indexes", *CHANGE], rows)
 
 
-def _cell(one: Mapping[str, Any]) -> str:
-    hot = "" if one["hot_percent"] is None else f", HOT {one['hot_percent']:.0f} %"
-    spread = f"({one['p10_us']:.0f} to {one['p90_us']:.0f})"
-    return f"{one['median_us']:.0f} {spread} µs, {one['median_wal_bytes']:.0f} B{hot}"
+def _cell(cost: Mapping[str, Any]) -> str:
+    hot = "" if cost["hot_percent"] is None else f", HOT {cost['hot_percent']:.0f} %"
+    spread = f"({cost['p10_us']:.0f} to {cost['p90_us']:.0f})"
+    return f"{cost['median_us']:.0f} {spread} µs, {cost['median_wal_bytes']:.0f} B{hot}"

@@ -1,4 +1,4 @@
-"""gunicorn with one statement of the driver and nothing else: no token, no routes, no rules."""
+"""gunicorn with one statement of the driver, without tokens, routes and validation."""
 
 import os
 import threading
@@ -9,7 +9,7 @@ import orjson
 import psycopg2
 
 DATABASE_URL = os.environ["DATABASE_URL"]
-NAMES = (
+COLUMNS = (
     "id",
     "user_id",
     "title",
@@ -23,24 +23,24 @@ NAMES = (
     "completed_at",
     "revision",
 )
-SELECT = f"SELECT {', '.join(NAMES)} FROM tasks WHERE user_id = %s ORDER BY id LIMIT 1000"  # noqa: S608 (names of ours)
+SELECT = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE user_id = %s ORDER BY id LIMIT 1000"  # noqa: S608 (fixed names)
 
-mine = threading.local()
+local = threading.local()
 
 
 def cursor() -> Any:
-    """Give the cursor of this thread."""
-    if not hasattr(mine, "cursor"):
+    """Return the cursor of this thread."""
+    if not hasattr(local, "cursor"):
         connection = psycopg2.connect(DATABASE_URL)
         connection.autocommit = True
-        mine.cursor = connection.cursor()
-    return mine.cursor
+        local.cursor = connection.cursor()
+    return local.cursor
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Answer with the tasks of the user in the path."""
-    found = cursor()
-    found.execute(SELECT, (environ["PATH_INFO"].split("/")[2],))
-    body = orjson.dumps([dict(zip(NAMES, row, strict=True)) for row in found.fetchall()])
+    """Return the tasks of the user in the path."""
+    tasks = cursor()
+    tasks.execute(SELECT, (environ["PATH_INFO"].split("/")[2],))
+    body = orjson.dumps([dict(zip(COLUMNS, row, strict=True)) for row in tasks.fetchall()])
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]

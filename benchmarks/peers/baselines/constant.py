@@ -1,4 +1,4 @@
-"""gunicorn with an answer that is always the same."""
+"""gunicorn with a constant response."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -7,6 +7,6 @@ BODY = b'{"status":"ok"}'
 
 
 def app(_environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Answer."""
+    """Return the constant response."""
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(BODY)))])
     return [BODY]

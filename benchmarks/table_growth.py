@@ -1,4 +1,4 @@
-"""How the calls of one user fare while the tasks of all others grow in number."""
+"""The times of the calls of one user while the tasks of the other users grow in number."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,23 +11,23 @@ import click
 import flask_migrate
 from flask import Flask
 
-from benchmarks import memory, server
-from benchmarks.filling import AS_OF, number_lists
-from benchmarks.measuring import RUNS, explain, total_ms
-from benchmarks.shapes import PAGE, page_of
+from benchmarks import markdown, postgres, worker_memory
+from benchmarks.dataset import AS_OF, create_lists
+from benchmarks.explain import RUNS, explain, total_ms
+from benchmarks.list_queries import PAGE, page_of
 from todo.auth.tokens import issue
 from todo.database.statements import Statement, execute
 from todo.extensions import db
 from todo.tasks import queries
 from todo.tasks.listing import Filters, Listing, Position
 
-DATABASE = "growth"
+DATABASE = "table_growth"
 USER = "user-with-very-many"
-# Of the tasks that are there first, this part is the user's; all others have fifty each.
+# One in five of the first tasks is the user's; every other user has fifty tasks.
 SHARE = 5
 OTHERS_TASKS = 50
 
-# The tasks of a user do not lie together: everybody makes one in turn, as if all had begun on the same day.
+# The tasks of a user are spread over the table: the users create one each in turn, as if all had started together.
 FILL = """
     INSERT INTO tasks (user_id, title, description, tags, folded_tags, completed, created_at, updated_at, completed_at,
                        priority, due_at, revision)
@@ -50,8 +50,8 @@ FILL = """
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One call: what PostgreSQL is asked, each time a little differently, and what a client sends for it."""
+class Call:
+    """A call to measure: its statement, with parameters for each run, and the request of a client for it."""
 
     name: str
     statement: Statement
@@ -61,22 +61,22 @@ class Question:
     body: dict[str, Any] | None = None
 
 
-def run(postgres: Any, sizes: Sequence[int]) -> list[dict[str, Any]]:
-    """Fill a table to one size after the other, and measure at each."""
-    server.new(postgres, DATABASE)
-    told = []
+def run(server: Any, sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """Fill a table to one size after the other, and measure the calls at each."""
+    postgres.create(server, DATABASE)
+    results: list[dict[str, Any]] = []
     try:
-        with server.application(postgres, DATABASE) as app:
+        with postgres.application(server, DATABASE) as app:
             flask_migrate.upgrade()
             for before, rows in pairwise((0, *sizes)):
                 click.echo(f"Filling {rows - before:,} tasks ...")
-                with server.administration(postgres, DATABASE) as cursor:
+                with postgres.administration(server, DATABASE) as cursor:
                     _fill(cursor, before, rows - before)
-                told.append({"rows": rows, "tasks": sizes[0] // SHARE, "calls": dict(_measured(app))})
-                told[-1]["memory"] = memory.run(postgres, DATABASE, USER)
+                result = {"rows": rows, "tasks": sizes[0] // SHARE, "calls": dict(_measured(app))}
+                results.append(result | {"memory": worker_memory.run(server, DATABASE, USER)})
     finally:
-        server.drop(postgres, DATABASE)
-    return told
+        postgres.drop(server, DATABASE)
+    return results
 
 
 def _fill(cursor: Any, first: int, rows: int) -> None:
@@ -86,53 +86,53 @@ def _fill(cursor: Any, first: int, rows: int) -> None:
         values = {"user": USER, "first": first, "rows": rows, "share": share, "each": OTHERS_TASKS, "as_of": AS_OF}
         cursor.execute(FILL, values)
     cursor.execute("TRUNCATE task_lists")
-    number_lists(cursor)
+    create_lists(cursor)
     cursor.execute("VACUUM (ANALYZE) tasks")
     cursor.execute("CHECKPOINT")
 
 
 @contextmanager
 def _without_indexes(cursor: Any) -> Iterator[None]:
-    """Build the indexes at once in the end, which is many times faster than row by row."""
+    """Drop the indexes, and build them at the end, which is many times faster than row by row."""
     cursor.execute("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'pk_tasks'")
     (key,) = cursor.fetchone()
     cursor.execute(
         "SELECT indexname, indexdef FROM pg_indexes "
         "WHERE schemaname = 'public' AND tablename = 'tasks' AND indexname <> 'pk_tasks'"
     )
-    others = cursor.fetchall()
+    indexes = cursor.fetchall()
     cursor.execute("ALTER TABLE tasks DROP CONSTRAINT pk_tasks")
-    for name, _ in others:
+    for name, _ in indexes:
         cursor.execute(f"DROP INDEX {name}")
     yield
     cursor.execute("SET maintenance_work_mem = '512MB'")
     cursor.execute(f"ALTER TABLE tasks ADD CONSTRAINT pk_tasks {key}")
-    for _, definition in others:
+    for _, definition in indexes:
         cursor.execute(definition)
 
 
-def questions(some: int) -> Iterator[Question]:
-    """Give the calls that are measured; `some` is the id of a task in the middle of the user's."""
-    middle = Position((some,), some, AS_OF)
-    one = f"/api/me/tasks/{some}"
+def calls(task_id: int) -> Iterator[Call]:
+    """Yield the calls to measure, given the id of a task in the middle of the user's."""
+    middle = Position((task_id,), task_id, AS_OF)
+    path = f"/api/me/tasks/{task_id}"
 
-    def page(name: str, path: str, **asked: Any) -> Question:
-        statement, parameters = page_of(USER, Listing(as_of=AS_OF, limit=PAGE, **asked))
-        return Question(name, statement, lambda _: parameters, "GET", path)
+    def page(name: str, path: str, **fields: Any) -> Call:
+        statement, parameters = page_of(USER, Listing(as_of=AS_OF, limit=PAGE, **fields))
+        return Call(name, statement, lambda _: parameters, "GET", path)
 
     yield page("first page of 50", f"/api/me/tasks?limit={PAGE}")
     yield page("deep page of 50", f"/api/me/tasks?limit={PAGE}", after=middle)
-    mine = {"caller": USER, "task": some}
-    yield Question("get one", queries.GET, lambda _: mine, "GET", one)
-    made = {"caller": USER, "key": None, "digest": None, **queries.making({"title": "One more"})}
-    yield Question("create", queries.CREATE, lambda _: made, "POST", "/api/me/tasks", {"title": "One more"})
+    task = {"caller": USER, "task": task_id}
+    yield Call("get one", queries.GET, lambda _: task, "GET", path)
+    created = {"caller": USER, "key": None, "digest": None, **queries.making({"title": "One more"})}
+    yield Call("create", queries.CREATE, lambda _: created, "POST", "/api/me/tasks", {"title": "One more"})
     statement, _ = queries.setting({"title": ""})
-    yield Question(
+    yield Call(
         "patch a title",
         statement,
-        lambda turn: {**queries.setting({"title": f"Changed {turn}"})[1], **mine, "revisions": None},
+        lambda turn: {**queries.setting({"title": f"Changed {turn}"})[1], **task, "revisions": None},
         "PATCH",
-        one,
+        path,
         {"title": "Changed by HTTP"},
     )
     for name, word in {"search, a word of many": "invoice", "search, a word of none": "nowherezz"}.items():
@@ -140,32 +140,35 @@ def questions(some: int) -> Iterator[Question]:
 
 
 def _measured(app: Flask) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give for each call its time in the database in milliseconds, and the bytes of its answer."""
+    """Yield for each call its name, its time in the database in milliseconds, and the size of its response in bytes."""
     middle, _ = page_of(USER, Listing(as_of=AS_OF, limit=1, offset=1000))
     with db.engine.connect() as connection:
-        some = execute(connection, middle, {}).all()[0]
+        task = execute(connection, middle, {}).all()[0]
         client = app.test_client()
-        token = {"Authorization": f"Bearer {issue(server.SECRET, USER, lifetime_s=3600)}"}
-        for question in questions(some.id):
-            reports = [explain(connection, question.statement, question.parameters(turn)) for turn in range(RUNS + 1)]
+        token = {"Authorization": f"Bearer {issue(postgres.SECRET, USER, lifetime_s=3600)}"}
+        for call in calls(task.id):
+            reports = [explain(connection, call.statement, call.parameters(turn)) for turn in range(RUNS + 1)]
             times = [total_ms(report) for report in reports[1:]]
-            answer = client.open(question.path, method=question.method, json=question.body, headers=token)
-            if not answer.status.startswith("2"):
-                raise click.ClickException(f"{question.name} was answered with {answer.status}")
-            yield question.name, {"median_ms": median(times), "min_ms": min(times), "bytes": len(answer.data)}
+            response = client.open(call.path, method=call.method, json=call.body, headers=token)
+            if not response.status.startswith("2"):
+                raise click.ClickException(f"The response to {call.name} was {response.status}.")
+            yield call.name, {"median_ms": median(times), "min_ms": min(times), "bytes": len(response.data)}
 
 
-def table(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Give the table as lines of Markdown."""
-    sizes = " | ".join(f"{one['rows']:,} tasks of all users" for one in found)
-    first, last = found[0], found[-1]
-    lines = [f"| a user with {first['tasks']:,} | {sizes} | ratio | answer |", f"|---|{'--:|' * (len(found) + 2)}"]
+def table(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the table as lines of Markdown."""
+    first, last = results[0], results[-1]
+    sizes = [f"{size['rows']:,} tasks of all users" for size in results]
+    rows = []
     for name, call in last["calls"].items():
-        times = " | ".join(f"{one['calls'][name]['median_ms']:.2f} ms" for one in found)
-        ratio = call["median_ms"] / first["calls"][name]["median_ms"]
-        lines.append(f"| {name}, in the database | {times} | {ratio:.2f} | {call['bytes'] / 1024:.1f} KiB |")
-    for name, moment in {"started": "started_mib", "after 400 pages of 1,000": "after_deep_pages_mib"}.items():
-        held = [one["memory"][moment] for one in found]
-        cells = " | ".join(f"{mib:.1f} MiB" for mib in held)
-        lines.append(f"| memory of a worker, {name} | {cells} | {held[-1] / held[0]:.2f} | |")
-    return lines
+        times = [size["calls"][name]["median_ms"] for size in results]
+        cells = [f"{time:.2f} ms" for time in times]
+        rows.append(
+            [f"{name}, in the database", *cells, f"{times[-1] / times[0]:.2f}", f"{call['bytes'] / 1024:.1f} KiB"]
+        )
+    for name, stage in {"started": "started_mib", "after 400 pages of 1,000": "after_deep_pages_mib"}.items():
+        memory = [size["memory"][stage] for size in results]
+        cells = [f"{mib:.1f} MiB" for mib in memory]
+        rows.append([f"memory of a worker, {name}", *cells, f"{memory[-1] / memory[0]:.2f}", ""])
+    titles = [f"a user with {first['tasks']:,}", *sizes, "ratio", "response"]
+    return markdown.table(f"l{'r' * (len(sizes) + 2)}", titles, rows)
