@@ -6,9 +6,7 @@ from statistics import median
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, event
-
-from todo.database.statements import Statement, execute
+from sqlalchemy import Connection
 
 RUNS = 5
 
@@ -83,17 +81,9 @@ class Measurement:
         return times | {"plan_in_words": in_words(self.plan), "plan": reduced(self.plan)}
 
 
-def explain(connection: Connection, statement: Statement, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Run a statement as the application does, and return the report of EXPLAIN."""
-
-    def prefixed(_c: Any, _cursor: Any, sql: str, values: Any, _context: Any, _many: Any) -> tuple[str, Any]:
-        return EXPLAIN + sql, values
-
-    event.listen(connection, "before_cursor_execute", prefixed, retval=True)
-    try:
-        output = execute(connection, statement, parameters).cursor.fetchone()[0]  # type: ignore[index]
-    finally:
-        event.remove(connection, "before_cursor_execute", prefixed)
+def explain(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Run a statement, and return the report of EXPLAIN."""
+    output = connection.exec_driver_sql(EXPLAIN + sql, dict(parameters)).scalar_one()
     report: dict[str, Any] = (orjson.loads(output) if isinstance(output, str) else output)[0]
     return report
 
@@ -103,19 +93,19 @@ def total_ms(report: Mapping[str, Any]) -> float:
     return float(report["Planning Time"] + report["Execution Time"])
 
 
-def measure(connection: Connection, statement: Statement, parameters: Mapping[str, Any]) -> Measurement:
+def measure(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> Measurement:
     """Run a statement once to warm up, and then `RUNS` times."""
-    return compare(connection, {"": statement}, parameters)[""]
+    return compare(connection, {"": sql}, parameters)[""]
 
 
 def compare(
-    connection: Connection, statements: Mapping[str, Statement], parameters: Mapping[str, Any]
+    connection: Connection, statements: Mapping[str, str], parameters: Mapping[str, Any]
 ) -> dict[str, Measurement]:
     """Measure statements in interleaved runs, so that a slow period of the machine affects all of them."""
     reports: dict[str, list[dict[str, Any]]] = {name: [] for name in statements}
     for turn in range(RUNS + 1):
-        for name, statement in statements.items():
-            report = explain(connection, statement, parameters)
+        for name, sql in statements.items():
+            report = explain(connection, sql, parameters)
             if turn:
                 reports[name].append(report)
     return {

@@ -5,11 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import text
-
 from benchmarks.dataset import AS_OF
 from todo.database import statements
-from todo.database.statements import Statement
 from todo.http.dates import due
 from todo.tasks import listing, queries, summary
 from todo.tasks.filters import WORDS_MAX
@@ -24,10 +21,10 @@ NO_REVISION = -1
 NEVER = datetime(2099, 1, 1, tzinfo=UTC)
 SORTS = ("created_at", "updated_at", "title", "due_date", "priority", "completed")
 
-TAG_KEYS = text("""
-    SELECT key FROM tasks, unnest(coalesce(tag_keys, tags)) AS key WHERE user_id = :caller
+TAG_KEYS = """
+    SELECT key FROM tasks, unnest(coalesce(tag_keys, tags)) AS key WHERE user_id = %(caller)s
     GROUP BY key ORDER BY count(*) DESC, key
-""")
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +41,13 @@ class Query:
 
     name: str
     group: str
-    statement: Statement
+    statement: str
     parameters: Mapping[str, Any]
 
 
-def page_of(user: str, page: Listing) -> tuple[Statement, dict[str, Any]]:
-    """Return the statement for a page of a user's list, as the application chooses it, and its parameters."""
-    if parameters := listing.default_parameters(user, page):
-        return listing.DEFAULT, {**parameters, "known": NO_REVISION}
-    return listing.statement(user, page, NO_REVISION), {}
+def page_of(user: str, page: Listing) -> tuple[str, dict[str, Any]]:
+    """Return the statement for a page of a user's list, and its parameters."""
+    return listing.statement(user, page, NO_REVISION)
 
 
 class QueriedUser:
@@ -61,16 +56,16 @@ class QueriedUser:
     def __init__(self, user: str) -> None:
         self.id = user
         total = replace(Listing(as_of=AS_OF), limit=1, count=True)
-        self.tasks: int = statements.read(listing.statement(user, total, NO_REVISION), {})[0].total
-        middle = {"caller": user, "task": self.position(BY_ID, self.tasks // 2).id}
-        self.title_words = tuple(fold(statements.read(queries.GET, middle)[0].title).split())[:WORDS_MAX]
+        self.tasks: int = statements.read(*page_of(user, total))[0].total
+        middle = {"caller": user, "task_id": self.position(BY_ID, self.tasks // 2).id}
+        self.title_words = tuple(fold(statements.read(queries.SQL["get_task"], middle)[0].title).split())[:WORDS_MAX]
         self.tag_keys = [row.key for row in statements.read(TAG_KEYS, {"caller": user})]
 
     def position(self, sort: tuple[SortKey, ...], place: int) -> Position:
         """Return the position after the task at this place of an order."""
         page = Listing(sort=sort, limit=1, offset=place, as_of=AS_OF)
-        row = statements.read(listing.statement(self.id, page, NO_REVISION), {})[0]
-        return Position(tuple(getattr(row, key.label) for key in sort), row.id, AS_OF)
+        row = statements.read(*page_of(self.id, page))[0]
+        return Position(tuple(row.id if key.name == "id" else getattr(row, key.column) for key in sort), row.id, AS_OF)
 
     def edge(self, name: str, place: int) -> datetime:
         """Return the date-time that this many tasks come after."""
@@ -93,14 +88,14 @@ def queries_of(user: QueriedUser) -> Iterator[Query]:
     yield from _counted(user)
     today = summary.Today(AS_OF, AS_OF + timedelta(days=1), due(AS_OF.date()), AS_OF)
     values = {"now": today.now, "day": today.due.at, "begin": today.begin, "end": today.end}
-    yield Query("summary", "other", summary.COUNTS, {"caller": user.id, **values})
+    yield Query("summary", "other", summary.SQL["count_tasks"], {"caller": user.id, **values})
 
 
 def _unfiltered(user: QueriedUser) -> Iterator[Query]:
     middle = user.position(BY_ID, user.tasks // 2)
     yield user.page("first page, limit 50", "instant")
     yield user.page("deep page by cursor, limit 50", "instant", after=middle)
-    yield Query("get one", "instant", queries.GET, {"caller": user.id, "task": middle.id})
+    yield Query("get one", "instant", queries.SQL["get_task"], {"caller": user.id, "task_id": middle.id})
     yield user.page("first page, limit 1000", "other", limit=1000)
     yield user.page("deep page by cursor, limit 1000", "other", limit=1000, after=middle)
     yield user.page("offset 10000", "other", offset=10_000)

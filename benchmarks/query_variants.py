@@ -1,19 +1,20 @@
 """Variants of the statement for a page: which form of SQL, and which way through the table, costs least."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
-from sqlalchemy import ColumnElement, Executable, and_, select, text
+from sqlalchemy import text
 
 from benchmarks import markdown
 from benchmarks.dataset import AS_OF, Users
 from benchmarks.explain import compare
 from benchmarks.list_queries import PAGE
+from todo.database import statements
 from todo.extensions import db
 from todo.tasks import listing
 from todo.tasks.listing import KEYS, Filters, Listing, SortKey
-from todo.tasks.rows import COLUMNS, tasks
+from todo.tasks.rows import COLUMNS
 
 NO_WORKERS = {"max_parallel_workers_per_gather": "0"}
 SETTINGS: Mapping[str, Mapping[str, str]] = {
@@ -24,53 +25,23 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def all_columns(caller: str, page: Listing) -> Executable:
-    """Read all columns of all matching tasks."""
-    matching = select(*COLUMNS, *_labels(page)).where(*listing.conditions(caller, page))
-    return matching.order_by(*_order(page, matching.selected_columns)).limit(page.limit + 1)
+# Read all columns of all matching tasks.
+ALL_COLUMNS = "SELECT {columns}, {keys} FROM tasks WHERE {conditions} ORDER BY {order}, id LIMIT %(rows)s"
 
+# Read the sort keys and ids of all matching tasks, and all columns of the page alone.
+IDS_FIRST = """
+    WITH page AS (SELECT * FROM {matching} AS matching ORDER BY {order}, page_id LIMIT %(rows)s)
+    SELECT {columns} FROM page JOIN tasks ON user_id = %(caller)s AND id = page_id ORDER BY {order}, id
+"""
+NARROW = "(SELECT id AS page_id, {keys} FROM tasks WHERE {conditions})"
 
-def ids_first(caller: str, page: Listing) -> Executable:
-    """Read the sort keys and ids of all matching tasks, and all columns of the page alone."""
-    return _joined(caller, page, _narrow(caller, page))
+# Read the matching tasks in the order of the primary key, for which a bitmap scan needs a sort, and sort them.
+IN_KEY_ORDER = "(SELECT id AS page_id, {keys} FROM tasks WHERE {conditions} ORDER BY id OFFSET 0)"
 
-
-def in_key_order(caller: str, page: Listing) -> Executable:
-    """Read the matching tasks in the order of the primary key, for which a bitmap scan needs a sort, and sort them."""
-    inner = _narrow(caller, page).order_by(tasks.c.id).offset(0).subquery("matching")
-    return _joined(caller, page, select(inner))
-
-
-def _labels(page: Listing) -> list[ColumnElement[Any]]:
-    return [KEYS[key.name].label(key.label) for key in page.sort if key.name != "id"]
-
-
-def _narrow(caller: str, page: Listing) -> Any:
-    return select(tasks.c.id, *_labels(page)).where(*listing.conditions(caller, page))
-
-
-def _joined(caller: str, page: Listing, matching: Any) -> Executable:
-    inner = matching.subquery("narrow")
-    selected = select(inner).order_by(*_order(page, inner.c)).limit(page.limit + 1).cte("page")
-    return (
-        select(*COLUMNS)
-        .select_from(selected.join(tasks, and_(tasks.c.user_id == caller, tasks.c.id == selected.c.id)))
-        .order_by(*_order(page, selected.c))
-    )
-
-
-def _order(page: Listing, columns: Any) -> list[ColumnElement[Any]]:
-    order = []
-    for key in page.sort:
-        column = columns[key.label]
-        order.append((column.desc() if key.descending else column.asc()).nulls_last())
-    return [*order, columns.id]
-
-
-VARIANTS: Mapping[str, Callable[[str, Listing], Executable]] = {
-    "all columns": all_columns,
-    "keys and ids first": ids_first,
-    "keys and ids first, in key order": in_key_order,
+VARIANTS: Mapping[str, str] = {
+    "all columns": ALL_COLUMNS,
+    "keys and ids first": statements.fill(IDS_FIRST, matching=NARROW),
+    "keys and ids first, in key order": statements.fill(IDS_FIRST, matching=IN_KEY_ORDER),
 }
 
 
@@ -80,18 +51,14 @@ TAGS = """
     GROUP BY key ORDER BY uses DESC, key COLLATE "C" LIMIT 50
 """
 TAG_USES = "how often each tag is used"
-TAG_VARIANTS: Mapping[str, Executable] = {
-    "function in FROM": text(
-        TAGS.format(
-            used="(SELECT tag, key FROM tasks, unnest(tags, coalesce(tag_keys, tags)) AS one (tag, key) "
-            "WHERE user_id = :caller) AS used"
-        )
+TAG_VARIANTS: Mapping[str, str] = {
+    "function in FROM": TAGS.format(
+        used="(SELECT tag, key FROM tasks, unnest(tags, coalesce(tag_keys, tags)) AS one (tag, key) "
+        "WHERE user_id = %(caller)s) AS used"
     ),
-    "function in the SELECT list": text(
-        TAGS.format(
-            used="(SELECT unnest(tags) AS tag, unnest(coalesce(tag_keys, tags)) AS key FROM tasks "
-            "WHERE user_id = :caller) AS used"
-        )
+    "function in the SELECT list": TAGS.format(
+        used="(SELECT unnest(tags) AS tag, unnest(coalesce(tag_keys, tags)) AS key FROM tasks "
+        "WHERE user_id = %(caller)s) AS used"
     ),
 }
 
@@ -118,21 +85,30 @@ def run(users: Users) -> dict[str, Any]:
     measured: dict[str, Any] = {}
     with db.engine.connect() as connection, click.progressbar(cases, label="Measuring variants") as bar:
         for settings, size, name in bar:
-            parameters = {"caller": callers[size]}
+            variants, parameters = variants_of(name, callers[size])
             for setting, value in SETTINGS[settings].items():
                 connection.execute(text(f"SET {setting} = {value}"))
-            for variant, measurement in compare(connection, variants_of(name, callers[size]), parameters).items():
+            for variant, measurement in compare(connection, variants, parameters).items():
                 by_settings = measured.setdefault(name, {}).setdefault(variant, {})
                 by_settings.setdefault(settings, {})[size] = measurement.as_json()
             connection.execute(text("RESET ALL"))
     return {"variants": measured}
 
 
-def variants_of(name: str, user: str) -> Mapping[str, Executable]:
-    """Return the variants of a statement."""
+def variants_of(name: str, user: str) -> tuple[Mapping[str, str], dict[str, Any]]:
+    """Return the variants of a statement, and their parameters."""
     if name == TAG_USES:
-        return TAG_VARIANTS
-    return {variant: statement(user, pages()[name]) for variant, statement in VARIANTS.items()}
+        return TAG_VARIANTS, {"caller": user}
+    page = pages()[name]
+    conditions, parameters = listing.conditions_of(page)
+    fragments = {
+        "columns": COLUMNS,
+        "keys": ", ".join(f"{KEYS[key.name]} AS {key.column}" for key in page.sort),
+        "conditions": " AND ".join(conditions),
+        "order": ", ".join(f"{key.column}{' DESC' * key.descending} NULLS LAST" for key in page.sort),
+    }
+    variants = {variant: statements.fill(sql, **fragments) for variant, sql in VARIANTS.items()}
+    return variants, {**parameters, "caller": user, "rows": page.limit + 1}
 
 
 def table(results: Mapping[str, Any]) -> list[str]:

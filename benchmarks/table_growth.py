@@ -16,10 +16,11 @@ from benchmarks.dataset import AS_OF, create_lists
 from benchmarks.explain import RUNS, explain, total_ms
 from benchmarks.list_queries import PAGE, page_of
 from todo.auth.tokens import issue
-from todo.database.statements import Statement, execute
+from todo.database import statements
 from todo.extensions import db
 from todo.tasks import queries
 from todo.tasks.listing import Filters, Listing, Position
+from todo.tasks.rows import INITIAL, columns_of
 
 DATABASE = "table_growth"
 USER = "user-with-very-many"
@@ -54,7 +55,7 @@ class Call:
     """A call to measure: its statement, with parameters for each run, and the request of a client for it."""
 
     name: str
-    statement: Statement
+    statement: str
     parameters: Callable[[int], Mapping[str, Any]]
     method: str
     path: str
@@ -122,15 +123,15 @@ def calls(task_id: int) -> Iterator[Call]:
 
     yield page("first page of 50", f"/api/me/tasks?limit={PAGE}")
     yield page("deep page of 50", f"/api/me/tasks?limit={PAGE}", after=middle)
-    task = {"caller": USER, "task": task_id}
-    yield Call("get one", queries.GET, lambda _: task, "GET", path)
-    created = {"caller": USER, "key": None, "digest": None, **queries.making({"title": "One more"})}
-    yield Call("create", queries.CREATE, lambda _: created, "POST", "/api/me/tasks", {"title": "One more"})
-    statement, _ = queries.setting({"title": ""})
+    task = {"caller": USER, "task_id": task_id}
+    yield Call("get one", queries.SQL["get_task"], lambda _: task, "GET", path)
+    created = {"caller": USER, **INITIAL, **columns_of({"title": "One more"})}
+    yield Call("create", queries.SQL["create_task"], lambda _: created, "POST", "/api/me/tasks", {"title": "One more"})
+    statement = queries.update_statement(frozenset(columns_of({"title": ""})))
     yield Call(
         "patch a title",
         statement,
-        lambda turn: {**queries.setting({"title": f"Changed {turn}"})[1], **task, "revisions": None},
+        lambda turn: {**columns_of({"title": f"Changed {turn}"}), **task, "revisions": None},
         "PATCH",
         path,
         {"title": "Changed by HTTP"},
@@ -141,9 +142,8 @@ def calls(task_id: int) -> Iterator[Call]:
 
 def _measured(app: Flask) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield for each call its name, its time in the database in milliseconds, and the size of its response in bytes."""
-    middle, _ = page_of(USER, Listing(as_of=AS_OF, limit=1, offset=1000))
+    task = statements.read(*page_of(USER, Listing(as_of=AS_OF, limit=1, offset=1000)))[0]
     with db.engine.connect() as connection:
-        task = execute(connection, middle, {}).all()[0]
         client = app.test_client()
         token = {"Authorization": f"Bearer {issue(postgres.SECRET, USER, lifetime_s=3600)}"}
         for call in calls(task.id):

@@ -13,11 +13,11 @@ from benchmarks import markdown
 from benchmarks.dataset import AS_OF, DAY_S, Users
 from benchmarks.explain import explain, total_ms
 from benchmarks.list_queries import NEVER
-from todo.database.statements import Statement
 from todo.extensions import db
 from todo.tasks import queries
+from todo.tasks.rows import INITIAL, columns_of
 
-Run = tuple[Statement, dict[str, Any]]
+Run = tuple[str, dict[str, Any]]
 Change = Callable[[Any, int, random.Random], Run]
 
 COPIED_MAX = 200_000
@@ -112,13 +112,14 @@ def _statistics(connection: Connection, schema: str) -> Any:
 
 def _create(task: Any, number: int, _chance: random.Random) -> Run:
     values = {"title": f"Call about invoice {number}", "priority": "high", "tags": ["home"]}
-    parameters = queries.making(values | {"due_date": (NEVER, False)})
-    return queries.CREATE, {"caller": task.user_id, "key": None, "digest": None, **parameters}
+    columns = columns_of(values | {"due_date": (NEVER, False)})
+    return queries.SQL["create_task"], {"caller": task.user_id, **INITIAL, **columns}
 
 
 def _patch(task: Any, changes: Mapping[str, Any]) -> Run:
-    statement, values = queries.setting(changes)
-    return statement, {"caller": task.user_id, "task": task.id, "revisions": None, **values}
+    columns = columns_of(changes)
+    sql = queries.update_statement(frozenset(columns))
+    return sql, {"caller": task.user_id, "task_id": task.id, "revisions": None, **columns}
 
 
 def _patch_title(task: Any, number: int, _chance: random.Random) -> Run:

@@ -93,7 +93,7 @@ STATEMENTS = {
 }
 STATEMENTS["toggle"] = queries.TOGGLE
 STATEMENTS |= {
-    f"update {' '.join(sorted(names))}": queries._update(frozenset(names))
+    f"update {' '.join(sorted(names))}": queries.update_statement(frozenset(names))
     for names in (
         {"title", "folded_title"},
         {"completed"},

@@ -66,7 +66,7 @@ STATEMENTS = {
 }
 STATEMENTS["toggle"] = queries.TOGGLE
 STATEMENTS |= {
-    f"update {' '.join(members)}": queries._update(frozenset(columns_of(dict.fromkeys(members, value))))
+    f"update {' '.join(members)}": queries.update_statement(frozenset(columns_of(dict.fromkeys(members, value))))
     for members, value in ((("title",), "x"), (("completed",), True), (("priority", "due_date"), None))
 }
 

@@ -105,7 +105,7 @@ def statement(caller: str, listing: Listing, known_revision: int) -> tuple[str, 
     on all pages (where that is requested), and the revision of the caller's list. When the list is at the known
     revision, there is no row.
     """
-    conditions, parameters = _conditions(listing)
+    conditions, parameters = conditions_of(listing)
     parameters |= {
         "caller": caller,
         "known_revision": known_revision,
@@ -135,7 +135,7 @@ def statement(caller: str, listing: Listing, known_revision: int) -> tuple[str, 
     return sql, parameters
 
 
-def _conditions(listing: Listing) -> tuple[list[str], dict[str, Any]]:
+def conditions_of(listing: Listing) -> tuple[list[str], dict[str, Any]]:
     """Return the conditions that the tasks of a list meet, and their parameters."""
     filters = listing.filters
     conditions = ["user_id = %(caller)s"]

@@ -23,7 +23,7 @@ TOGGLE = statements.fill(
 
 
 @cache
-def _update(columns: frozenset[str]) -> str:
+def update_statement(columns: frozenset[str]) -> str:
     """Return the statement that writes to these columns of a task."""
     return statements.fill(
         SQL["update_task"],
@@ -122,7 +122,7 @@ def update_task(caller: str, task_id: int, members: Mapping[str, Any], revisions
 
     """
     columns = columns_of(members)
-    return _change(_update(frozenset(columns)), columns, caller, task_id, revisions)
+    return _change(update_statement(frozenset(columns)), columns, caller, task_id, revisions)
 
 
 def toggle_task(caller: str, task_id: int, revisions: Revisions = None) -> TaskRow:
