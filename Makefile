@@ -7,7 +7,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 AUDIT := .venv/audit/bin
 
-.PHONY: help run test test-issuer test-browser test-schema test-faults bench lint format types check audit sbom openapi docs lock clean
+.PHONY: help run test test-issuer test-browser test-schema test-faults bench lint format types check audit sbom openapi lock clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,9 +57,15 @@ sbom: $(AUDIT)/.ready ## Write what an image holds of others to sbom.json, as Cy
 openapi: $(READY) ## Write openapi.json from the code
 	$(BIN)/flask openapi write openapi.json
 
+.PHONY: docs
 docs: .venv/docs/.ready ## Build the documentation into site/, and check every link
 	.venv/docs/bin/zensical build --clean --strict
 	.venv/docs/bin/python .ci/pages.py site
+
+.venv/docs/.ready: requirements-docs.txt
+	@$(PYTHON) -m venv .venv/docs
+	@.venv/docs/bin/pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@touch $@
 
 lock: $(READY) ## Pin the newest versions of everything in requirements*.in
 	$(BIN)/pip-compile $(LOCK) requirements.in
@@ -73,7 +79,7 @@ LOCK := --quiet --upgrade --strip-extras --annotation-style=line --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 clean: ## Remove .venv and the development database
-	rm -rf .venv instance site .cache tests/issuer/node_modules benchmarks/peers/fastify/node_modules
+	rm -rf .venv instance tests/issuer/node_modules benchmarks/peers/fastify/node_modules
 
 tests/issuer/node_modules: tests/issuer/package-lock.json
 	@node -e 'if (parseInt(process.versions.node) < 20) throw "Node 20 or newer is needed."'
@@ -96,9 +102,4 @@ $(AUDIT)/.ready: requirements-audit.txt
 .venv/otel/.ready: requirements.txt requirements-otel.txt
 	@$(PYTHON) -m venv .venv/otel
 	@.venv/otel/bin/pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-otel.txt
-	@touch $@
-
-.venv/docs/.ready: requirements-docs.txt
-	@$(PYTHON) -m venv .venv/docs
-	@.venv/docs/bin/pip install --quiet --disable-pip-version-check -r requirements-docs.txt
 	@touch $@
