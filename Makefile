@@ -66,12 +66,23 @@ sbom: $(AUDIT)/.ready ## Write the dependencies of an image to sbom.json, as Cyc
 openapi: $(READY) ## Write openapi.json from the code
 	$(BIN)/flask openapi write openapi.json
 
+.PHONY: docs
+docs: .venv/docs/.ready ## Build the documentation into site/, and check every link
+	.venv/docs/bin/zensical build --clean --strict
+	.venv/docs/bin/python .ci/pages.py site
+
+.venv/docs/.ready: requirements-docs.txt
+	@$(PYTHON) -m venv .venv/docs
+	@.venv/docs/bin/pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@touch $@
+
 lock: $(READY) ## Pin the newest versions of everything in requirements*.in
 	$(BIN)/pip-compile $(LOCK) requirements.in
 	$(BIN)/pip-compile $(LOCK) --no-annotate --generate-hashes --output-file requirements-image.txt requirements.txt
 	$(BIN)/pip-compile $(LOCK) requirements-dev.in
 	$(BIN)/pip-compile $(LOCK) requirements-audit.in
 	$(BIN)/pip-compile $(LOCK) requirements-otel.in
+	$(BIN)/pip-compile $(LOCK) requirements-docs.in
 
 LOCK := --quiet --upgrade --strip-extras --annotation-style=line --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links

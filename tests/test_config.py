@@ -409,4 +409,5 @@ def test_dotenv_example_names_exactly_the_variables_that_are_read(root):
     lines = (root / ".env.example").read_text().splitlines()
     listed = [line.removeprefix("#").partition("=")[0] for line in lines if "=" in line and not line.startswith("# ")]
     assert listed == [field.data_key for field in config.ConfigSchema().fields.values()]
-    assert all(f"`{name}`" in (root / "README.md").read_text() for name in listed)
+    pages = "".join(page.read_text() for page in (root / "docs").rglob("*.md"))
+    assert all(f"`{name}`" in pages for name in listed)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page
 from support import bearer, new_user
-from test_readme import example
+from test_docs import example
 
 FETCH = """
 async ([method, path, authorization, body]) => {
@@ -28,7 +28,9 @@ def test_checksum_in_typescript_is_that_of_the_feed(page: Page, server: str, roo
         fetch(page, server, "POST", "/tasks", user, f'{{"title": "{title}"}}')
     feed = fetch(page, server, "GET", "/tasks/changes", user)["body"]
     # The browser knows no types.
-    script = re.sub(r"(\(tasks): .*?\)(: Promise<string>)", r"\1)", example((root / "README.md").read_text(), "ts"))
+    script = re.sub(
+        r"(\(tasks): .*?\)(: Promise<string>)", r"\1)", example((root / "docs/api/sync.md").read_text(), "ts")
+    )
 
     made = page.evaluate(
         f"async (tasks) => {{ {script}; return [await checksum(tasks), await checksum([])]; }}", feed["tasks"]
