@@ -64,7 +64,7 @@ class RedisStore:
 
 
 class FailOpenStore:
-    """A store whose failures limit nobody: while it is unavailable, hits are not counted.
+    """A store whose failures let all calls pass: while it is unavailable, hits are not counted.
 
     After 1, 2, 4 and up to 32 s a single hit tries it again. The log has one line when it goes and one when it is back.
 
