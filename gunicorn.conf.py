@@ -96,12 +96,12 @@ def pre_request(worker, req):
 
 def on_starting(server):
     """Take the port of the metrics before there are workers, which all serve it."""
-    server.scraping = None
+    server.exporter = None
     if settings.metrics_port is not None:
         # Nothing of it is imported where nobody asks for it.
-        from todo.serving.exporter import Scraping  # noqa: PLC0415
+        from todo.serving.exporter import Exporter  # noqa: PLC0415
 
-        server.scraping = Scraping(server.app.wsgi(), settings)
+        server.exporter = Exporter(server.app.wsgi(), settings)
 
 
 def pre_fork(server, worker):
@@ -119,8 +119,8 @@ def post_fork(server, worker):
     with app.app_context():
         db.engine.dispose(close=False)
     auth.after_fork(app)
-    if server.scraping is not None:
-        server.scraping.serve(worker.number)
+    if server.exporter is not None:
+        server.exporter.serve(worker.number)
     worker.unheard = server.SIG_QUEUE
 
 
@@ -136,11 +136,11 @@ def post_worker_init(worker):
 
 def child_exit(server, worker):
     """Forget what was true of a worker only while it lived."""
-    if server.scraping is not None:
-        server.scraping.forget(worker.number)
+    if server.exporter is not None:
+        server.exporter.forget(worker.number)
 
 
 def on_exit(server):
     """Leave nothing behind."""
-    if server.scraping is not None:
-        server.scraping.close()
+    if server.exporter is not None:
+        server.exporter.close()

@@ -146,13 +146,13 @@ def examine_limits(config: Config) -> Iterator[Diagnosis]:
 
 def _examine_store(url: str) -> Diagnosis:
     # What it takes weighs on each command, and this one alone needs it.
-    from limits.errors import StorageError  # noqa: PLC0415
+    from redis import RedisError  # noqa: PLC0415
 
-    from todo.limits.stores import RedisStore, options  # noqa: PLC0415
+    from todo.limits.shared import RedisStore  # noqa: PLC0415
 
     try:
-        RedisStore(url, **options(url)).incr("doctor", 1)
-    except StorageError as error:
+        RedisStore(url).hit("doctor", 1)
+    except RedisError as error:
         remedy = "Nobody is limited until it does. Is Redis running, and is RATE_LIMIT_STORAGE_URL right?"
         return bad("rate limits", f"the store does not count: {error}", remedy)
     return good("rate limits", "the store counts")
