@@ -117,7 +117,7 @@ def test_ready_reports_the_state_of_the_issuers_keys(database_url):
     assert client.get("/health/ready").json["checks"]["issuer"] == "ok"
     issuer |= {"fault": FetchFailed("status 503"), "now": 2000.0}
     client.get("/health/ready")
-    keys.refresh().over.wait()
+    keys.refresh().finished.wait()
     later = client.get("/health/ready")
     assert (later.status_code, later.json["checks"]["issuer"]) == (200, "stale")
 

@@ -335,11 +335,11 @@ def test_issuer_that_is_away_is_a_fault(issuer_app, issuer):
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("html", 'the answer is not JSON with a member "keys"'),
-        ("empty", "the answer holds no usable key"),
+        ("html", 'the response is not JSON with a member "keys"'),
+        ("empty", "the response has no usable key"),
         ("404", "status 404, expected 200"),
         ("redirect", "status 302, expected 200"),
-        ("big", "the answer is over 256 KiB"),
+        ("big", "the response is over 256 KiB"),
         ("reset", "connection reset by peer"),
     ],
 )
@@ -358,7 +358,7 @@ def test_issuer_of_unusable_keys_alone_says_why_of_each(issuer_app, issuer):
 def test_issuer_whose_certificate_is_not_good_is_a_fault(make_app, tmp_path):
     with odd_issuer(tls=server_context(self_signed(tmp_path / "issuer.pem"))) as address:
         report = examine(make_app(BETTER_AUTH_URL=address, BETTER_AUTH_SECRET=""))
-    assert report.faults["issuer"].startswith("the certificate is not good: ")
+    assert report.faults["issuer"].startswith("the certificate is not valid: ")
     assert "SSL_CERT_FILE" in report.of("issuer").remedy
 
 

@@ -87,7 +87,7 @@ def init_app(app: Flask) -> None:
     """Find dead connections before a request uses them, and start the thread that watches time-outs."""
     with app.app_context():
         engine: Engine = db.engine
-    event.listen(engine, "connect", watch.begin)
+    event.listen(engine, "connect", watch.start)
     event.listen(engine, "do_connect", Breaker())
     event.listen(engine, "checkin", _note_idle_since)
     event.listen(engine, "checkout", partial(_check_liveness, engine))

@@ -1,4 +1,6 @@
-"""Failures of PostgreSQL, of its driver and of the pool, as problems that a client may be told."""
+"""Failures of PostgreSQL, of its driver and of the connection pool, translated into problems."""
+
+from typing import ClassVar
 
 import psycopg2
 
@@ -6,42 +8,53 @@ from todo.database.timeouts import NoAnswer
 from todo.http.problems import InternalError, Unavailable
 from todo.telemetry.requests import database_failed
 
-# The session cannot write: its server is a standby, or is short of something.
+# The session cannot write: its server is a standby, or has run out of a resource.
 READ_ONLY = "25006"
 
-# SQLSTATEs that say "not now" and not "never" (PostgreSQL, appendix A): the class, or the whole code.
-PASSING = ("08", READ_ONLY, "40", "53", "55P03", "57", "58")
+# SQLSTATEs of temporary failures (PostgreSQL, appendix A): the class, or the whole code.
+TEMPORARY = ("08", READ_ONLY, "40", "53", "55P03", "57", "58")
 
-# Somebody else's transaction was in the way, and nothing of this one took effect. Citus also says so when many write
-# for one user.
+# Another transaction was in the way, and nothing of this one took effect. Citus also reports them when many clients
+# write for one user.
 ROLLED_BACK = ("40001", "40P01")
 
-# A table or a column that is not there: the migrations have not run yet.
+# A table or a column is missing: the migrations have not run yet.
 SCHEMA_LACKING = ("42P01", "42703")
 
 
 class DatabaseUnavailable(Unavailable):
-    """503: PostgreSQL is away, is restarting, or has no connection left."""
+    """503: PostgreSQL is down, is restarting, or has no connection left.
 
+    Attributes:
+        kind: The kind of the failure, as `database_errors_total` labels it. A subclass without its own inherits it.
+
+    """
+
+    kind: ClassVar[str] = "unavailable"
     detail = "The database cannot be reached right now. Please try again in a moment."
 
 
 class ConnectionLost(DatabaseUnavailable):
-    """503: the connection died under a statement, which may have taken effect or not."""
+    """503: the connection was lost during a statement, which may have taken effect or not."""
+
+    kind = "connection_lost"
 
 
 class RolledBack(DatabaseUnavailable):
-    """503: the statement was taken back, because another one was in its way."""
+    """503: the statement was rolled back, because another one was in its way."""
+
+    kind = "undone"
 
 
 class SchemaLacking(DatabaseUnavailable):
-    """503: PostgreSQL answers, and its schema is not ours yet."""
+    """503: PostgreSQL works, and its schema is not yet the one that this version needs."""
 
+    kind = "schema"
     detail = "The database is not ready yet. Please try again in a moment."
 
 
-def report(problem: Unavailable | InternalError) -> Unavailable | InternalError:
-    """Report a failure of the database to those that count them, and return it."""
+def report(problem: DatabaseUnavailable | InternalError) -> DatabaseUnavailable | InternalError:
+    """Send `database_failed` with a problem, and return the problem."""
     database_failed.send(problem)
     return problem
 
@@ -65,8 +78,10 @@ def _sqlstate(error: Exception) -> str:
     return getattr(_driver_error(error), "pgcode", None) or ""
 
 
-def problem_of(error: psycopg2.Error, sql: str, *, is_lost: bool) -> Unavailable | InternalError:
-    """Return the problem for an error of the driver, with a reason that quotes nothing users wrote.
+def problem_of(error: psycopg2.Error, sql: str, *, is_lost: bool) -> DatabaseUnavailable | InternalError:
+    """Return the problem for an error of the driver: a temporary failure or a bug.
+
+    Its reason has nothing in it that users wrote.
 
     Args:
         error: The error.
@@ -79,13 +94,13 @@ def problem_of(error: psycopg2.Error, sql: str, *, is_lost: bool) -> Unavailable
     if lacks_schema(error):
         return SchemaLacking(reason=reason)
     if isinstance(error, NoAnswer):
-        # A caller that has waited for so long does not wait for a second attempt.
+        # Not ConnectionLost, which is retried: a client that has waited for so long does not wait a second time.
         return DatabaseUnavailable(reason=reason)
     if is_lost:
         return ConnectionLost(reason=reason)
     if sqlstate in ROLLED_BACK:
         return RolledBack(reason=reason)
-    if sqlstate.startswith(PASSING) or isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+    if sqlstate.startswith(TEMPORARY) or isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
         return DatabaseUnavailable(reason=reason)
     # The message of any other error may quote a row.
     return InternalError(reason=f"{sqlstate}: {sql}")

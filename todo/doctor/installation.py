@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 import config as settings
 from config import IN_MEMORY, Config, secret_faults
 from todo.auth import fetch, keys
-from todo.auth.rules import LEEWAY_S, shown
+from todo.auth.rules import LEEWAY_S, describe
 from todo.cli import database_trouble
 from todo.database.embedded import EmbeddedUnavailable
 from todo.doctor.diagnosis import Diagnosis, advice, bad, good
@@ -182,7 +182,7 @@ def examine_issuer(config: Config) -> Iterator[Diagnosis]:
         return
     yield good("issuer", "answers")
     for key in published.keys.values():
-        yield good("key", f"{shown(key.kid)} ({key.algorithm})")
+        yield good("key", f"{describe(key.kid)} ({key.algorithm})")
     for fault in published.dropped:
         yield advice("key", fault, "It is not used: tokens that it signs are refused.")
     # What a cache has kept says what time it was then.
@@ -229,7 +229,7 @@ def examine_front_ends(config: Config, origins: Sequence[str]) -> Iterator[Diagn
             remedy = (
                 "Give it as browsers do, as in https://app.example.com: in lower case, and nothing after host and port."
             )
-            yield bad("front-end", f"{shown(origin)} is no origin", remedy)
+            yield bad("front-end", f"{describe(origin)} is no origin", remedy)
         else:
             yield bad("front-end", f"{origin} may not call; {allowed} may", _remedy_for(origin, config.cors_origins))
     if origins:

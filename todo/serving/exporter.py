@@ -20,7 +20,6 @@ from prometheus_client.exposition import MetricsHandler
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from config import Config
-from todo import auth
 from todo.extensions import db
 from todo.telemetry.logs import log
 from todo.telemetry.metrics import Metrics
@@ -90,9 +89,7 @@ class Exporter:
         with app.app_context():
             engine = db.engine
         keys = app.extensions["issuer_keys"]
-        self._metrics = Metrics(
-            CollectorRegistry(), engine=engine, rules=auth.refusals(app), key_age=None if keys is None else keys.age
-        )
+        self._metrics = Metrics(CollectorRegistry(), engine=engine, key_age=None if keys is None else keys.age)
 
     def serve(self, number: int) -> ScrapeServer:
         """Count in this worker, and return the server of scrapes, which runs in a thread of its own.
