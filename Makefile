@@ -13,7 +13,7 @@ help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(READY) ## Migrate, seed and serve on http://127.0.0.1:8000, and print a call to paste
-	@exec $(BIN)/flask dev
+	@exec $(BIN)/todo dev
 
 test: $(READY) ## Run all tests but those that have a command of their own
 	$(BIN)/pytest --numprocesses 3 $(ARGS)
@@ -76,11 +76,12 @@ tests/issuer/node_modules: tests/issuer/package-lock.json
 	@npm ci --prefix tests/issuer --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
-$(READY): requirements-dev.txt
+$(READY): requirements-dev.txt deploy/install.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13")'
 	@echo "Installing what is needed into .venv (once) ..."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(BIN)/python deploy/install.py
 	@touch $@
 
 $(AUDIT)/.ready: requirements-audit.txt

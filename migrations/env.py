@@ -9,7 +9,7 @@ from flask import current_app
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
-from todo.cli import database_trouble
+from todo.commands import database_error
 from todo.database import statements
 from todo.database.embedded import EmbeddedUnavailable
 from todo.extensions import db
@@ -70,4 +70,4 @@ else:
     try:
         run_migrations_online()
     except (DBAPIError, EmbeddedUnavailable) as error:
-        raise database_trouble(error) from error
+        raise database_error(error) from error

@@ -1,4 +1,4 @@
-"""Applications and issuers to be examined."""
+"""Applications and issuers for the doctor to check."""
 
 import json
 import ssl
@@ -23,7 +23,7 @@ from todo.extensions import db
 
 @pytest.fixture(autouse=True)
 def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Hide what is set on this machine, and give the folder where a .env would count."""
+    """Hide the settings of this machine, and return the folder whose .env is read."""
     monkeypatch.setattr(config, "ROOT", tmp_path)
     for name in config.variables().values():
         monkeypatch.delenv(name, raising=False)
@@ -32,7 +32,7 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_app(database_url: str) -> Iterator[Callable[..., Flask]]:
-    """Give a way to make applications, on the migrated database unless they say otherwise."""
+    """Return a function that builds applications, on the migrated database by default."""
     made: list[Flask] = []
 
     def make(*, url: str = database_url, **changes: str) -> Flask:
@@ -47,14 +47,14 @@ def make_app(database_url: str) -> Iterator[Callable[..., Flask]]:
 
 @pytest.fixture
 def issuer() -> Iterator[OwnIssuer]:
-    """Give an issuer that the test may do anything to."""
+    """Return an issuer that the test may change."""
     with OwnIssuer() as issuer:
         yield issuer
 
 
 @pytest.fixture
 def issuer_app(make_app: Callable[..., Flask], issuer: OwnIssuer) -> Flask:
-    """Give an application that takes the tokens of that issuer."""
+    """Return an application that accepts the tokens of that issuer."""
     return make_app(BETTER_AUTH_URL=issuer.url, BETTER_AUTH_SECRET="")
 
 
@@ -67,7 +67,7 @@ def odd_issuer(
     others: tuple[Any, ...] = (),
     tls: ssl.SSLContext | None = None,
 ) -> Iterator[str]:
-    """Run an issuer that is good but for this, and give its address."""
+    """Run an issuer that is correct but for the arguments, and yield its address."""
     public = ed25519.Ed25519PrivateKey.generate().public_key()
     key = get_default_algorithms()["EdDSA"].to_jwk(public, as_dict=True)
     body = json.dumps({"keys": [key | {"kid": kid}, *others]}).encode()
@@ -83,7 +83,7 @@ def odd_issuer(
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, *_: object) -> None:
-            """Say nothing of clients that do not trust us."""
+            """Print nothing about clients that refuse the certificate."""
 
     with ExitStack() as stack:
         server = stack.enter_context(Server(("127.0.0.1", 0), Handler))

@@ -1,4 +1,4 @@
-"""One run of `flask doctor`, read line by line. Every run is searched for what it must not say."""
+"""One run of `todo doctor`, parsed line by line. Every run is searched for what it must not print."""
 
 import re
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ PART_OF_A_TOKEN = re.compile(r"eyJ[\w-]+")
 
 
 class Line(NamedTuple):
-    """What the doctor says of one thing."""
+    """The result of one check."""
 
     mark: str
     subject: str
@@ -26,19 +26,19 @@ class Line(NamedTuple):
 
 
 class Report:
-    """All that a run said, and how it ended.
+    """The output of a run, and its exit status.
 
     Args:
         status: Its exit status.
-        output: What it printed, logs and all.
-        pasted: What it was given to read.
+        output: What it printed, logs included.
+        pasted: What it read from its input.
 
     """
 
     def __init__(self, status: int, output: str, pasted: str = "") -> None:
         self.status = status
         self.output = output
-        self.lines = [Line(*found) for found in LINE.findall(output)]
+        self.lines = [Line(*groups) for groups in LINE.findall(output)]
         self._assert_is_well_formed()
         assert_says_nothing_secret(output, pasted)
 
@@ -54,17 +54,17 @@ class Report:
 
     @property
     def faults(self) -> dict[str, str]:
-        """Give what does not work."""
+        """The failed checks."""
         return {line.subject: line.text for line in self.of_mark("✗")}
 
     @property
-    def advice(self) -> dict[str, str]:
-        """Give what is worth a thought."""
+    def warnings(self) -> dict[str, str]:
+        """The warnings."""
         return {line.subject: line.text for line in self.of_mark("!")}
 
     @property
     def last(self) -> str:
-        """Give the verdict."""
+        """The verdict."""
         return self.output.rstrip().splitlines()[-1]
 
     def of(self, subject: str) -> Line:
@@ -90,5 +90,5 @@ def assert_says_nothing_secret(output: str, pasted: str) -> None:
 
 
 def _parts(pasted: str) -> Iterable[str]:
-    """Give what a token, or what was pasted instead of one, consists of; short words are no secrets."""
+    """Return the parts of a token, or of what was pasted instead of one; short words are no secrets."""
     return (part for part in re.split(r'[.\s:"{}]+', pasted) if len(part) > 12)

@@ -10,7 +10,7 @@ from config import Config
 from todo.auth.jwks import KeysUnavailable
 from todo.auth.rules import shown
 from todo.auth.verifier import Verifier
-from todo.doctor.diagnosis import Diagnosis, bad, good
+from todo.doctor.results import Result, failed, passed
 from todo.http.problems import InvalidToken, Problem
 
 # What may stand in front of a token that was copied from somewhere.
@@ -54,19 +54,21 @@ def clean(text: str) -> str:
     return PREFIX.sub("", text, count=1).strip()
 
 
-def examine_token(config: Config, verifier: Verifier, text: str) -> Iterator[Diagnosis]:
+def check_token(config: Config, verifier: Verifier, text: str) -> Iterator[Result]:
     """Say of each rule whether the token passes it: what was expected, what was received, and what to do."""
     try:
         for name, finding in verifier.explain(text):
             if finding.good:
-                yield good(name, str(finding))
+                yield passed(name, str(finding))
             else:
-                yield bad(name, str(finding), _remedy(config, name))
+                yield failed(name, str(finding), _remedy(config, name))
     except InvalidToken as problem:
         name, _, fault = (problem.reason or "").partition(": ")
-        yield bad(name, fault, _remedy(config, name))
+        yield failed(name, fault, _remedy(config, name))
     except KeysUnavailable as problem:
-        yield bad("key", problem.reason or problem.detail, "Without --token, the doctor says what the issuer answers.")
+        yield failed(
+            "key", problem.reason or problem.detail, "Without --token, the doctor says what the issuer answers."
+        )
 
 
 def _remedy(config: Config, name: str) -> str:
