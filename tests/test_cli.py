@@ -227,6 +227,13 @@ def test_installed_command_finds_an_interpreter_whose_path_the_kernel_does_not_t
     assert print_version(installed, root) == (0, "todo 1.0.0\n", "")
 
 
+def test_commands_import_what_few_of_them_need_only_when_they_run(root):
+    heavy = {"alembic", "gunicorn", "redis", "prometheus_client", "flask_migrate"}
+    code = f"import sys; from todo.__main__ import todo; print({heavy} & set(sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert shown.stdout == "set()\n"
+
+
 def test_main_runs_as_a_module_with_the_name_of_the_command():
     process = start("todo", "user")
     stdout, stderr = process.communicate(timeout=30)

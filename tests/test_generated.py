@@ -1,4 +1,4 @@
-"""The generated pages and `.env.example` are what the declarations in the code say."""
+"""The generated pages and `.env.example` match the declarations in the code."""
 
 import re
 

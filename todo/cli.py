@@ -58,7 +58,7 @@ class Duration(click.ParamType[int]):
 def serve() -> None:
     """Serve the API with gunicorn, as in production.
 
-    The settings say where and with how many processes and threads; gunicorn.conf.py says the rest. The database is not
+    The settings set the address and the number of processes and threads, gunicorn.conf.py the rest. The database is not
     migrated. SIGTERM ends it once the requests in progress have been answered.
     """
     # gunicorn takes the place of this process. Its configuration must run before the application is imported, which
@@ -95,7 +95,7 @@ def dev() -> None:
 
 
 def greeting(config: Config) -> str:
-    """Return the message that says where the server is and how to call it, with a token that works."""
+    """Return the message with the address of the server and a call to paste, with a token that works."""
     address = f"http://{config.host}:{config.port}"
     if config.jwks_url is None:
         token = development_token(config, DEMO_USER, DAY_S)

@@ -40,7 +40,7 @@ class Report:
         self.output = output
         self.lines = [Line(*groups) for groups in LINE.findall(output)]
         self._assert_is_well_formed()
-        assert_says_nothing_secret(output, pasted)
+        assert_prints_nothing_secret(output, pasted)
 
     def _assert_is_well_formed(self) -> None:
         faults = self.of_mark("✗")
@@ -68,7 +68,7 @@ class Report:
         return self.output.rstrip().splitlines()[-1]
 
     def of(self, subject: str) -> Line:
-        """Give the one line about a thing."""
+        """Return the one result for a subject."""
         (line,) = [line for line in self.lines if line.subject == subject]
         return line
 
@@ -81,7 +81,7 @@ class Report:
         return cls(ended.exit_code, ended.output, text)
 
 
-def assert_says_nothing_secret(output: str, pasted: str) -> None:
+def assert_prints_nothing_secret(output: str, pasted: str) -> None:
     """Assert that there is no secret, no password, no part of a token and no e-mail address in an output."""
     for secret in (SECRET, PREVIOUS_SECRET, PASSWORD, *_parts(pasted)):
         assert secret not in output

@@ -2,7 +2,7 @@
 
 import pytest
 from click.testing import CliRunner
-from doctor.examination import PASSWORD, PREVIOUS_SECRET, Report, assert_says_nothing_secret
+from doctor.examination import PASSWORD, PREVIOUS_SECRET, Report, assert_prints_nothing_secret
 from flask.cli import ScriptInfo
 from support import SECRET
 from wire.server import run
@@ -89,11 +89,11 @@ def test_every_other_command_refuses_unfit_settings_in_one_line(invoke):
     assert ended.exit_code == 1
     (line,) = ended.output.splitlines()
     assert line.startswith("todo cannot start: ")
-    assert_says_nothing_secret(line, "")
+    assert_prints_nothing_secret(line, "")
 
 
 def test_doctor_of_flask_on_a_console_without_the_marks_writes_their_names():
     ended = run("flask", "doctor", PYTHONIOENCODING="latin-1", **UNFIT)
     assert (ended.returncode, ended.stderr) == (1, "")
     assert r"\N{BALLOT X} PORT: must be a port number" in ended.stdout
-    assert_says_nothing_secret(ended.stdout, "")
+    assert_prints_nothing_secret(ended.stdout, "")

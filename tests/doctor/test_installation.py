@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 from auth.certificates import self_signed, server_context
 from doctor.conftest import odd_issuer
-from doctor.examination import PASSWORD, PREVIOUS_SECRET, Report, assert_says_nothing_secret
+from doctor.examination import PASSWORD, PREVIOUS_SECRET, Report, assert_prints_nothing_secret
 from sqlalchemy import make_url
 from support import SECRET, PostgresProxy, config_for, new_database, segment, sign_raw
 from wire.server import free_port, query
@@ -495,6 +495,6 @@ def test_front_end_at_the_issuer_that_may_not_call_is_a_warning(issuer_app, issu
         pytest.param("the-words-that-were-pasted", id="what-was-pasted"),
     ],
 )
-def test_sweep_finds_what_must_not_be_said(output):
+def test_sweep_finds_what_must_not_be_printed(output):
     with pytest.raises(AssertionError):
-        assert_says_nothing_secret(output, '{"token": "the-words-that-were-pasted"}')
+        assert_prints_nothing_secret(output, '{"token": "the-words-that-were-pasted"}')

@@ -1,4 +1,4 @@
-"""`todo doctor`: checks an installation, or one token, and says what to do about each fault."""
+"""`todo doctor`: checks an installation, or one token, and reports what to do about each fault."""
 
 from todo.doctor.command import bp, stub_app
 
