@@ -16,7 +16,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(READY) ## Migrate, add example tasks, serve on http://127.0.0.1:8000 and print a request to paste
-	@exec $(BIN)/flask dev
+	@exec $(BIN)/todo dev
 
 quick: $(READY) ## Run the tests that start no servers and take less than a second each
 	$(BIN)/pytest --numprocesses $(WORKERS) -m "not process and not slow" $(ARGS)
@@ -105,10 +105,11 @@ install = if command -v uv >/dev/null; then \
 		&& $(1)/bin/pip install --quiet --disable-pip-version-check $(addprefix --requirement ,$(2)); \
 	fi
 
-$(READY): requirements-dev.txt
+$(READY): requirements-dev.txt deploy/install.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13")'
 	@echo "Installing the requirements into .venv (once) ..."
 	@$(call install,.venv,requirements-dev.txt)
+	@$(BIN)/python deploy/install.py
 	@touch $@
 
 $(AUDIT)/.ready: requirements-audit.txt

@@ -8,7 +8,7 @@ from alembic.runtime.migration import MigrationInfo
 from flask import current_app
 from sqlalchemy import event, text
 
-from todo.cli import reported
+from todo.commands import reporting_database_errors
 from todo.database import statements
 from todo.database.timeouts import UNBOUNDED
 from todo.extensions import db
@@ -66,5 +66,5 @@ def run_migrations_offline() -> None:
 if context.is_offline_mode():
     run_migrations_offline()
 else:
-    with reported():
+    with reporting_database_errors():
         run_migrations_online()

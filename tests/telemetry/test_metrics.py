@@ -150,7 +150,7 @@ def test_database_error_of_a_class_without_a_kind_is_counted_by_that_of_its_pare
 
     @app.route("/failing")
     def failing():
-        statements.read(text("SELECT 1 / 0"), {})
+        statements.read("SELECT 1 / 0", {})
 
     assert app.test_client().get("/failing").status_code == parent.status
     assert set(samples(registry, "database_errors_total")) == {(kind,)}
