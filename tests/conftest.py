@@ -24,9 +24,15 @@ PROCESS_FOLDERS = ("browser", "faults", "issuer", "schema", "wire")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the tests of whole folders; elsewhere each module or test carries its own marker."""
+    """Mark the tests of whole folders; elsewhere each module or test carries its own marker.
+
+    Tests that share servers of their module run in one process of pytest-xdist, so that each server is started once.
+    """
     if item.path.relative_to(Path(__file__).parent).parts[0] in PROCESS_FOLDERS:
         item.add_marker("process")
+    fixtures = set(getattr(item, "fixturenames", ()))
+    if fixtures & {"start_server", "own_postgres"} and item.get_closest_marker("xdist_group") is None:
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
