@@ -26,7 +26,7 @@ test: $(READY) ## Run all tests except those with a target of their own
 	$(PYTEST) $(ARGS)
 
 coverage: $(READY) ## Run the same tests, and fail below 100 % branch coverage
-	$(PYTEST) --cov --cov-report=term-missing:skip-covered $(ARGS)
+	$(PYTEST) --hypothesis-profile=thorough --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 check: lint types coverage ## Run everything that a change has to pass: lint, types, and tests with coverage
 

@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from fakes.counting_redis import CountingRedis
 from fakes.postgres_proxy import PostgresProxy
@@ -18,6 +19,9 @@ from support import Call, call_as, config_for, migrate, new_database, new_user, 
 
 from todo import create_app
 from todo.extensions import db
+
+# `make check` selects this profile: a test may then try more examples than in `make test`.
+hypothesis.settings.register_profile("thorough", hypothesis.settings())
 
 # Every test in these folders starts servers, or needs a program that does.
 PROCESS_FOLDERS = ("browser", "faults", "issuer", "schema", "wire")
