@@ -17,7 +17,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(READY) ## Migrate, add example tasks, serve on http://127.0.0.1:8000 and print a request to paste
-	@exec $(BIN)/flask dev
+	@exec $(BIN)/todo dev
 
 quick: $(READY) ## Run the tests that start no servers and take less than a second each
 	$(PYTEST) -m "not process and not slow" $(ARGS)
@@ -67,12 +67,23 @@ sbom: $(AUDIT)/.ready ## Write the dependencies of an image to sbom.json, as Cyc
 openapi: $(READY) ## Write openapi.json from the code
 	$(BIN)/flask openapi write openapi.json
 
+.PHONY: docs
+docs: .venv/docs/.ready ## Build the documentation into site/, and check every link
+	.venv/docs/bin/zensical build --clean --strict
+	.venv/docs/bin/python .ci/pages.py site
+
+.venv/docs/.ready: requirements-docs.txt
+	@$(PYTHON) -m venv .venv/docs
+	@.venv/docs/bin/pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@touch $@
+
 lock: $(READY) ## Pin the newest versions of everything in requirements*.in
 	$(BIN)/pip-compile $(LOCK) requirements.in
 	$(BIN)/pip-compile $(LOCK) --no-annotate --generate-hashes --output-file requirements-image.txt requirements.txt
 	$(BIN)/pip-compile $(LOCK) requirements-dev.in
 	$(BIN)/pip-compile $(LOCK) requirements-audit.in
 	$(BIN)/pip-compile $(LOCK) requirements-otel.in
+	$(BIN)/pip-compile $(LOCK) requirements-docs.in
 
 LOCK := --quiet --upgrade --strip-extras --annotation-style=line --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
@@ -95,10 +106,11 @@ install = if command -v uv >/dev/null; then \
 		&& $(1)/bin/pip install --quiet --disable-pip-version-check $(addprefix --requirement ,$(2)); \
 	fi
 
-$(READY): requirements-dev.txt
+$(READY): requirements-dev.txt deploy/install.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13")'
 	@echo "Installing the requirements into .venv (once) ..."
 	@$(call install,.venv,requirements-dev.txt)
+	@$(BIN)/python deploy/install.py
 	@touch $@
 
 $(AUDIT)/.ready: requirements-audit.txt

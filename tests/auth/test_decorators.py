@@ -1,4 +1,4 @@
-"""The guard: what it lets through, what it says, and that no route is without it."""
+"""The guard: the requests that it passes, its refusals, and that every route has it."""
 
 import pytest
 from flask import url_for
@@ -15,7 +15,7 @@ PUBLIC = {"/", "/health", "/health/ready", "/openapi.json", "/docs", "/redoc", "
 
 @pytest.fixture(scope="module")
 def production(database_url) -> FlaskClient:
-    """Give a client of the application as production runs it."""
+    """Return a client of the application in production."""
     return create_app(config_for(database_url, ENVIRONMENT="production")).test_client()
 
 
@@ -37,7 +37,7 @@ def test_authenticate_two_headers_are_refused(header):
 
 
 @pytest.mark.parametrize("path_user", ["u1", "me"])
-def test_authorize_own_path_gives_the_own_id(path_user):
+def test_authorize_own_path_returns_the_own_id(path_user):
     assert authorize(Caller("u1"), path_user) == "u1"
 
 
@@ -85,13 +85,13 @@ def test_refusal_is_a_401_with_one_sentence_and_a_challenge(production, headers,
         ),
     ],
 )
-def test_refusal_outside_production_says_what_is_wrong(database_url, headers, reason):
+def test_refusal_outside_production_has_the_reason(database_url, headers, reason):
     client = create_app(config_for(database_url, JWT_AUDIENCE="http://localhost:3000")).test_client()
     problem = assert_problem(client.get("/api/u1/tasks", headers=headers), 401)
     assert problem["reason"] == reason
 
 
-def test_refusal_of_another_users_path_says_no_more_outside_production(client, user):
+def test_refusal_of_another_users_path_has_no_reason_outside_production(client, user):
     problem = assert_problem(client.get("/api/nobody/tasks", headers=bearer(user)), 403)
     assert "reason" not in problem
 

@@ -1,4 +1,4 @@
-"""The secret of a machine where nobody has set one."""
+"""The shared secret of a development machine whose settings name none."""
 
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ def test_development_secret_can_be_read_by_its_owner_alone(tmp_path):
     assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
 
 
-def test_development_secret_asked_by_many_at_once_is_the_same(tmp_path):
+def test_development_secret_read_by_many_threads_at_once_is_the_same(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         secrets = set(pool.map(development_secret, [tmp_path / "secret"] * 32))
     assert len(secrets) == 1

@@ -1,4 +1,4 @@
-"""The key cache: what it fetches and when, who waits, and what it says while the issuer is away."""
+"""The key cache: what it fetches and when, which threads wait, and its state during outages of the issuer."""
 
 import threading
 import time
@@ -17,22 +17,22 @@ DEADLINE_S = 10
 
 
 class Issuer:
-    """Publishes keys to a cache: at once, or held back until it is let go; or fails."""
+    """Stand-in for an issuer: publishes keys at once, or when `released` is set, or fails."""
 
     def __init__(self) -> None:
         self.now = 1000.0
         self.kids = ["k1"]
         self.fault: str | None = None
         self.fetches = 0
-        self.let_go = threading.Event()
-        self.let_go.set()
+        self.released = threading.Event()
+        self.released.set()
 
     def clock(self) -> float:
         return self.now
 
     def fetch(self) -> KeySet:
         self.fetches += 1
-        assert self.let_go.wait(DEADLINE_S)
+        assert self.released.wait(DEADLINE_S)
         if self.fault is not None:
             raise FetchFailed(self.fault)
         return KeySet({kid: Key(kid, "EdDSA", (), None) for kid in self.kids}, ("key 1: has no kid",))
@@ -42,7 +42,7 @@ class Issuer:
 def issuer():
     issuer = Issuer()
     yield issuer
-    issuer.let_go.set()
+    issuer.released.set()
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def cache(issuer) -> KeyCache:
 
 
 def settle(cache: KeyCache) -> None:
-    """Wait until no fetch is under way."""
-    assert cache._attempt.over.wait(DEADLINE_S)
+    """Wait until no fetch is running."""
+    assert cache._attempt.finished.wait(DEADLINE_S)
 
 
 def test_find_first_lookup_fetches_and_the_next_ones_do_not(cache, issuer):
@@ -68,13 +68,13 @@ def test_find_fresh_key_needs_no_fetch_until_the_end_of_its_time(cache, issuer):
     assert issuer.fetches == 1
 
 
-def test_find_stale_key_is_given_at_once_while_one_fetch_runs(cache, issuer):
+def test_find_stale_key_is_returned_at_once_while_one_fetch_runs(cache, issuer):
     cache.find("k1")
     issuer.now += FRESH_S + 1
-    issuer.let_go.clear()
+    issuer.released.clear()
     for _ in range(5):
         assert cache.find("k1").kid == "k1"
-    issuer.let_go.set()
+    issuer.released.set()
     settle(cache)
     assert issuer.fetches == 2
     assert cache.find("k1").kid == "k1"
@@ -149,10 +149,10 @@ def test_find_before_any_key_was_fetched_is_unavailable_and_counts_the_first_att
 
 def test_find_many_at_once_share_one_fetch(issuer):
     cache = KeyCache(issuer.fetch, clock=issuer.clock, waiting_max=16)
-    issuer.let_go.clear()
+    issuer.released.clear()
     with ThreadPoolExecutor(16) as pool:
         found = [pool.submit(cache.find, "k1") for _ in range(16)]
-        issuer.let_go.set()
+        issuer.released.set()
         assert {future.result().kid for future in found} == {"k1"}
     assert issuer.fetches == 1
 
@@ -168,44 +168,44 @@ def test_refresh_that_comes_second_joins_the_first(cache, issuer):
     assert issuer.fetches == 0
 
 
-def test_find_does_not_wait_when_all_seats_are_taken(issuer):
+def test_find_does_not_wait_when_the_maximum_of_threads_waits(issuer):
     cache = KeyCache(issuer.fetch, clock=issuer.clock, waiting_max=2)
-    issuer.let_go.clear()
+    issuer.released.clear()
     with ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(cache.find, "k1") for _ in range(2)]
-        while cache._seats._value:
+        while cache._waiting._value:
             pass
         with pytest.raises(KeysUnavailable, match="enough threads"):
             cache.find("k1")
-        issuer.let_go.set()
+        issuer.released.set()
         assert [future.result().kid for future in waiting] == ["k1", "k1"]
-    assert cache._seats._value == 2
+    assert cache._waiting._value == 2
 
 
-def test_find_known_key_is_given_at_once_while_others_wait(cache, issuer):
+def test_find_known_key_is_returned_at_once_while_other_threads_wait(cache, issuer):
     cache.find("k1")
     issuer.now += FRESH_S + 1
-    issuer.let_go.clear()
+    issuer.released.clear()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(cache.find, "unknown")
-        while cache._seats._value:
+        while cache._waiting._value:
             pass
         for _ in range(100):
             assert cache.find("k1").kid == "k1"
         assert not waiting.done()
-        issuer.let_go.set()
+        issuer.released.set()
         assert waiting.result() is None
 
 
-def test_find_fetch_that_hangs_beyond_its_deadline_holds_nobody_up(cache, issuer):
-    issuer.let_go.clear()
+def test_find_fetch_that_hangs_beyond_its_deadline_blocks_no_lookup(cache, issuer):
+    issuer.released.clear()
     attempt = cache.refresh()
     issuer.now += 60
     with pytest.raises(KeysUnavailable, match="within 3 s"):
         cache.find("k1")
     assert cache.refresh() is attempt
     assert issuer.fetches == 1
-    issuer.let_go.set()
+    issuer.released.set()
     settle(cache)
     assert cache.find("k1").kid == "k1"
 
@@ -235,10 +235,10 @@ def test_state_follows_the_keys(cache, issuer):
     cache.state()
     settle(cache)
     assert cache.state() == "stale"
-    issuer.let_go.clear()
+    issuer.released.clear()
     issuer.now += ATTEMPT_INTERVAL_S
     assert cache.state() == "stale"
-    issuer.let_go.set()
+    issuer.released.set()
     settle(cache)
     issuer.now += STALE_S
     assert cache.state() == "expired"
@@ -252,20 +252,20 @@ def test_state_follows_the_keys(cache, issuer):
 def test_state_of_a_fetch_that_hangs_is_stale(cache, issuer):
     cache.find("k1")
     issuer.now += FRESH_S + 1
-    issuer.let_go.clear()
+    issuer.released.clear()
     assert cache.state() == "ok"
     issuer.now += DEADLINE_S
     assert cache.state() == "stale"
 
 
-def test_state_with_all_seats_taken_is_failed_and_waits_for_nobody(cache, issuer):
-    issuer.let_go.clear()
+def test_state_with_the_maximum_of_waiting_threads_is_failed_at_once(cache, issuer):
+    issuer.released.clear()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(cache.find, "k1")
-        while cache._seats._value:
+        while cache._waiting._value:
             pass
         assert cache.state() == "failed"
-        issuer.let_go.set()
+        issuer.released.set()
         waiting.result()
 
 
@@ -298,48 +298,48 @@ def test_refresh_that_can_start_no_thread_is_a_failed_attempt_and_tried_again(ca
 
 
 def test_find_key_that_arrives_at_the_last_moment_is_found(cache, issuer, monkeypatch):
-    issuer.let_go.clear()
+    issuer.released.clear()
     cache.refresh()
     issuer.now += DEADLINE_S
     looked = []
 
-    def at_hand_after_the_first_look(kid, look=cache._at_hand):
+    def at_hand_after_the_first_look(kid, look=cache._find_cached):
         found = look(kid)
         if len(looked) == 1:
-            issuer.let_go.set()
+            issuer.released.set()
             settle(cache)
         looked.append(kid)
         return found
 
-    monkeypatch.setattr(cache, "_at_hand", at_hand_after_the_first_look)
+    monkeypatch.setattr(cache, "_find_cached", at_hand_after_the_first_look)
     with pytest.raises(KeysUnavailable):
         cache.find("k1")
     assert cache.find("k1").kid == "k1"
 
 
-def test_find_without_a_seat_says_to_come_back_when_the_fetch_must_be_over(cache, issuer):
-    issuer.let_go.clear()
+def test_find_refused_to_wait_has_retry_after_the_deadline_of_the_fetch(cache, issuer):
+    issuer.released.clear()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(cache.find, "k1")
-        while cache._seats._value:
+        while cache._waiting._value:
             pass
         with pytest.raises(KeysUnavailable) as refused:
             cache.find("k1")
         assert refused.value.headers == {"Retry-After": "3"}
-        issuer.let_go.set()
+        issuer.released.set()
         waiting.result()
 
 
-def test_find_key_is_as_old_as_the_beginning_of_its_fetch(cache, issuer):
-    issuer.let_go.clear()
+def test_find_key_is_as_old_as_the_start_of_its_fetch(cache, issuer):
+    issuer.released.clear()
     attempt = cache.refresh()
     issuer.now += 2
-    issuer.let_go.set()
+    issuer.released.set()
     settle(cache)
-    assert cache._kept.since == attempt.started == issuer.now - 2
+    assert cache._cached.fetched_at == attempt.started_at == issuer.now - 2
 
 
 @pytest.mark.parametrize(("threads", "seats"), [("1", 1), ("4", 1), ("8", 2), ("64", 16)])
 def test_a_quarter_of_the_threads_may_wait(database_url, threads, seats):
     app = create_app(config_for(database_url, BETTER_AUTH_URL="http://127.0.0.1:1", WEB_THREADS=threads))
-    assert app.extensions["issuer_keys"]._seats._value == seats
+    assert app.extensions["issuer_keys"]._waiting._value == seats

@@ -1,4 +1,4 @@
-"""Key sets: which keys of one may verify a token, and what is said of all others."""
+"""Key sets: the keys that may verify a token, and the reasons why all others are dropped."""
 
 import json
 from typing import Any
@@ -23,9 +23,9 @@ PRIVATE["PS256"] = PRIVATE["RS256"]
 
 
 def jwk(private: Any, algorithm: str, **members: Any) -> dict[str, Any]:
-    """Give the public half of a key as an issuer publishes it, and further members."""
-    made = get_default_algorithms()[algorithm].to_jwk(private.public_key(), as_dict=True)
-    return without(made, "key_ops") | members
+    """Return the public half of a key as an issuer publishes it, with further members."""
+    published = get_default_algorithms()[algorithm].to_jwk(private.public_key(), as_dict=True)
+    return without(published, "key_ops") | members
 
 
 def without(entry: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def without(entry: dict[str, Any], *names: str) -> dict[str, Any]:
 GOOD = {name: jwk(private, name, kid=f"kid-{name}", alg=name) for name, private in PRIVATE.items()}
 ED25519 = GOOD["EdDSA"]
 
-# RSA keys may be published without what they are good for; that they are then not used is a test of its own.
+# RSA keys may be published without their algorithm; that they are then dropped is a test of its own.
 UNLABELLED = [name for name in GOOD if name not in ("RS256", "PS256")]
 
 
@@ -44,20 +44,20 @@ def document(*entries: Any) -> bytes:
 
 
 def why_not(entry: Any) -> str:
-    """Say why a key is not used, as told of one that stands after a good key."""
-    found = keys.parse(document(ED25519, entry))
-    assert list(found.keys) == [ED25519["kid"]]
-    (reason,) = found.dropped
+    """Return why a key that follows a good key is dropped."""
+    parsed = keys.parse(document(ED25519, entry))
+    assert list(parsed.keys) == [ED25519["kid"]]
+    (reason,) = parsed.dropped
     assert reason.startswith("key 1: ")
     return reason.removeprefix("key 1: ")
 
 
 @pytest.mark.parametrize("algorithm", GOOD)
-def test_parse_accepted_kind_gives_the_key_and_its_one_algorithm(algorithm):
-    found = keys.parse(document(GOOD[algorithm]))
+def test_parse_accepted_kind_returns_the_key_and_its_one_algorithm(algorithm):
+    parsed = keys.parse(document(GOOD[algorithm]))
 
-    assert found.dropped == ()
-    (key,) = found.keys.values()
+    assert parsed.dropped == ()
+    (key,) = parsed.keys.values()
     assert (key.kid, key.algorithm) == (f"kid-{algorithm}", algorithm)
     signed = get_default_algorithms()[algorithm].prepare_key(PRIVATE[algorithm])
     signature = get_default_algorithms()[algorithm].sign(b"message", signed)
@@ -74,11 +74,11 @@ def test_parse_key_of_one_algorithm_need_not_name_it(algorithm):
 @pytest.mark.parametrize(
     "members", [{"use": "sig"}, {"key_ops": ["verify"]}, {"key_ops": ["sign", "verify"], "use": "sig", "ext": True}]
 )
-def test_parse_key_that_says_that_it_verifies_is_used(members):
+def test_parse_key_that_is_declared_to_verify_is_used(members):
     assert list(keys.parse(document(ED25519 | members)).keys) == [ED25519["kid"]]
 
 
-def test_parse_whole_set_gives_every_key_by_its_kid():
+def test_parse_whole_set_returns_every_key_by_its_kid():
     assert set(keys.parse(document(*GOOD.values())).keys) == {entry["kid"] for entry in GOOD.values()}
 
 
@@ -179,7 +179,7 @@ def test_parse_key_that_may_verify_no_token_is_dropped_with_the_reason(entry, re
     assert why_not(entry) == reason
 
 
-def test_parse_reasons_name_the_position_and_hold_nothing_of_a_key():
+def test_parse_reasons_have_the_position_and_nothing_of_a_key():
     entries = [
         {"kty": "oct", "k": "c2VjcmV0LXNlY3JldA", "kid": "first-name"},
         ED25519 | {"use": "enc", "kid": "second-name"},
@@ -191,13 +191,13 @@ def test_parse_reasons_name_the_position_and_hold_nothing_of_a_key():
         keys.parse(document(*entries))
 
     assert str(refused.value) == (
-        "the answer holds no usable key; key 0: is of a kind that is not accepted; "
+        "the response has no usable key; key 0: is of a kind that is not accepted; "
         "key 1: is not meant for signatures; key 2: is good for ES256, and says another algorithm; "
         "key 3: cannot be read"
     )
 
 
-def test_parse_endless_nonsense_gives_few_reasons():
+def test_parse_endless_nonsense_has_few_reasons():
     with pytest.raises(UnusableKeys) as refused:
         keys.parse(document(*[None] * 50_000))
 
@@ -223,30 +223,30 @@ def test_parse_endless_nonsense_gives_few_reasons():
         pytest.param(b'{"keys":' * 50_000 + b"0" + b"}" * 50_000, id="deep-object"),
     ],
 )
-def test_parse_document_that_is_no_key_set_says_so(body):
-    with pytest.raises(UnusableKeys, match=r'^the answer is not JSON with a member "keys"$'):
+def test_parse_document_that_is_no_key_set_is_unusable(body):
+    with pytest.raises(UnusableKeys, match=r'^the response is not JSON with a member "keys"$'):
         keys.parse(body)
 
 
 @pytest.mark.parametrize("value", [{}, [], None, "keys", 7, {"kid": "x"}], ids=json.dumps)
-def test_parse_set_without_any_key_says_so(value):
-    with pytest.raises(UnusableKeys, match=r"^the answer holds no usable key$"):
+def test_parse_set_without_any_key_is_unusable(value):
+    with pytest.raises(UnusableKeys, match=r"^the response has no usable key$"):
         keys.parse(json.dumps({"keys": value}).encode())
 
 
 def test_parse_duplicate_kid_keeps_the_first():
     other = jwk(ed25519.Ed25519PrivateKey.generate(), "EdDSA", kid=ED25519["kid"])
 
-    found = keys.parse(document(ED25519, other, GOOD["ES256"] | {"kid": ED25519["kid"]}))
+    parsed = keys.parse(document(ED25519, other, GOOD["ES256"] | {"kid": ED25519["kid"]}))
 
-    assert found.keys == keys.parse(document(ED25519)).keys
+    assert parsed.keys == keys.parse(document(ED25519)).keys
 
 
 def test_parse_duplicate_kid_of_an_unusable_key_does_not_hide_the_usable_one():
-    found = keys.parse(document(ED25519 | {"use": "enc"}, ED25519))
+    parsed = keys.parse(document(ED25519 | {"use": "enc"}, ED25519))
 
-    assert list(found.keys) == [ED25519["kid"]]
-    assert found.dropped == ("key 0: is not meant for signatures",)
+    assert list(parsed.keys) == [ED25519["kid"]]
+    assert parsed.dropped == ("key 0: is not meant for signatures",)
 
 
 def test_parse_same_set_in_another_order_and_with_more_members_is_equal():
@@ -280,7 +280,7 @@ json_values = st.recursive(
     max_leaves=12,
 )
 
-# Members as keys have them, good ones and any others, in every combination.
+# The members of keys, with good values and any others, in every combination.
 known = {name: sorted({entry[name] for entry in GOOD.values() if name in entry}) for name in ("kty", "crv", "alg")}
 material = sorted({entry[name] for entry in GOOD.values() for name in ("x", "y", "n", "e") if name in entry})
 encoded = st.sampled_from(material) | st.text("AZaz09-_=+/!", max_size=60)
@@ -301,14 +301,14 @@ key_sets = st.fixed_dictionaries({"keys": st.lists(entries | changed_entries | j
 @pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(st.builds(orjson.dumps, key_sets | json_values) | st.binary(max_size=64))
-def test_parse_any_document_gives_keys_or_says_that_it_cannot(body):
+def test_parse_any_document_returns_keys_or_is_unusable(body):
     try:
-        found = keys.parse(body)
+        parsed = keys.parse(body)
     except UnusableKeys:
         return
-    assert isinstance(found, KeySet)
-    assert found.keys
-    for kid, key in found.keys.items():
+    assert isinstance(parsed, KeySet)
+    assert parsed.keys
+    for kid, key in parsed.keys.items():
         assert kid == key.kid
         assert key.algorithm in keys.ALGORITHMS
         assert not hasattr(key.public, "private_bytes")

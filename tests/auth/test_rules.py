@@ -1,4 +1,4 @@
-"""Which tokens are good, and every forgery that a naive verifier takes for good."""
+"""The valid tokens of a shared secret, and each forgery that a naive verifier accepts."""
 
 import time
 
@@ -19,12 +19,12 @@ verify_with_audience = Verifier(
 )
 
 
-def test_verify_good_token_names_the_caller():
+def test_verify_valid_token_returns_the_caller():
     assert verify(sign(claims("u1", email="u1@example.com"))) == Caller("u1")
 
 
 @pytest.mark.parametrize("user", ["1", "x" * 255, "a b", "Žofie", "6f1c8a8e-7b1c-4a5e-9d8e-000000000000", "a/b", "😀"])
-def test_verify_takes_an_id_as_opaque_text(user):
+def test_verify_treats_an_id_as_opaque_text(user):
     assert verify(sign(claims(user))).id == user
 
 
@@ -69,7 +69,7 @@ def test_verify_sub_and_user_id_that_differ_are_refused():
 @pytest.mark.parametrize(
     "changes", [{"sub": None}, {"sub": ""}, {"sub": "", "userId": ""}, {"sub": None, "id": "u1", "email": "a@b.c"}]
 )
-def test_verify_token_that_names_nobody_is_anonymous(changes):
+def test_verify_token_without_a_user_is_anonymous(changes):
     with pytest.raises(AnonymousToken):
         verify(sign(claims("u1", **changes)))
 
@@ -235,7 +235,7 @@ def test_refusal_never_repeats_the_token():
     assert refused.value.detail == "Invalid token"
 
 
-def test_issue_makes_what_verify_takes():
+def test_issue_makes_a_token_that_verify_accepts():
     token = issue(SECRET, "u1", lifetime_s=60, email="u1@example.com")
     assert verify(token) == Caller("u1")
     decoded = jwt.decode(token, SECRET, algorithms=["HS256"])
@@ -243,6 +243,6 @@ def test_issue_makes_what_verify_takes():
     assert set(decoded) == {"sub", "iat", "exp", "email"}
 
 
-def test_issue_with_issuer_and_audience_makes_what_is_checked_for_them():
+def test_issue_with_issuer_and_audience_makes_a_token_that_passes_their_rules():
     token = issue(SECRET, "u1", lifetime_s=60, issuer="https://auth.example.com", audience="todo")
     assert verify_with_audience(token) == Caller("u1")

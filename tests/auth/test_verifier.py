@@ -1,12 +1,12 @@
-"""What a verifier remembers, for how long, and what it never does."""
+"""The cache of a verifier: what it holds, for how long, and what it never holds."""
 
 import pytest
 from support import SECRET, claims, sign
 
 from todo.auth.jwks import KeysUnavailable
 from todo.auth.keys import Key
-from todo.auth.rules import Finding, shared_secret_rules
-from todo.auth.verifier import REMEMBERED_MAX, Verifier
+from todo.auth.rules import Result, shared_secret_rules
+from todo.auth.verifier import CACHED_MAX, Verifier
 from todo.http.problems import ExpiredToken, InvalidToken
 
 NOW = 1_800_000_000
@@ -20,7 +20,7 @@ class Clock:
 
 
 class Keys:
-    """A key cache that is told what to answer."""
+    """Stand-in for a key cache, with one key or none."""
 
     def __init__(self, key: Key | None) -> None:
         self.key = key
@@ -32,14 +32,14 @@ class Keys:
 
 
 def counting(rules):
-    """Give these rules, and a list that grows with each token that they look at."""
-    looked_at = []
+    """Return these rules, and a list to which they add each token that they check."""
+    checked = []
 
     def count(token):
-        looked_at.append(token.text)
-        return Finding(True, "", "")
+        checked.append(token.text)
+        return Result(True, "", "")
 
-    return {"count": count, **rules}, looked_at
+    return {"count": count, **rules}, checked
 
 
 @pytest.fixture
@@ -48,24 +48,24 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def remembering(clock):
-    rules, looked_at = counting(shared_secret_rules([SECRET], clock=clock))
-    return Verifier(rules, clock=clock), looked_at
+def caching(clock):
+    rules, checked = counting(shared_secret_rules([SECRET], clock=clock))
+    return Verifier(rules, clock=clock), checked
 
 
 def token_until(exp: float, user: str = "u1") -> str:
     return sign(claims(user, iat=NOW, exp=exp))
 
 
-def test_verifier_looks_at_a_good_token_once(remembering):
-    verify, looked_at = remembering
+def test_verifier_checks_a_valid_token_once(caching):
+    verify, checked = caching
     token = token_until(NOW + 60)
     assert [verify(token).id for _ in range(3)] == ["u1"] * 3
-    assert looked_at == [token]
+    assert checked == [token]
 
 
-def test_verifier_asks_for_the_expiry_of_a_remembered_token_each_time(remembering, clock):
-    verify, _ = remembering
+def test_verifier_checks_the_expiry_of_a_cached_token_each_time(caching, clock):
+    verify, _ = caching
     token = token_until(NOW + 60)
     assert verify(token).id == "u1"
     clock.now = NOW + 74
@@ -76,17 +76,17 @@ def test_verifier_asks_for_the_expiry_of_a_remembered_token_each_time(rememberin
             verify(token)
 
 
-def test_verifier_remembers_no_failure(remembering):
-    verify, looked_at = remembering
+def test_verifier_caches_no_failure(caching):
+    verify, checked = caching
     token = sign(claims("u1", iat=NOW, exp=NOW + 60), secret="somebody else's secret, which is long enough")
     for _ in range(3):
         with pytest.raises(InvalidToken):
             verify(token)
-    assert len(looked_at) == 3
+    assert len(checked) == 3
 
 
-def test_verifier_does_not_take_another_token_for_a_remembered_one(remembering):
-    verify, _ = remembering
+def test_verifier_does_not_take_another_token_for_a_cached_one(caching):
+    verify, _ = caching
     token = token_until(NOW + 60)
     assert verify(token).id == "u1"
     assert verify(token_until(NOW + 60, "u2")).id == "u2"
@@ -95,40 +95,40 @@ def test_verifier_does_not_take_another_token_for_a_remembered_one(remembering):
             verify(forged)
 
 
-def test_verifier_remembers_no_more_than_its_bound(remembering):
-    verify, _ = remembering
-    verify._remembered.update({n.to_bytes(32): None for n in range(REMEMBERED_MAX)})
+def test_verifier_caches_no_more_than_its_bound(caching):
+    verify, _ = caching
+    verify._cache.update({n.to_bytes(32): None for n in range(CACHED_MAX)})
     first = token_until(NOW + 60)
     verify(first)
-    assert len(verify._remembered) == REMEMBERED_MAX
-    assert REMEMBERED_MAX <= 10_000
+    assert len(verify._cache) == CACHED_MAX
+    assert CACHED_MAX <= 10_000
 
 
-def test_verifier_keeps_neither_tokens_nor_more_than_it_needs(remembering):
-    verify, _ = remembering
+def test_verifier_caches_digests_and_no_tokens(caching):
+    verify, _ = caching
     token = token_until(NOW + 60)
     verify(token)
-    ((digest, kept),) = verify._remembered.items()
+    ((digest, kept),) = verify._cache.items()
     assert len(digest) == 32
     assert token not in repr((digest, kept))
 
 
-def test_verifier_forgets_a_token_with_its_key(clock):
+def test_verifier_verifies_a_token_again_when_its_key_changes(clock):
     def by_key(token):
         token.key = keys.find("k1")
-        return Finding(True, "", "")
+        return Result(True, "", "")
 
     keys = Keys(Key("k1", "EdDSA", ("one",), None))
-    rules, looked_at = counting({"key": by_key, **shared_secret_rules([SECRET], clock=clock)})
+    rules, checked = counting({"key": by_key, **shared_secret_rules([SECRET], clock=clock)})
     verify = Verifier(rules, keys=keys, clock=clock)
     token = token_until(NOW + 60)
     verify(token)
     keys.key = Key("k1", "EdDSA", ("one",), None)
     verify(token)
-    assert len(looked_at) == 1
+    assert len(checked) == 1
     keys.key = Key("k1", "EdDSA", ("another",), None)
     verify(token)
-    assert len(looked_at) == 2
+    assert len(checked) == 2
     keys.key = None
     with pytest.raises(KeysUnavailable):
         verify(token)

@@ -18,10 +18,10 @@ QUIET = [
     "--disable-sync",
 ]
 
-# Chromium tells a page about each violation of its policy; this passes the news on.
-TELL_VIOLATIONS = """
+# Chromium raises an event in the page for each violation of its policy; this script reports them to the test.
+REPORT_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) =>
-  tellViolation(`${event.effectiveDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));
+  reportViolation(`${event.effectiveDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));
 """
 
 
@@ -60,10 +60,10 @@ def page(browser: Browser, server: str) -> Iterator[Page]:
 
     def on_request(request: Request) -> None:
         if not request.url.startswith((f"{server}/", "data:", "blob:")):
-            faults.append(f"request elsewhere: {request.url}")
+            faults.append(f"request to another origin: {request.url}")
 
     def on_failure(request: Request) -> None:
-        # A reload gives up what is under way, such as the icon.
+        # A reload aborts requests that are under way, such as that of the icon.
         if request.failure != "net::ERR_ABORTED":
             faults.append(f"{request.failure}: {request.url}")
 
@@ -72,8 +72,8 @@ def page(browser: Browser, server: str) -> Iterator[Page]:
             faults.append(f"{response.status}: {response.url}")
 
     with browser.new_context(base_url=server, viewport={"width": 1280, "height": 900}) as context:
-        context.expose_function("tellViolation", lambda text: faults.append(f"policy: {text}"))
-        context.add_init_script(TELL_VIOLATIONS)
+        context.expose_function("reportViolation", lambda text: faults.append(f"policy: {text}"))
+        context.add_init_script(REPORT_VIOLATIONS)
         page = context.new_page()
         page.on("console", on_console)
         page.on("pageerror", lambda error: faults.append(f"exception: {error}"))

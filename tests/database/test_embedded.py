@@ -1,4 +1,4 @@
-"""The PostgreSQL of machines without one: shared, kept, and stopped when nobody uses it."""
+"""The embedded PostgreSQL: shared by processes, stopped by the last of them, its data kept."""
 
 import builtins
 import json
@@ -35,7 +35,7 @@ sys.stdin.readline()
 
 
 def leave(process):
-    """Let a process end, if it has not yet."""
+    """End a process, if it is running."""
     process.stdin.close()
     process.wait(timeout=30)
     process.stdout.close()
@@ -43,7 +43,7 @@ def leave(process):
 
 @pytest.fixture
 def visit(root, server_folder):
-    """Start a process that uses the server of a folder until it is told to end."""
+    """Yield a function that starts a process which uses the server of a directory until it is ended."""
     visitors = []
 
     def visit(folder="postgres"):
@@ -64,7 +64,7 @@ def visit(root, server_folder):
 
 
 def server_pid(folder):
-    """Give the id of the running server, or None."""
+    """Return the process id of the running server, or None."""
     pid_file = folder / "postmaster.pid"
     return int(pid_file.read_text().splitlines()[0]) if pid_file.exists() else None
 
@@ -106,7 +106,7 @@ def test_server_that_was_killed_comes_back_with_its_data(visit, server_folder):
     assert (one, two) == (1, 2)
 
 
-def test_server_starts_although_its_old_number_is_somebody_elses(visit, server_folder):
+def test_server_starts_although_its_old_process_id_is_another_programs(visit, server_folder):
     folder = server_folder / "postgres"
     leave(visit()[0])
     (folder / "postmaster.pid").write_text(f"{os.getpid()}\n{folder}\n1\n5432\n\n\n\nready\n")
@@ -114,7 +114,7 @@ def test_server_starts_although_its_old_number_is_somebody_elses(visit, server_f
     assert count == 2
 
 
-def test_server_runs_in_a_folder_that_a_shell_would_split(visit, server_folder):
+def test_server_runs_in_a_directory_that_a_shell_would_split(visit, server_folder):
     _, count, _ = visit("My Projects (new)/postgres")
     assert count == 1
 
@@ -131,13 +131,13 @@ def test_start_again_in_one_process_is_the_same_server(postgres):
     assert json.loads((postgres.pgdata / ".handle_pids.json").read_text()).count(os.getpid()) == 1
 
 
-def test_start_that_fails_says_where_to_look(server_folder):
+def test_start_that_fails_names_the_log(server_folder):
     (server_folder / "postgres").write_text("a file where the folder should be")
     with pytest.raises(embedded.EmbeddedUnavailable, match="does not start"):
         embedded.start(server_folder / "postgres")
 
 
-def test_start_without_the_wheel_says_what_to_do(monkeypatch, server_folder):
+def test_start_without_the_wheel_has_the_remedy(monkeypatch, server_folder):
     real = builtins.__import__
 
     def refuse(name, *args, **kwargs):

@@ -1,4 +1,4 @@
-"""The database role of SECURITY.md: with these rights alone everything works, and nothing else does."""
+"""The database role of docs/operate/database.md: with these rights alone everything works, and nothing else does."""
 
 import re
 from contextlib import closing
@@ -21,7 +21,9 @@ ROLE = "todo_service"
 @pytest.fixture(scope="module")
 def grants(root):
     """Give the statements that an operator is told to run."""
-    (block,) = re.findall(r"^ *```sql\n(.*?)^ *```$", (root / "SECURITY.md").read_text(), re.DOTALL | re.MULTILINE)
+    (block,) = re.findall(
+        r"^ *```sql\n(.*?)^ *```$", (root / "docs/operate/database.md").read_text(), re.DOTALL | re.MULTILINE
+    )
     return block
 
 

@@ -89,7 +89,7 @@ def test_migrations_say_what_they_did(empty, capsys):
     flask_migrate.upgrade(revision=LATEST)
     flask_migrate.upgrade(revision=LATEST)
     flask_migrate.downgrade(revision="base")
-    said = [f"Applied {name}." for name in REVISIONS] + [f"Took back {name}." for name in reversed(REVISIONS)]
+    said = [f"Applied {name}." for name in REVISIONS] + [f"Reverted {name}." for name in reversed(REVISIONS)]
     assert capsys.readouterr().out.splitlines() == said
 
 

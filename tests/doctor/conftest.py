@@ -1,4 +1,4 @@
-"""Applications and issuers to be examined."""
+"""Applications and issuers for the doctor to check."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from todo.extensions import db
 
 @pytest.fixture(autouse=True)
 def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Hide what is set on this machine, and give the folder where a .env would count."""
+    """Hide the settings of this machine, and return the folder whose .env is read."""
     monkeypatch.setattr(config, "ROOT", tmp_path)
     for name in config.variables().values():
         monkeypatch.delenv(name, raising=False)
@@ -24,7 +24,7 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_app(database_url: str) -> Iterator[Callable[..., Flask]]:
-    """Give a way to make applications, on the migrated database unless they say otherwise."""
+    """Return a function that builds applications, on the migrated database by default."""
     made: list[Flask] = []
 
     def make(*, url: str = database_url, **changes: str) -> Flask:
@@ -39,12 +39,12 @@ def make_app(database_url: str) -> Iterator[Callable[..., Flask]]:
 
 @pytest.fixture
 def issuer() -> Iterator[OwnIssuer]:
-    """Give an issuer that the test may do anything to."""
+    """Return an issuer that the test may change."""
     with OwnIssuer() as issuer:
         yield issuer
 
 
 @pytest.fixture
 def issuer_app(make_app: Callable[..., Flask], issuer: OwnIssuer) -> Flask:
-    """Give an application that takes the tokens of that issuer."""
+    """Return an application that accepts the tokens of that issuer."""
     return make_app(BETTER_AUTH_URL=issuer.url, BETTER_AUTH_SECRET="")

@@ -1,4 +1,4 @@
-"""`flask doctor --token`: why a token is good, or what is wrong with it."""
+"""`flask doctor --token`: why a token is valid, or which rules it breaks."""
 
 import json
 import time
@@ -50,12 +50,12 @@ def test_token_that_is_good_passes_every_rule(app, token):
         pytest.param("authorization:Bearer {}\n", id="header-in-lower-case"),
     ],
 )
-def test_token_is_found_in_what_was_pasted(app, token, form):
+def test_token_is_extracted_from_pasted_text(app, token, form):
     assert explain(app, form.format(token)).last == GOOD
 
 
 @pytest.mark.parametrize("answer", [{}, {"user": {"email": "alice@example.com"}}], ids=["alone", "with-more"])
-def test_token_is_found_in_the_answer_of_better_auth(app, token, answer):
+def test_token_is_extracted_from_a_response_of_better_auth(app, token, answer):
     assert explain(app, json.dumps(answer | {"token": token}, indent=1)).last == GOOD
     assert explain(app, json.dumps({"data": {"token": token}, "error": None})).last == GOOD
 
@@ -67,7 +67,7 @@ def test_token_is_read_from_a_file(app, token, tmp_path):
     assert token not in report.output
 
 
-def test_token_signed_with_the_previous_secret_is_good_and_says_so(make_app):
+def test_token_signed_with_the_previous_secret_is_valid_and_reported_as_such(make_app):
     report = explain(make_app(BETTER_AUTH_SECRET_PREVIOUS=PREVIOUS_SECRET), sign(claims("u1"), secret=PREVIOUS_SECRET))
     assert report.of("signature").text == "made with the previous secret"
     assert report.last == GOOD
@@ -83,7 +83,7 @@ def test_token_of_a_user_with_a_slash_in_the_id_shows_the_path_to_call(app):
     assert explain(app, sign(claims("a/b"))).last == "It is good, for /api/me/tasks and for /api/a%2Fb/tasks."
 
 
-def test_token_that_has_expired_says_when(app):
+def test_token_that_has_expired_is_reported_with_the_time(app):
     now = int(time.time())
     report = explain(app, sign(claims("u1", iat=now - 4000, exp=now - 400)))
     assert report.status == 1
@@ -93,7 +93,7 @@ def test_token_that_has_expired_says_when(app):
     assert report.last == EXPIRED
 
 
-def test_token_signed_with_another_secret_says_so(app):
+def test_token_signed_with_another_secret_is_reported_as_such(app):
     report = explain(app, sign(claims("u1"), secret=PREVIOUS_SECRET))
     assert report.faults == {"signature": "expected one made with the secret, got one made with another"}
     assert "BETTER_AUTH_SECRET" in report.of("signature").remedy
@@ -123,13 +123,13 @@ def test_token_for_another_service_shows_what_was_expected_and_what_came(make_ap
         pytest.param(sign(claims("u1", exp=None)), "expiry", id="no-expiry"),
     ],
 )
-def test_token_that_breaks_a_rule_is_told_which_and_what_to_do(app, token, name):
+def test_token_that_breaks_a_rule_is_reported_with_the_rule_and_a_remedy(app, token, name):
     report = explain(app, token)
     assert name in report.faults
     assert report.last.startswith("It is refused: 401 ")
 
 
-def test_token_of_another_algorithm_is_told_of_the_other_mode(app):
+def test_token_of_another_algorithm_has_the_other_mode_as_remedy(app):
     report = explain(app, sign_raw({"alg": "HS512"}, claims("u1")))
     assert "BETTER_AUTH_URL" in report.of("algorithm").remedy
 
@@ -154,7 +154,7 @@ def test_token_of_another_algorithm_is_told_of_the_other_mode(app):
         pytest.param(bytes(range(256)) * 8, id="binary"),
     ],
 )
-def test_token_that_is_none_is_told_what_one_looks_like(app, pasted):
+def test_text_that_is_no_token_is_reported_with_the_form_of_one(app, pasted):
     report = explain(app, pasted)
     assert report.status == 1
     assert report.faults.keys() <= {"form", "size"}
@@ -171,7 +171,7 @@ def test_token_from_an_empty_file_is_none(app, tmp_path):
     assert Report.of_app(app, "--token", str(tmp_path / "token")).faults.keys() == {"form"}
 
 
-def test_token_that_is_too_long_is_told_how_to_make_it_short(app):
+def test_token_that_is_too_long_is_reported_with_how_to_shorten_it(app):
     report = explain(app, sign(claims("u1", picture="x" * 10_000)))
     assert report.faults.keys() == {"size"}
     assert "definePayload" in report.of("size").remedy
@@ -198,7 +198,7 @@ def test_token_of_the_issuer_is_good(issuer_app, issuer):
     assert report.last == f"It is good, for /api/me/tasks and for /api/{user.id}/tasks."
 
 
-def test_token_by_a_key_that_the_issuer_no_longer_publishes_says_so(issuer_app, issuer):
+def test_token_by_an_unpublished_key_is_reported_as_such(issuer_app, issuer):
     token, kid = issuer.sign_up().token, issuer.live_kid
     issuer.retire(kid)
     report = explain(issuer_app, token)
@@ -207,21 +207,21 @@ def test_token_by_a_key_that_the_issuer_no_longer_publishes_says_so(issuer_app, 
     assert report.last == INVALID
 
 
-def test_token_that_was_changed_on_its_way_says_so(issuer_app, issuer):
+def test_token_with_a_wrong_signature_is_reported_as_changed(issuer_app, issuer):
     header, payload, _ = issuer.sign_up().token.split(".")
     report = explain(issuer_app, f"{header}.{payload}.{segment(bytes(64))}")
     assert report.faults.keys() == {"signature"}
     assert "changed on its way" in report.of("signature").remedy
 
 
-def test_token_by_a_secret_where_keys_are_expected_is_told_of_the_other_mode(issuer_app, token):
+def test_token_by_a_secret_where_keys_are_expected_has_the_other_mode_as_remedy(issuer_app, token):
     report = explain(issuer_app, token)
     assert report.faults["algorithm"].endswith(", got HS256")
     assert "BETTER_AUTH_SECRET" in report.of("algorithm").remedy
     assert report.last == INVALID
 
 
-def test_token_of_the_issuer_that_has_expired_says_when(issuer_app, issuer):
+def test_token_of_the_issuer_that_has_expired_is_reported(issuer_app, issuer):
     user, now = issuer.sign_up(), int(time.time())
     report = explain(
         issuer_app, issuer.sign(sub=user.id, iss=issuer.url, aud=issuer.url, iat=now - 2000, exp=now - 1000)

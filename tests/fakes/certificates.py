@@ -1,4 +1,4 @@
-"""Certificates that nobody vouches for."""
+"""Self-signed certificates."""
 
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -12,11 +12,11 @@ from cryptography.x509.oid import NameOID
 
 
 def self_signed(path: Path) -> Path:
-    """Write a certificate for 127.0.0.1 that is signed with its own key, and that key, to a file."""
+    """Write a self-signed certificate for 127.0.0.1 and its private key to a file, and return the path."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "issuer")])
     now = datetime.now(UTC)
-    made = (
+    certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
@@ -25,13 +25,13 @@ def self_signed(path: Path) -> Path:
         .sign(key, hashes.SHA256())
     )
     encoding, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    secret = key.private_bytes(encoding, pkcs8, serialization.NoEncryption())
-    path.write_bytes(secret + made.public_bytes(encoding))
+    private_key = key.private_bytes(encoding, pkcs8, serialization.NoEncryption())
+    path.write_bytes(private_key + certificate.public_bytes(encoding))
     return path
 
 
 def server_context(certificate: Path) -> ssl.SSLContext:
-    """Give what a server with the certificate of this file speaks."""
+    """Return the TLS context of a server with the certificate in this file."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     return context

@@ -1,6 +1,6 @@
-"""Issuers of tokens: the real Better Auth, and one of our own that issues the same and needs no Node.
+"""Issuers of tokens: the real Better Auth, and a stand-in that issues the same tokens and needs no Node.
 
-Both have the interface `Issuer`, listen on loopback, and lose their users and keys in the end.
+Both have the interface `Issuer`, listen on loopback, and lose their users and keys when they are closed.
 """
 
 import base64
@@ -40,12 +40,12 @@ BIG = 10 * 1024 * 1024
 SHARED = "HS256"
 ALGS = ("EdDSA", "ES256", "ES512", "RS256", "PS256", SHARED)
 
-# How the path of the key set can answer. Whatever carries a set carries the good one, but for `empty` and `unusable`.
+# The kinds of response of the key endpoint. Each that has a key set has the good one, except `empty` and `unusable`.
 FAULTS = (
     "ok",
     "503",
     "404",
-    "hang",  # Nothing ever comes.
+    "hang",  # There is no response.
     "reset",  # The connection is reset before the end of the body.
     "html",  # 200 with a page.
     "badjson",
@@ -55,14 +55,14 @@ FAULTS = (
     "trickle",  # The head at once, the body byte by byte.
     "trickle-headers",  # Everything byte by byte.
     "big",  # 10 MB, blanks first.
-    "gzip",  # Compressed, whether or not the caller said that it understands that.
+    "gzip",  # Compressed, whether or not the client accepts that.
     "unusable",  # The live key for encryption, the live key without kid, a secret, P-384, and RSA with 1024 bits.
 )
 
 
 @dataclass(frozen=True)
 class User:
-    """Somebody who has signed up, and the first token that they got."""
+    """A user who has signed up, and the first token issued to them."""
 
     id: str
     email: str
@@ -70,14 +70,14 @@ class User:
 
 
 class Issuer(Protocol):
-    """What both issuers do.
+    """The interface of both issuers.
 
     Attributes:
         url: The origin. It is `iss` and `aud` of every token, whatever path the base URL carries.
-        jwks_url: Where the public keys are.
+        jwks_url: The address of the key endpoint.
         alg: How tokens are signed.
-        secret: What they are signed with where `alg` is HS256.
-        hits: How many requests the path of the key set has had.
+        secret: The secret that signs them where `alg` is HS256.
+        hits: The number of requests to the key endpoint.
 
     """
 
@@ -87,26 +87,26 @@ class Issuer(Protocol):
     secret: str
 
     def sign_up(self, name: str = "alice") -> User:
-        """Make a user that nobody else is, with an address that begins with this name."""
+        """Sign up a new user, with an e-mail address that begins with this name."""
 
     def token(self, user: User) -> str:
-        """Issue a fresh token to this user."""
+        """Issue a new token to a user."""
 
     def sign(self, **claims: Any) -> str:
-        """Sign exactly these claims with the live key; no library looks at them, and nothing is added."""
+        """Sign exactly these claims with the live key; no library checks them or adds any."""
 
     @property
     def live_kid(self) -> str:
-        """Give the id of the key that signs now; with HS256 there is none, and it is empty."""
+        """The id of the key that signs now; empty with HS256, which has none."""
 
     def rotate(self) -> None:
-        """Sign with a new key from now on. The old one stays published."""
+        """Replace the live key. The old one stays published."""
 
     def retire(self, kid: str) -> None:
-        """Drop a key from the published set at once. If it was the live one, a new one follows when it is needed."""
+        """Remove a key from the published set. If it was the live key, the next signature makes a new one."""
 
     def fault(self, mode: str) -> None:
-        """Let the path of the key set answer in this way from now on; FAULTS says what there is."""
+        """Choose the kind of response of the key endpoint, one of FAULTS."""
 
     @property
     def hits(self) -> int: ...
@@ -114,7 +114,7 @@ class Issuer(Protocol):
     def reset_hits(self) -> None: ...
 
     def close(self) -> None:
-        """End at once, in the midst of answers too. Nobody listens any more, and every connection is cut."""
+        """Stop listening and close every connection at once, even while a response is being sent."""
 
     def __enter__(self) -> Self:
         return self
@@ -138,7 +138,7 @@ class BetterAuth(Issuer):
 
     Args:
         alg: One of ALGS.
-        port: Where to listen; 0 stands for any free port.
+        port: The port to listen on; 0 for any free port.
         secret: The secret of Better Auth.
         base_path: A path that the base URL carries.
         trickle_s: The pause between two bytes of a trickle.
@@ -157,7 +157,7 @@ class BetterAuth(Issuer):
         cookie_cache: str = "off",
     ) -> None:
         self.alg, self.secret = alg, secret
-        # Nothing else of the environment is handed on: Better Auth reads settings of its own there.
+        # The rest of the environment is not passed on, because Better Auth reads settings from it.
         options = {
             "PATH": os.environ["PATH"],
             "ALG": alg,
@@ -167,7 +167,7 @@ class BetterAuth(Issuer):
             "TRICKLE_MS": str(trickle_s * 1000),
             "COOKIE_CACHE": cookie_cache,
         }
-        # The server ends when this pipe does, however these tests end.
+        # The server ends when this pipe is closed, however these tests end.
         self._process = subprocess.Popen(
             ["node", FOLDER / "server.mjs"],
             env=options,
@@ -196,10 +196,10 @@ class BetterAuth(Issuer):
         cookies = SimpleCookie()
         for cookie in headers.get_all("Set-Cookie"):
             cookies.load(cookie)
-        made = User(answer["user"]["id"], answer["user"]["email"], token="")
-        self._cookies[made.id] = {cookie.key: cookie.coded_value for cookie in cookies.values()}
-        self._session_tokens[made.id] = answer["token"]
-        return User(made.id, made.email, self.token(made))
+        user = User(answer["user"]["id"], answer["user"]["email"], token="")
+        self._cookies[user.id] = {cookie.key: cookie.coded_value for cookie in cookies.values()}
+        self._session_tokens[user.id] = answer["token"]
+        return User(user.id, user.email, self.token(user))
 
     def token(self, user: User) -> str:
         cookie = "; ".join(f"{name}={value}" for name, value in self._cookies[user.id].items())
@@ -208,13 +208,13 @@ class BetterAuth(Issuer):
     def sign(self, **claims: Any) -> str:
         """Sign exactly these claims with the live key.
 
-        Better Auth's own signJWT would add `iss`, `aud` and `exp` where they are missing or null, and refuses what it
-        takes for nonsense. So the server takes the key that signJWT uses, and signs past it.
+        Better Auth's own signJWT would add `iss`, `aud` and `exp` where they are missing or null, and refuses claims of
+        a wrong type. So the server signs with the key of signJWT, without calling it.
         """
         return self._control("POST", "sign", payload=json.dumps(claims))["token"]
 
     def sign_jwt(self, **claims: Any) -> str:
-        """Let Better Auth's own signJWT sign these claims, with what it adds."""
+        """Sign these claims with Better Auth's own signJWT, which adds others."""
         return self._control("POST", "sign-jwt", claims=claims)["token"]
 
     @property
@@ -238,15 +238,15 @@ class BetterAuth(Issuer):
         self._control("POST", "hits")
 
     def verification_token(self, user: User) -> str:
-        """Give the token of the mail that asks this user to verify their address."""
+        """Return the token of the e-mail that asks a user to verify their address."""
         return next(mail["token"] for mail in self._control("GET", "mail") if mail["to"] == user.email)
 
     def session_cookie(self, user: User) -> str:
-        """Give the value of the cookie that carries this user's session; there is none where `cookie_cache` is off."""
+        """Return the value of the cookie with a user's session; there is none where `cookie_cache` is off."""
         return unquote(self._cookies[user.id]["better-auth.session_data"])
 
     def session_token(self, user: User) -> str:
-        """Give the opaque token that stands for this user's session."""
+        """Return the opaque token of a user's session."""
         return self._session_tokens[user.id]
 
     def _control(self, method: str, name: str, **body: Any) -> Any:
@@ -257,7 +257,7 @@ class BetterAuth(Issuer):
     ) -> tuple[http.client.HTTPMessage, Any]:
         parts = urlsplit(url)
         data = json.dumps(body).encode() if method == "POST" else None
-        # Better Auth answers no POST of a browser that comes from elsewhere.
+        # Better Auth refuses a POST from another origin.
         sent = {"Origin": self.url, "Content-Type": "application/json", **(headers or {})}
         with closing(http.client.HTTPConnection(parts.hostname, parts.port, timeout=DEADLINE_S)) as connection:
             connection.request(method, parts.path, data, sent)
@@ -283,7 +283,7 @@ def _new_id() -> str:
 
 
 def _public(alg: str, private: Any, kid: str) -> dict[str, str]:
-    """Give a public key as Better Auth publishes it."""
+    """Return a public key as Better Auth publishes it."""
     jwk = get_default_algorithms()[alg].to_jwk(private.public_key(), as_dict=True)
     return {"alg": alg} | {name: value for name, value in jwk.items() if name != "key_ops"} | {"kid": kid}
 
@@ -300,8 +300,8 @@ class OwnIssuer(Issuer):
 
     Args:
         alg: One of ALGS.
-        port: Where to listen; 0 stands for any free port.
-        secret: What signs where `alg` is HS256.
+        port: The port to listen on; 0 for any free port.
+        secret: The secret that signs where `alg` is HS256.
         base_path: A path that the base URL carries.
         trickle_s: The pause between two bytes of a trickle.
 
@@ -326,7 +326,7 @@ class OwnIssuer(Issuer):
         self._hits = 0
         self._mode = "ok"
         self._trickle_s = trickle_s
-        # Better Auth takes a base URL that ends in a slash for the same as one that does not.
+        # Better Auth ignores a slash at the end of the base URL.
         self._jwks_path = f"{base_path.rstrip('/') or '/api/auth'}/jwks"
         self._server = _Server(port, self)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -338,16 +338,16 @@ class OwnIssuer(Issuer):
 
     def sign_up(self, name: str = "alice") -> User:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        made = User(_new_id(), _address(name), token="")
-        self._profiles[made.id] = {
+        user = User(_new_id(), _address(name), token="")
+        self._profiles[user.id] = {
             "name": name,
-            "email": made.email,
+            "email": user.email,
             "emailVerified": False,
             "createdAt": now,
             "updatedAt": now,
-            "id": made.id,
+            "id": user.id,
         }
-        return User(made.id, made.email, self.token(made))
+        return User(user.id, user.email, self.token(user))
 
     def token(self, user: User) -> str:
         now = int(time.time())
@@ -398,13 +398,13 @@ class OwnIssuer(Issuer):
 
     def _good_set(self) -> bytes:
         with self._lock:
-            # Better Auth publishes no empty set: it makes a key first.
+            # Better Auth publishes no empty set: it generates a key first.
             if not self._keys and self.alg != SHARED:
                 self._live_key()
             return json.dumps({"keys": [key.public for key in self._keys]}).encode()
 
     def _unusable_set(self) -> bytes:
-        """Give keys that no verifier may use, although the first two are the live one."""
+        """Return keys that no verifier may use, although the first two are the live key."""
         live = {} if self.alg == SHARED else self._live_key().public
         k = base64.urlsafe_b64encode(self.secret.encode()).rstrip(b"=").decode()
         keys = [
@@ -416,28 +416,28 @@ class OwnIssuer(Issuer):
         ]
         return json.dumps({"keys": keys}).encode()
 
-    def answer(self, target: str, line: "_Line") -> bool:
-        """Answer a request for this target, and say whether the connection stays open."""
+    def respond(self, target: str, line: "_Line") -> bool:
+        """Respond to a request for this target, and return whether the connection stays open."""
         path = target.partition("?")[0]
         if path == "/good-set":
-            return line.send(_answer(200, self._good_set()))
+            return line.send(_response(200, self._good_set()))
         if path != self._jwks_path:
-            return line.send(_answer(404))
+            return line.send(_response(404))
         with self._lock:
             self._hits += 1
         if self._mode != "ok":
-            self._answer_wrongly(self._mode, line)
+            self._respond_with_fault(self._mode, line)
             return False
         if self.alg == SHARED:
-            return line.send(_answer(404))
-        # Better Auth says nothing of the length, and nothing of how long the set is good.
+            return line.send(_response(404))
+        # Better Auth sends neither Content-Length nor cache headers.
         body = self._good_set()
         chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
         return line.send(_head(200, {"Content-Type": "application/json", "Transfer-Encoding": "chunked"}) + chunks)
 
-    def _answer_wrongly(self, mode: str, line: "_Line") -> None:
+    def _respond_with_fault(self, mode: str, line: "_Line") -> None:
         good = self._good_set()
-        whole = _answer(200, good)
+        whole = _response(200, good)
         match mode:
             case "hang":
                 line.wait()
@@ -450,11 +450,11 @@ class OwnIssuer(Issuer):
             case "trickle-headers":
                 line.trickle(whole, 0, self._trickle_s)
             case "redirect":
-                line.send(_answer(302, headers={"Location": f"{self.url}/good-set"}))
+                line.send(_response(302, headers={"Location": f"{self.url}/good-set"}))
             case "unusable":
-                line.send(_answer(200, self._unusable_set()))
+                line.send(_response(200, self._unusable_set()))
             case _:
-                line.send(_WRONG_ANSWERS[mode](good))
+                line.send(_FAULTY_RESPONSES[mode](good))
 
 
 def _head(status: int, headers: Mapping[str, str]) -> bytes:
@@ -462,22 +462,22 @@ def _head(status: int, headers: Mapping[str, str]) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def _answer(status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
-    """Give the bytes of an answer."""
+def _response(status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
+    """Return the bytes of a response."""
     length = {"Content-Type": "application/json", "Content-Length": str(len(body))}
     return _head(status, length | dict(headers or {})) + body
 
 
-# What can be said without the issuer, given the good set.
-_WRONG_ANSWERS: Mapping[str, Callable[[bytes], bytes]] = {
-    "503": lambda _: _answer(503, b'{"error":"down"}'),
-    "404": lambda _: _answer(404, b"{}"),
-    "html": lambda _: _answer(200, b"<!doctype html><title>Sign in</title>", {"Content-Type": "text/html"}),
-    "badjson": lambda _: _answer(200, b'{"keys":['),
-    "empty": lambda _: _answer(200, b'{"keys":[]}'),
-    "array": lambda _: _answer(200, b"[]"),
-    "big": lambda good: _answer(200, good.rjust(BIG)),
-    "gzip": lambda good: _answer(200, gzip.compress(good), {"Content-Encoding": "gzip"}),
+# Faulty responses that depend on nothing but the good set.
+_FAULTY_RESPONSES: Mapping[str, Callable[[bytes], bytes]] = {
+    "503": lambda _: _response(503, b'{"error":"down"}'),
+    "404": lambda _: _response(404, b"{}"),
+    "html": lambda _: _response(200, b"<!doctype html><title>Sign in</title>", {"Content-Type": "text/html"}),
+    "badjson": lambda _: _response(200, b'{"keys":['),
+    "empty": lambda _: _response(200, b'{"keys":[]}'),
+    "array": lambda _: _response(200, b"[]"),
+    "big": lambda good: _response(200, good.rjust(BIG)),
+    "gzip": lambda good: _response(200, gzip.compress(good), {"Content-Encoding": "gzip"}),
 }
 
 
@@ -488,13 +488,13 @@ class _Line(socketserver.StreamRequestHandler):
     server: "_Server"
 
     def handle(self) -> None:
-        # A client may go whenever it likes.
+        # A client may close the connection at any time.
         with suppress(OSError):
-            while (target := self._target()) and self.server.issuer.answer(target, self):
+            while (target := self._target()) and self.server.issuer.respond(target, self):
                 pass
 
     def _target(self) -> str | None:
-        """Read the head of a request, and give what it asks for; nothing comes with a body here."""
+        """Read the head of a request, which never has a body here, and return its target."""
         words = self.rfile.readline().decode("latin-1").split()
         while self.rfile.readline().strip():
             pass
@@ -505,7 +505,7 @@ class _Line(socketserver.StreamRequestHandler):
         return True
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait, but no longer than the server lives, and say whether it has ended."""
+        """Wait, at most until the server stops, and return whether it has stopped."""
         return self.server.ended.wait(seconds)
 
     def trickle(self, data: bytes, sent: int, pause_s: float) -> None:
@@ -517,16 +517,16 @@ class _Line(socketserver.StreamRequestHandler):
             self.send(data[n : n + 1])
 
     def reset(self) -> None:
-        """Cut the connection so that the client gets an error, not an end.
+        """Reset the connection, so that the client gets an error instead of the end of the stream.
 
-        The file must be closed for that, and without the shutdown that ends every other connection.
+        For that the socket must be closed without the shutdown that ends every other connection.
         """
         with socket.socket(fileno=self.connection.detach()) as bare:
             bare.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 class _Server(socketserver.ThreadingTCPServer):
-    """Takes connections, each in a thread of its own, until it is stopped; then it cuts them all."""
+    """Serves each connection in a thread of its own, and closes all of them when it is stopped."""
 
     daemon_threads = True
     allow_reuse_address = True

@@ -14,7 +14,7 @@ class RedisServer:
     """A running Redis.
 
     Args:
-        certificate: What it speaks TLS with; its key is in the same file.
+        certificate: The file with the certificate and the key for TLS; without one the port is plain TCP.
 
     """
 
@@ -36,14 +36,14 @@ class RedisServer:
             stdout=subprocess.DEVNULL,
         )
 
-        def answers() -> bool:
+        def responds() -> bool:
             assert self.process.poll() is None
             try:
                 return bool(self.client.ping())
             except redis.RedisError:
                 return False
 
-        wait_until(answers, "Redis answers")
+        wait_until(responds, "Redis responds")
 
     def hang(self) -> None:
         """Let Redis accept connections and respond to none."""

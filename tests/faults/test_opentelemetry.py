@@ -1,4 +1,4 @@
-"""OpenTelemetry as the documentation shows it: traces pass through although the code knows nothing of it."""
+"""OpenTelemetry, as docs/operate/metrics.md shows it: nothing of it is in the code, and traces go through it."""
 
 import json
 import re
@@ -15,8 +15,8 @@ class Instrumented(Server):
     """The server, started with the documented command in a virtual environment of its own."""
 
     def __init__(self, log, root, port, database_url):
-        readme = (root / "README.md").read_text()
-        shown = re.search(r"^ *((?:OTEL_\w+=\S+ )+)\\\n *\.venv/bin/(opentelemetry-.*)$", readme, re.MULTILINE)
+        page = (root / "docs/operate/metrics.md").read_text()
+        shown = re.search(r"^ *((?:OTEL_\w+=\S+ )+)\\\n *\.venv/bin/(opentelemetry-.*)$", page, re.MULTILINE)
         variables, command = shown.groups()
         tools = root / ".venv" / "otel" / "bin"
         settings = dict(variable.split("=") for variable in variables.split())

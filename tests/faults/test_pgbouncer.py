@@ -22,7 +22,7 @@ from wire.server import (
     wait_until,
 )
 
-# No call is promised to take less, whatever happens to the database: see README.md, "In production".
+# No call is promised to take less, whatever happens to the database: see docs/operate/database.md.
 PATIENCE_S = 20
 
 SETTINGS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "default_transaction_isolation")

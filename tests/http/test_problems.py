@@ -13,7 +13,7 @@ from todo.http.problems import MethodNotAllowed, Problem, Unavailable
 
 @pytest.fixture(scope="module")
 def faulty(database_url) -> Flask:
-    """Give an application with routes that fail."""
+    """Return an application with routes that fail."""
     app = create_app(config_for(database_url))
 
     @app.route("/bug")
@@ -44,7 +44,7 @@ def test_no_path_redirects(client, path):
 
 @pytest.mark.parametrize("path", ["/", "/health", "/health/ready", "/openapi.json"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"])
-def test_wrong_method_says_which_are_right(client, path, method):
+def test_wrong_method_has_the_allowed_ones_in_allow(client, path, method):
     response = client.open(path, method=method)
     assert_problem(response, 405)
     assert response.headers["Allow"] == "GET, HEAD, OPTIONS"
@@ -169,7 +169,7 @@ def test_cors_preflight_allows_what_front_ends_send(client):
     }
 
 
-def test_problem_fills_in_what_its_class_leaves_open():
+def test_problem_overrides_the_defaults_of_its_class():
     problem = Unavailable("Later.", reason="why", headers={"X": "y"}, checks={"database": "failed"})
     assert problem.detail == "Later."
     assert problem.headers == {"Retry-After": "2", "X": "y"}

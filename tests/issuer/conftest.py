@@ -10,16 +10,16 @@ from fakes.issuers import BetterAuth, Issuer, OwnIssuer
 from wire.conftest import servers
 from wire.server import Server
 
-# An option of pytest would only be known where this folder is named on the command line.
+# An option of pytest would be unknown unless this directory is named on the command line.
 CHOSEN = BetterAuth if os.environ.get("ISSUER") == "better-auth" else OwnIssuer
 
-# What only the real one issues.
+# Tests of tokens that only the real Better Auth issues.
 collect_ignore = [] if CHOSEN is BetterAuth else ["test_better_auth.py"]
 
 
 @contextmanager
 def issuers(kind: Callable[..., Issuer] = CHOSEN) -> Iterator[Callable[..., Issuer]]:
-    """Give a way to start issuers; in the end all are closed."""
+    """Yield a function that starts issuers; all are closed at the end."""
     with ExitStack() as stack:
 
         def make(alg: str = "EdDSA", **options: object) -> Issuer:
@@ -30,27 +30,27 @@ def issuers(kind: Callable[..., Issuer] = CHOSEN) -> Iterator[Callable[..., Issu
 
 @pytest.fixture
 def make_issuer() -> Iterator[Callable[..., Issuer]]:
-    """Give a way to start issuers for one test."""
+    """Return a function that starts issuers for one test."""
     with issuers() as make:
         yield make
 
 
 @pytest.fixture
 def issuer(make_issuer: Callable[..., Issuer]) -> Issuer:
-    """Give an issuer that the test may do anything to."""
+    """Return an issuer of the test's own, which it may rotate, retire and break."""
     return make_issuer()
 
 
 @pytest.fixture(scope="session")
 def shared_issuer() -> Iterator[Issuer]:
-    """Give an issuer for all tests that do it no harm: they rotate, retire and break nothing."""
+    """Return an issuer for all tests that rotate, retire and break nothing."""
     with issuers() as make:
         yield make()
 
 
 @pytest.fixture
 def make_better_auth() -> Iterator[Callable[..., BetterAuth]]:
-    """Give a way to start the real one, for what only it issues."""
+    """Return a function that starts the real Better Auth, for tokens that only it issues."""
     with issuers(BetterAuth) as make:
         yield make
 

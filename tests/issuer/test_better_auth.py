@@ -1,4 +1,4 @@
-"""What only the real Better Auth issues, and what becomes of it here: `make test-issuer` runs this."""
+"""Tokens that only the real Better Auth issues, and how they are verified: `make test-issuer` runs this."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ from todo.auth.jwks import ATTEMPT_INTERVAL_S
 
 
 def verified(by: BetterAuth, token: str, **options: Any) -> dict[str, Any]:
-    """Give the claims of a token after PyJWT itself has verified it."""
+    """Return the claims of a token after PyJWT itself has verified it."""
     key = jwt.PyJWKClient(by.jwks_url).get_signing_key_from_jwt(token)
     return jwt.decode(token, key, algorithms=[by.alg], **options)
 
@@ -28,7 +28,7 @@ def claims(token: str) -> dict[str, Any]:
 
 
 def clients(issuer: BetterAuth, database_url: str) -> list[FlaskClient]:
-    """Give the application in both modes, trusting this issuer: by its keys, and by its secret."""
+    """Return clients of the application in both modes of verification: the keys of this issuer, and its secret."""
     by_keys = config_for(database_url, BETTER_AUTH_URL=issuer.url)
     by_secret = config_for(database_url, BETTER_AUTH_SECRET=issuer.secret)
     return [create_app(config).test_client() for config in (by_keys, by_secret)]

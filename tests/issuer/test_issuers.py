@@ -1,4 +1,4 @@
-"""Both issuers issue the same, and break as they say."""
+"""Both issuers issue the same tokens, and have the same faults."""
 
 import gzip
 import http.client
@@ -106,7 +106,7 @@ def test_sign_up_twice_makes_two_users(shared_issuer: Issuer):
 
 @pytest.mark.parametrize("alg", ["EdDSA", "HS256"])
 @pytest.mark.parametrize(
-    "given",
+    "requested",
     [
         {},
         {"sub": "x"},
@@ -115,11 +115,11 @@ def test_sign_up_twice_makes_two_users(shared_issuer: Issuer):
         {"exp": 1e300, "nested": {"é": [1.0, 2**70]}},
     ],
 )
-def test_sign_any_claims_signs_exactly_these(make_issuer: Callable[..., Issuer], alg: str, given: dict[str, Any]):
+def test_sign_any_claims_signs_exactly_these(make_issuer: Callable[..., Issuer], alg: str, requested: dict[str, Any]):
     issuer = make_issuer(alg)
-    token = issuer.sign(**given)
+    token = issuer.sign(**requested)
     key = issuer.secret if alg == "HS256" else jwt.PyJWK(key_set(issuer)[issuer.live_kid])
-    assert json.loads(jwt.PyJWS().decode(token, key, algorithms=[alg])) == given
+    assert json.loads(jwt.PyJWS().decode(token, key, algorithms=[alg])) == requested
     assert set(jwt.get_unverified_header(token)) == ({"alg", "typ"} if alg == "HS256" else {"alg", "kid"})
 
 
@@ -161,7 +161,7 @@ def test_hits_counts_requests_for_the_set_alone(issuer: Issuer):
     assert issuer.hits == 0
 
 
-def test_set_is_answered_on_a_connection_that_stays_open(issuer: Issuer):
+def test_set_is_sent_on_a_connection_that_stays_open(issuer: Issuer):
     parts = urlsplit(issuer.jwks_url)
     with closing(http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)) as connection:
         for _ in range(2):
@@ -182,7 +182,7 @@ def test_set_is_answered_on_a_connection_that_stays_open(issuer: Issuer):
         ("badjson", 200, "application/json"),
     ],
 )
-def test_fault_without_a_set_is_answered_as_it_says(issuer: Issuer, mode: str, status: int, content_type: str):
+def test_fault_without_a_set_has_its_response(issuer: Issuer, mode: str, status: int, content_type: str):
     issuer.fault(mode)
     response, body = get(issuer.jwks_url)
     assert (response.status, response.headers["Content-Type"]) == (status, content_type)
@@ -194,7 +194,7 @@ def test_fault_without_a_set_is_answered_as_it_says(issuer: Issuer, mode: str, s
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("empty", {"keys": []}), ("array", [])])
-def test_fault_without_keys_is_answered_as_it_says(issuer: Issuer, mode: str, expected: Any):
+def test_fault_without_keys_has_its_response(issuer: Issuer, mode: str, expected: Any):
     issuer.fault(mode)
     response, body = get(issuer.jwks_url)
     assert (response.status, json.loads(body)) == (200, expected)
@@ -234,7 +234,7 @@ def test_fault_unusable_carries_nothing_to_verify_with(issuer: Issuer):
     assert len(weak["n"]) * 6 // 8 == 128
 
 
-def test_fault_hang_never_answers(issuer: Issuer):
+def test_fault_hang_never_responds(issuer: Issuer):
     issuer.fault("hang")
     with connect(issuer) as line:
         line.settimeout(0.5)
@@ -279,13 +279,13 @@ def test_fault_trickle_in_the_end_has_sent_the_good_set(make_issuer: Callable[..
     assert key_set(issuer) == good
 
 
-def test_fault_that_nobody_knows_is_refused(issuer: Issuer):
+def test_unknown_fault_is_refused(issuer: Issuer):
     with pytest.raises(ValueError, match="No such fault: slow"):
         issuer.fault("slow")
 
 
 @pytest.mark.parametrize("mode", ["ok", "hang", "trickle", "trickle-headers"])
-def test_close_in_the_midst_of_an_answer_ends_at_once(issuer: Issuer, mode: str):
+def test_close_during_a_response_ends_at_once(issuer: Issuer, mode: str):
     issuer.fault(mode)
     with connect(issuer) as line:
         while not issuer.hits:

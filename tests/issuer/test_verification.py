@@ -1,4 +1,4 @@
-"""Tokens of an issuer that publishes its keys: what only BETTER_AUTH_URL makes good, and what its outages change."""
+"""Tokens of an issuer that publishes its keys: valid with BETTER_AUTH_URL alone, and during outages."""
 
 import statistics
 import time
@@ -19,7 +19,7 @@ from todo import create_app
 from todo.auth import fetch, jwks
 from todo.auth.jwks import ATTEMPT_INTERVAL_S, FRESH_S, STALE_S, KeyCache
 
-# How the key endpoint can fail. A compressed answer is a failure too: nobody has asked for one.
+# The faults of the key endpoint. A compressed response is a fault too, because no request accepts one.
 BROKEN = [fault for fault in FAULTS if fault != "ok"]
 
 
@@ -36,19 +36,19 @@ class Service:
         self.client: FlaskClient = self.app.test_client()
         self.keys: KeyCache = self.app.extensions["issuer_keys"]
         self.later_s = 0.0
-        # The clock stands still but for what a test adds to it, however long its calls take.
+        # The clock only advances by what a test adds to it, however long its calls take.
         self.keys._clock = lambda: self.later_s
 
     def call(self, token: str) -> Any:
         return self.client.get("/api/me/tasks", headers=authorization(token))
 
     def settle(self) -> None:
-        """Wait until no fetch is under way."""
-        assert self.keys._attempt.over.wait(DEADLINE_S)
+        """Wait until no fetch is running."""
+        assert self.keys._attempt.finished.wait(DEADLINE_S)
 
 
 def known_and_unknown(issuer: Issuer, user: User) -> tuple[str, Callable[[], str]]:
-    """Give a good token, and a way to make one that only differs in its key, which nobody has published."""
+    """Return a valid token, and a function that makes tokens that differ only in their unpublished key."""
     good = issuer.token(user)
     claims = jwt.decode(good, options={"verify_signature": False})
     key = ed25519.Ed25519PrivateKey.generate()
@@ -201,7 +201,7 @@ def test_users_with_a_known_key_are_answered_at_once_while_the_endpoint_hangs(is
         began = time.perf_counter()
         assert service.call(user.token).status_code == 200
         elapsed_ms.append(1000 * (time.perf_counter() - began))
-    assert not service.keys._attempt.over.is_set()
+    assert not service.keys._attempt.finished.is_set()
     assert statistics.median(elapsed_ms) < 50
 
 
@@ -227,7 +227,7 @@ def test_server_with_the_issuers_address_alone_works_and_outlives_the_issuer(mak
     )
     wait_until(lambda: server.call("GET", "/health/ready").status_code == 200, "ready")
     assert server.call("GET", f"/api/{alice.id}/tasks", authorization(alice.token)).status_code == 200
-    # Both processes have fetched the keys before anybody asked for them.
+    # Both processes have fetched the keys before a request needed them.
     wait_until(lambda: issuer.hits == 2, "keys in both processes")
     wait_until(lambda: server.log.read_text().count("issuer keys fetched") == 2, "keys read in both processes")
 

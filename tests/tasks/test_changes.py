@@ -9,8 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import assert_problem, bearer, call_as, new_user
 
-from todo.database.statements import Prepared, execute
-from todo.extensions import db
+from todo.database import statements
 from todo.http import pagination
 from todo.tasks import changes
 from todo.trash import purging
@@ -321,12 +320,14 @@ ME = object()
 def test_cursor_forged_with_the_right_checksum_is_refused(caller, parts, detail):
     for _ in range(2):
         caller.make()
-    mine = [changes._of(caller.user) if part is ME else part for part in parts] if isinstance(parts, list) else parts
-    assert caller.refused(pagination.seal(orjson.loads(orjson.dumps(mine)))) == detail
+    mine = (
+        [changes._digest(caller.user) if part is ME else part for part in parts] if isinstance(parts, list) else parts
+    )
+    assert caller.refused(pagination.encode_cursor(orjson.loads(orjson.dumps(mine)))) == detail
 
 
 def test_cursor_of_somebody_who_never_wrote_that_is_ahead_is_refused(caller):
-    assert caller.refused(pagination.seal(["changes 1", changes._of(caller.user), 1, 0])) == AHEAD
+    assert caller.refused(pagination.encode_cursor(["changes 1", changes._digest(caller.user), 1, 0])) == AHEAD
 
 
 def test_cursor_older_than_what_is_forgotten_is_expired(app, caller):
@@ -338,7 +339,7 @@ def test_cursor_older_than_what_is_forgotten_is_expired(app, caller):
     caller.call("DELETE", f"/trash/{gone['id']}")
     assert [deleted["id"] for deleted in caller.page(before)["deleted"]] == [gone["id"]]
     with app.app_context():
-        assert list(purging.forget(caller.user, tombstone_days=0)) == [1]
+        assert list(purging.purge(caller.user, tombstone_days=0)) == [1]
     for cursor in (before, snapshot):
         problem = assert_problem(caller.ask(cursor), 410)
         assert problem["code"] == "cursor_expired"
@@ -353,7 +354,7 @@ def test_cursor_of_a_snapshot_outlives_what_was_forgotten_before_it_began(app, c
     caller.call("DELETE", f"/trash/{gone['id']}")
     first = caller.page(limit=1)
     with app.app_context():
-        assert list(purging.forget(caller.user, tombstone_days=0)) == [1]
+        assert list(purging.purge(caller.user, tombstone_days=0)) == [1]
     second = caller.page(first["next"], limit=1)
     assert (first["tasks"], second["tasks"], second["count"]) == (kept[:1], kept[1:], 2)
 
@@ -402,10 +403,9 @@ def nodes(plan):
 def test_page_of_changes_reads_all_tasks_for_the_proof_alone_and_none_when_known(app, caller, rows, known, scans):
     for _ in range(4):
         caller.make()
-    asked = {"caller": caller.user, "since": 0, "deleted_since": 0, "rows": rows, "known": known}
-    explained = Prepared(f"EXPLAIN (ANALYZE, FORMAT JSON) {changes.CHANGES.sql}", changes.CHANGES.constants)
-    with app.app_context(), db.engine.connect() as connection:
-        (answer,) = execute(connection, explained, asked).scalar_one()
+    asked = {"caller": caller.user, "since": 0, "deleted_since": 0, "rows": rows, "known_revision": known}
+    with app.app_context():
+        (((answer,),),) = statements.read(f"EXPLAIN (ANALYZE, FORMAT JSON) {changes.SQL['list_changes']}", asked)
     loops = [node["Actual Loops"] for node in nodes(answer["Plan"]) if node.get("Relation Name") == "tasks"]
     assert len(loops) == 2
     assert sum(loops) == scans

@@ -16,7 +16,7 @@ from todo.tasks.listing import BY_ID, Filters, SortKey
 STATUS_RULE = "must be all, pending, active, incomplete, todo, completed or done."
 SORT_RULE = "must be created_at, created, updated_at, title, due_date, priority or completed."
 BOOLEAN_RULE = "must be true or false."
-MOMENT_RULE = "must be a day such as 2026-03-01 or a moment such as 2026-03-01T09:30:00Z that exists."
+DATETIME_RULE = "must be a date such as 2026-03-01 or a date-time such as 2026-03-01T09:30:00Z that exists."
 LIMIT_RULE = "must be a whole number from 1 to 1000."
 OFFSET_RULE = "must be a whole number from 0 to 10000."
 NUL_RULE = "must not contain the NUL character (U+0000)."
@@ -223,7 +223,7 @@ def test_bound_whose_plus_signs_arrive_as_spaces_is_understood(read, sent):
     ],
 )
 def test_bound_that_is_no_moment_is_refused_by_name(faults, parameter, sent):
-    assert faults((parameter, sent)) == [(parameter, MOMENT_RULE)]
+    assert faults((parameter, sent)) == [(parameter, DATETIME_RULE)]
 
 
 @pytest.mark.parametrize("parameter", ["search", "q"])
@@ -395,7 +395,7 @@ def test_several_faults_are_reported_at_once(get):
         "q": f"q {NUL_RULE}",
         "status": "status must be given once.",
         "priority": "priority must be low, medium, high or none.",
-        "due_before": f"due_before {MOMENT_RULE}",
+        "due_before": f"due_before {DATETIME_RULE}",
         "sort_by": f"sort_by {SORT_RULE}",
         "limit": f"limit {LIMIT_RULE}",
         "count": f"count {BOOLEAN_RULE}",

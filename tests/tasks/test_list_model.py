@@ -13,10 +13,10 @@ from sqlalchemy import text
 from support import assert_problem, bearer, config_for, new_user
 
 from todo import create_app
-from todo.database.statements import Prepared, execute
+from todo.database import statements
 from todo.extensions import db
-from todo.tasks import filters
-from todo.tasks.listing import DEFAULT, Listing, Position, default_parameters
+from todo.tasks import filters, listing
+from todo.tasks.listing import Listing, Position
 
 MODEL = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -475,10 +475,9 @@ def test_list_by_default_walks_through_the_key_and_sorts_nothing(caller):
     # If a list is hardly longer than the page, PostgreSQL may prefer to fetch all rows and sort them.
     now = datetime.now(UTC)
     for asked in (Listing(as_of=now), Listing(as_of=now, limit=20), Listing(as_of=now, after=Position((1,), 1, now))):
-        with caller.app.app_context(), db.engine.connect() as connection:
-            parameters = {**default_parameters(caller.user, asked), "known": -1}
-            explained = Prepared(f"EXPLAIN (FORMAT JSON) {DEFAULT.sql}", DEFAULT.constants)
-            (answer,) = execute(connection, explained, parameters).scalar_one()
+        statement, parameters = listing.statement(caller.user, asked, -1)
+        with caller.app.app_context():
+            (((answer,),),) = statements.read(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
         limits = [node for node in nodes(answer["Plan"]) if node["Node Type"] == "Limit"]
         assert [node["Node Type"] for node in nodes(answer["Plan"]) if "Seq" in node["Node Type"]] == []
         ((scan,),) = (limit["Plans"] for limit in limits)

@@ -6,14 +6,13 @@ from datetime import UTC, datetime
 import psycopg2
 import pytest
 from sqlalchemy import text
-from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from support import call_as, config_for, new_database, new_user
 
 from todo import create_app
-from todo.database.statements import Prepared
 from todo.extensions import db
 from todo.tasks import changes, listing, queries, summary
 from todo.tasks.listing import Filters, Listing, Position, SortKey
+from todo.tasks.rows import STORED
 from todo.trash import purging
 from todo.trash import queries as trash
 from todo.users import queries as user_queries
@@ -78,40 +77,30 @@ def users(cursor):
 
 def sample(user):
     """Return a value for each parameter of any statement."""
-    new = dict.fromkeys(("description", "tag_keys", "folded_tags", "folded_title", "folded_description"))
-    new |= {"title": "x", "completed": True, "priority": "low", "due_at": NOW, "due_all_day": False, "tags": ["a"]}
-    moments = dict.fromkeys(("now", "day", "begin", "end"), NOW)
-    known = {"revisions": [1, 2], "known": 7, "key": "key", "digest": b"digest", "days": 30}
-    page = {"after": 0, "before": 9, "since": 1, "deleted_since": 1, "rows": 11, "offset": 0, "batch": 10}
-    return (
-        {f"new_{name}": value for name, value in new.items()}
-        | moments
-        | known
-        | page
-        | {
-            "caller": user,
-            "user": user,
-            "task": 7,
-        }
-    )
+    row = dict.fromkeys(("description", "tag_keys", "folded_tags", "folded_title", "folded_description"))
+    row |= {"title": "x", "completed": True, "priority": "low", "due_at": NOW, "due_all_day": False, "tags": ["a"]}
+    times = dict.fromkeys(("now", "day", "begin", "end"), NOW)
+    known = {"revisions": [1, 2], "known_revision": 7, "key": "key", "digest": b"digest", "days": 30, "revision": 8}
+    page = {"before": 9, "since": 1, "deleted_since": 1, "rows": 11, "offset": 0, "batch": 10}
+    return row | times | known | page | {"caller": user, "user": user, "task_id": 7}
 
 
 STATEMENTS = {
-    f"{module.__name__} {name}": statement
-    for module in (queries, changes, listing, trash, user_queries)
-    for name, statement in vars(module).items()
-    if isinstance(statement, Prepared)
+    f"{module.__name__} {name}": sql
+    for module in (queries, changes, summary, trash, purging, user_queries)
+    for name, sql in module.SQL.items()
+    if name not in ("list_expired", "update_task")
 }
+STATEMENTS["toggle"] = queries.TOGGLE
 STATEMENTS |= {
-    f"set {' '.join(sorted(names))}": queries._setting(frozenset(names))
+    f"update {' '.join(sorted(names))}": queries.update_statement(frozenset(names))
     for names in (
         {"title", "folded_title"},
         {"completed"},
         {"due_at", "due_all_day", "priority", "tags", "tag_keys", "folded_tags", "description", "folded_description"},
-        set(queries._SET_ON_CREATION),
+        set(STORED),
     )
 }
-STATEMENTS |= {"count": summary.COUNTS, "forget tasks": purging.FORGET_TASKS, "forget marks": purging.FORGET_MARKS}
 
 TITLE, DUE = SortKey("title"), SortKey("due_date", descending=True)
 LISTINGS = {
@@ -125,14 +114,6 @@ LISTINGS = {
     "counted": {"count": True},
     "sorted and counted": {"sort": (TITLE,), "count": True, "after": Position(("x",), 7, NOW)},
 }
-
-
-def compiled(statement):
-    """Return the text of a statement and its constants, in the driver's style."""
-    if isinstance(statement, Prepared):
-        return statement.sql, dict(statement.constants)
-    made = statement.compile(dialect=PGDialect_psycopg2(), compile_kwargs={"render_postcompile": True})
-    return str(made), {name: value for name, value in made.params.items() if value is not None}
 
 
 def nodes(plan):
@@ -156,10 +137,10 @@ def relations(plan):
 def assert_one_shard(cursor, users, statement_of):
     """Assert that a statement touches the shard of its user alone, for a user of each shard."""
     for shard, user in users.items():
-        sql, constants = compiled(statement_of(user))
+        sql, parameters = statement_of(user)
         seen = set()
         for part in sql.split(";\n"):
-            cursor.execute(f"EXPLAIN (FORMAT JSON) {part}", constants | sample(user))
+            cursor.execute(f"EXPLAIN (FORMAT JSON) {part}", sample(user) | parameters)
             ((answer,),) = cursor.fetchone()
             read, written = relations(answer["Plan"])
             assert read <= {f"{name}_{shard}" for name in TABLES}
@@ -171,7 +152,7 @@ def assert_one_shard(cursor, users, statement_of):
 
 @pytest.mark.parametrize("statement", [pytest.param(statement, id=name) for name, statement in STATEMENTS.items()])
 def test_statement_of_any_call_plans_to_the_shard_of_its_user(cursor, users, statement):
-    assert_one_shard(cursor, users, lambda _: statement)
+    assert_one_shard(cursor, users, lambda _: (statement, {}))
 
 
 @pytest.mark.parametrize("asked", [pytest.param(asked, id=name) for name, asked in LISTINGS.items()])
@@ -181,7 +162,7 @@ def test_statement_of_any_list_plans_to_the_shard_of_its_user(cursor, users, ask
 
 def test_statement_that_names_no_user_plans_to_all_shards(cursor, users):
     with pytest.raises(AssertionError):
-        assert_one_shard(cursor, users, lambda _: purging.EXPIRED)
+        assert_one_shard(cursor, users, lambda _: (purging.SQL["list_expired"], {}))
 
 
 def test_calls_of_a_user_leave_rows_in_one_shard(shards, cursor, users):

@@ -282,7 +282,7 @@ def test_due_date_good_comes_back_as_it_is_meant(call, task, sent, kept):
 def test_due_date_bad_is_refused(call, task, due_date):
     problem = assert_problem(call("PATCH", f"/tasks/{task['id']}", due_date=due_date), 422)
     assert [error["pointer"] for error in problem["errors"]] == ["#/due_date"]
-    assert problem["detail"].startswith("due_date must be a day such as 2026-03-01")
+    assert problem["detail"].startswith("due_date must be null or a date such as 2026-03-01")
     assert call("GET", "/tasks").json == [task]
 
 

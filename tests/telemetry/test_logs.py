@@ -1,4 +1,4 @@
-"""What the log says, in which form, and what it never says."""
+"""The log: its content, its format, and what it never contains."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from todo.telemetry import logs
 
 @pytest.fixture
 def json_client(database_url):
-    """Give a way to make clients of applications whose log is JSON."""
+    """Return a function that makes clients of applications whose log is JSON."""
 
     def make(**changes):
         return create_app(config_for(database_url, **{"LOG_FORMAT": "json"} | changes)).test_client()
@@ -27,14 +27,14 @@ def json_client(database_url):
 
 
 def lines(capfd):
-    """Give what was written, all of it to stdout."""
+    """Return the lines of the log, all of which went to stdout."""
     written = capfd.readouterr()
     assert written.err == ""
     return [json.loads(line) for line in written.out.splitlines()]
 
 
 def failing(depth):
-    """Fail deep inside, with messages that quote what a user wrote."""
+    """Raise an exception deep in the stack, with messages that quote what a user wrote."""
     if depth:
         return failing(depth - 1)
     try:
@@ -44,7 +44,7 @@ def failing(depth):
 
 
 def stack_of(call):
-    """Give what is logged of the exception that a call raises."""
+    """Return the logged stack trace of the exception that a call raises."""
     with pytest.raises((ValueError, RuntimeError)) as raised:
         call()
     return logs.stack((raised.type, raised.value, raised.tb))
@@ -102,7 +102,7 @@ def test_log_of_a_refused_token_is_one_line_with_the_reason_and_a_hash(
         assert part not in json.dumps(entry)
 
 
-def test_log_of_a_good_call_has_its_times_and_who_made_it(json_client, capfd, user):
+def test_log_of_a_successful_request_has_its_times_and_its_caller(json_client, capfd, user):
     json_client().post("/api/me/tasks", headers=bearer(user), json={"title": "a private matter"})
     (entry,) = lines(capfd)
     assert (entry["level"], entry["method"], entry["status"], entry["user"]) == ("info", "POST", 201, digest(user))
@@ -118,7 +118,7 @@ def test_log_level_silences_what_is_below(json_client, capfd):
     assert lines(capfd) == []
 
 
-def test_log_of_what_others_say_is_in_the_same_form(json_client, capfd):
+def test_log_of_a_library_has_the_same_format(json_client, capfd):
     json_client()
     logger = logging.getLogger("somebody")
     logger.propagate = False
@@ -147,25 +147,25 @@ def test_log_names_the_request_in_which_something_else_happened(database_url, ca
     assert (noise["request_id"], noise["trace_id"]) == (entry["request_id"], entry["trace_id"])
 
 
-def test_log_for_people_is_one_line_without_the_trace(json_client, capfd, user):
+def test_log_for_consoles_is_one_line_without_the_trace(json_client, capfd, user):
     json_client(LOG_FORMAT="console").get("/api/me/tasks", headers=bearer(user))
     (line,) = capfd.readouterr().out.splitlines()
     assert re.match(r"\d\d:\d\d:\d\d \[info +\] request method=GET route=/api/<user_id>/tasks status=200 ", line)
     assert "trace_id" not in line
 
 
-def test_log_that_nobody_takes_costs_no_answer(json_client):
+def test_log_without_a_reader_makes_no_request_fail(json_client):
     read, write = os.pipe()
     os.close(read)
-    logs.Line(write).msg(b"lost")
+    logs.LineWriter(write).msg(b"lost")
     os.close(write)
-    logs.Line(write).msg(b"lost too")
+    logs.LineWriter(write).msg(b"lost too")
 
 
 @pytest.mark.process
 def test_log_of_a_command_goes_to_stderr(root, database_url):
-    """What `$(flask token)` gives must be a token and nothing else."""
-    made = subprocess.run(
+    """The output of `$(flask token)` must be a token and nothing else."""
+    done = subprocess.run(
         [sys.executable, "-m", "flask", "token", "--user", "u"],
         cwd=root,
         env={"PATH": os.environ["PATH"], "DATABASE_URL": database_url, "BETTER_AUTH_SECRET": "sesame"},
@@ -173,8 +173,8 @@ def test_log_of_a_command_goes_to_stderr(root, database_url):
         text=True,
         check=True,
     )
-    assert re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+\n", made.stdout)
-    assert "weak secret" in made.stderr
+    assert re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+\n", done.stdout)
+    assert "weak secret" in done.stderr
 
 
 def test_weak_secret_in_development_is_a_warning_that_does_not_repeat_it(json_client, capfd):
@@ -184,9 +184,9 @@ def test_weak_secret_in_development_is_a_warning_that_does_not_repeat_it(json_cl
     assert "sesame" not in json.dumps(entry)
 
 
-def test_stack_says_where_and_what_kind_and_never_the_message():
-    shown = stack_of(lambda: failing(0))
-    first, second = shown.split("\n\n")
+def test_stack_has_the_frames_and_classes_and_never_the_messages():
+    trace = stack_of(lambda: failing(0))
+    first, second = trace.split("\n\n")
     assert first.endswith("builtins.KeyError")
     assert second.endswith("builtins.ValueError")
     for part in (first, second):
@@ -195,16 +195,16 @@ def test_stack_says_where_and_what_kind_and_never_the_message():
         assert ", in failing\n" in part
 
 
-def test_stack_leaves_out_what_was_meant_to_be_left_out():
-    def fail():
+def test_stack_leaves_out_a_suppressed_context():
+    def call():
         try:
             failing(0)
         except ValueError:
             raise RuntimeError from None
 
-    shown = stack_of(fail)
-    assert shown.endswith("builtins.RuntimeError")
-    assert "ValueError\n\n" not in shown
+    trace = stack_of(call)
+    assert trace.endswith("builtins.RuntimeError")
+    assert "ValueError\n\n" not in trace
 
 
 def test_log_line_of_the_deepest_bug_is_whole_in_a_pipe(database_url, capfd):
@@ -222,5 +222,5 @@ def test_log_line_of_the_deepest_bug_is_whole_in_a_pipe(database_url, capfd):
 
 
 def test_text_that_is_too_long_for_a_line_is_cut():
-    assert logs.clipped("x" * 600) == "x" * 600
-    assert logs.clipped("x" * 601) == "x" * 599 + "…"
+    assert logs.truncate("x" * 600) == "x" * 600
+    assert logs.truncate("x" * 601) == "x" * 599 + "…"

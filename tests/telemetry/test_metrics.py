@@ -1,23 +1,23 @@
-"""What is counted, and that no label grows with what clients send."""
+"""The metrics, and that no label has more values the more clients send."""
 
 import math
 import threading
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import text
 from structlog.testing import capture_logs
 from support import bearer, config_for
 
-from todo import auth, create_app
+from todo import create_app
 from todo.auth.jwks import KeyCache
 from todo.auth.keys import KeySet
-from todo.database import statements
-from todo.database.failures import DatabaseUnavailable
+from todo.database import failures, statements
+from todo.database.failures import ConnectionLost, DatabaseUnavailable, RolledBack, SchemaLacking
 from todo.extensions import db
-from todo.http.problems import InternalError, InvalidToken, Problem
+from todo.http.problems import InternalError, InvalidToken
 from todo.telemetry import metrics, tracing
 from todo.telemetry.metrics import Metrics
+from todo.telemetry.refusals import Refusal, TokenRule
 from todo.telemetry.requests import Record
 
 
@@ -28,17 +28,17 @@ def registry():
 
 @pytest.fixture
 def observed(app, registry):
-    """Give the metrics of the application, which count."""
+    """Return metrics that count what happens in this process."""
     with app.app_context():
-        made = Metrics(registry, engine=db.engine, rules=auth.refusals(app), key_age=None)
-    made.observe()
-    return made
+        metrics_of_app = Metrics(registry, engine=db.engine, key_age=None)
+    metrics_of_app.observe()
+    return metrics_of_app
 
 
 def samples(registry, name):
-    """Give the values of a metric by its labels."""
-    found = (sample for metric in registry.collect() for sample in metric.samples)
-    return {tuple(sample.labels.values()): sample.value for sample in found if sample.name == name}
+    """Return the values of a metric by its labels."""
+    all_samples = (sample for metric in registry.collect() for sample in metric.samples)
+    return {tuple(sample.labels.values()): sample.value for sample in all_samples if sample.name == name}
 
 
 def test_requests_are_counted_by_method_route_and_status(observed, registry, client, user):
@@ -75,12 +75,22 @@ def test_refusals_are_counted_by_the_rule_that_was_broken(observed, registry, cl
     assert samples(registry, "token_refusals_total") == {(reason,): 1}
 
 
-def test_refusal_for_a_reason_that_nobody_knows_is_another(observed, registry, database_url):
+def test_refusal_that_a_rate_limit_turns_into_429_is_counted_by_its_rule(registry, database_url):
+    app = create_app(config_for(database_url, RATE_LIMIT_FAILED_AUTH="1/year", WEB_CONCURRENCY="1"))
+    with app.app_context():
+        metrics_of_app = Metrics(registry, engine=db.engine, key_age=None)
+    metrics_of_app.observe()
+
+    assert [app.test_client().get("/api/me/tasks").status_code for _ in range(2)] == [401, 429]
+    assert samples(registry, "token_refusals_total") == {("Authorization",): 2}
+
+
+def test_refusal_of_another_origin_than_the_guard_is_counted_as_other(observed, registry, database_url):
     app = create_app(config_for(database_url))
 
     @app.route("/odd")
     def odd():
-        raise InvalidToken(reason="Buy milk: expected oat milk")
+        raise InvalidToken(Refusal("Buy milk", "oat milk"))
 
     app.test_client().get("/odd")
     assert samples(registry, "token_refusals_total") == {("other",): 1}
@@ -95,11 +105,10 @@ def test_user_over_a_limit_is_no_refusal_of_a_token(observed, registry, user):
     assert samples(registry, "http_requests_total") == {("GET", "none", "429"): 1}
 
 
-def test_names_of_refusals_are_all_that_a_reason_begins_with(app, database_url):
-    keys = create_app(config_for(database_url, BETTER_AUTH_URL="http://localhost:9"))
-    assert auth.refusals(app) == {"Authorization", "size", "form", *app.extensions["token_verifier"].rules}
-    assert "key" in auth.refusals(keys)
-    assert not any(":" in name for name in auth.refusals(keys))
+def test_rules_that_are_counted_are_those_of_the_header_and_of_both_verifiers(app, database_url):
+    by_keys = create_app(config_for(database_url, BETTER_AUTH_URL="http://localhost:9"))
+    rules = {rule for each in (app, by_keys) for rule in each.extensions["token_verifier"].rules}
+    assert rules | {TokenRule.AUTHORIZATION, TokenRule.SIZE, TokenRule.FORM} == set(TokenRule)
 
 
 @pytest.mark.parametrize(
@@ -107,25 +116,44 @@ def test_names_of_refusals_are_all_that_a_reason_begins_with(app, database_url):
     [("53300", "unavailable"), ("40001", "undone"), ("42P01", "schema"), ("22012", "bug")],
 )
 def test_database_errors_are_counted_by_kind(observed, registry, app, sqlstate, kind):
-    failing = text(f"DO $$ BEGIN RAISE SQLSTATE '{sqlstate}'; END $$")
+    failing = f"DO $$ BEGIN RAISE SQLSTATE '{sqlstate}'; END $$"
     with app.app_context(), pytest.raises((DatabaseUnavailable, InternalError)):
         statements.read(failing, {})
     assert samples(registry, "database_errors_total") == {(kind,): 2 if kind == "undone" else 1}
 
 
 def test_connection_that_was_lost_is_counted_though_the_caller_notices_nothing(observed, registry, proxied, proxy):
-    proxy.lose_answers = True
-    with proxied.app_context(), capture_logs(), pytest.raises(DatabaseUnavailable):
-        statements.read(text("SELECT 1"), {})
+    with proxied.app_context(), capture_logs():
+        statements.read("SELECT 1", {})
+        proxy.lose_answers = True
+        with pytest.raises(DatabaseUnavailable):
+            statements.read("SELECT 1", {})
     assert samples(registry, "database_errors_total") == {("connection_lost",): 2}
 
 
-def test_every_kind_of_database_error_has_a_name(registry):
-    def tree(kind: type[Problem]) -> set[str]:
-        return {kind.__name__}.union(*(tree(child) for child in kind.__subclasses__()))
+@pytest.mark.parametrize(
+    ("parent", "kind"),
+    [
+        (DatabaseUnavailable, "unavailable"),
+        (ConnectionLost, "connection_lost"),
+        (RolledBack, "undone"),
+        (SchemaLacking, "schema"),
+        (InternalError, "bug"),
+    ],
+)
+def test_database_error_of_a_class_without_a_kind_is_counted_by_that_of_its_parent(
+    observed, registry, database_url, monkeypatch, parent, kind
+):
+    unknown = type("Unknown", (parent,), {"__doc__": parent.__doc__})
+    monkeypatch.setattr(failures, "_translate", lambda error: unknown(reason=str(error.orig)))
+    app = create_app(config_for(database_url))
 
-    assert metrics.KINDS.keys() == {*tree(DatabaseUnavailable), "InternalError"}
-    assert len(set(metrics.KINDS.values())) == len(metrics.KINDS)
+    @app.route("/failing")
+    def failing():
+        statements.read("SELECT 1 / 0", {})
+
+    assert app.test_client().get("/failing").status_code == parent.status
+    assert set(samples(registry, "database_errors_total")) == {(kind,)}
 
 
 def test_pool_is_measured(database_url, registry, user):
@@ -133,7 +161,7 @@ def test_pool_is_measured(database_url, registry, user):
     with app.app_context():
         engine = db.engine
         engine.pool._timeout = 30
-    measured = Metrics(registry, engine=engine, rules=(), key_age=None)
+    measured = Metrics(registry, engine=engine, key_age=None)
 
     def state() -> tuple[float | None, float | None]:
         measured.sample()
@@ -157,7 +185,7 @@ def test_age_of_the_issuers_keys_is_measured(app, registry):
     now = [1000.0]
     keys = KeyCache(lambda: KeySet({}), clock=lambda: now[0])
     with app.app_context():
-        measured = Metrics(registry, engine=db.engine, rules=(), key_age=keys.age)
+        measured = Metrics(registry, engine=db.engine, key_age=keys.age)
 
     def age() -> float | None:
         measured.sample()
@@ -165,6 +193,6 @@ def test_age_of_the_issuers_keys_is_measured(app, registry):
 
     assert age() == math.inf
     with capture_logs():
-        keys.refresh().over.wait(10)
+        keys.refresh().finished.wait(10)
     now[0] += 70
     assert age() == 70

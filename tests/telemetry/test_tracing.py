@@ -1,4 +1,4 @@
-"""The ids that tie an answer to its log line, and a request to a trace."""
+"""The ids that connect a response with its log line, and a request with a trace."""
 
 import re
 
@@ -9,23 +9,23 @@ PARENT_ID = "00f067aa0ba902b7"
 GOOD = f"00-{TRACE_ID}-{PARENT_ID}-01"
 
 
-@pytest.mark.parametrize("sent", ["abc", "a" * 128, "6f1c8a8e-7b1c-4a5e-9d8e-000000000000", "1-5f2/x:y.z~@=+"])
-def test_request_id_well_formed_is_taken_over(client, sent):
-    response = client.get("/nowhere", headers={"X-Request-ID": sent})
-    assert response.headers["X-Request-ID"] == sent
-    assert response.json["request_id"] == sent
+@pytest.mark.parametrize("header", ["abc", "a" * 128, "6f1c8a8e-7b1c-4a5e-9d8e-000000000000", "1-5f2/x:y.z~@=+"])
+def test_request_id_well_formed_is_adopted(client, header):
+    response = client.get("/nowhere", headers={"X-Request-ID": header})
+    assert response.headers["X-Request-ID"] == header
+    assert response.json["request_id"] == header
 
 
-@pytest.mark.parametrize("sent", [None, "", "a" * 129, "a b", 'a"b', "a,b", "é", "<script>"])
-def test_request_id_absent_or_malformed_is_made_anew(client, sent):
-    headers = {} if sent is None else {"X-Request-ID": sent}
+@pytest.mark.parametrize("header", [None, "", "a" * 129, "a b", 'a"b', "a,b", "é", "<script>"])
+def test_request_id_absent_or_malformed_is_generated(client, header):
+    headers = {} if header is None else {"X-Request-ID": header}
     ids = {client.get("/health", headers=headers).headers["X-Request-ID"] for _ in range(2)}
     assert len(ids) == 2
     assert all(re.fullmatch("[0-9a-f]{32}", made) for made in ids)
 
 
 @pytest.mark.parametrize(
-    ("sent", "flags"),
+    ("header", "flags"),
     [
         pytest.param(GOOD, "01", id="sampled"),
         pytest.param(f"00-{TRACE_ID}-{PARENT_ID}-00", "00", id="not-sampled"),
@@ -34,15 +34,15 @@ def test_request_id_absent_or_malformed_is_made_anew(client, sent):
         pytest.param(f"cc-{TRACE_ID}-{PARENT_ID}-01-what-the-future-will-be-like", "01", id="later-version-with-more"),
     ],
 )
-def test_trace_that_is_well_formed_goes_on_in_a_span_of_ours(client, sent, flags):
-    answers = [client.get("/nowhere", headers={"traceparent": sent}).headers["traceparent"] for _ in range(2)]
+def test_trace_that_is_well_formed_continues_in_a_new_span(client, header, flags):
+    answers = [client.get("/nowhere", headers={"traceparent": header}).headers["traceparent"] for _ in range(2)]
     spans = {re.fullmatch(f"00-{TRACE_ID}-([0-9a-f]{{16}})-{flags}", answer)[1] for answer in answers}
     assert len(spans) == 2
     assert PARENT_ID not in spans
 
 
 @pytest.mark.parametrize(
-    "sent",
+    "header",
     [
         pytest.param(None, id="none"),
         pytest.param("", id="empty"),
@@ -57,8 +57,8 @@ def test_trace_that_is_well_formed_goes_on_in_a_span_of_ours(client, sent, flags
         pytest.param(GOOD.replace("f", "g"), id="not-hexadecimal"),
     ],
 )
-def test_trace_absent_or_malformed_begins_here(client, sent):
-    headers = {} if sent is None else {"traceparent": sent}
+def test_trace_absent_or_malformed_starts_here(client, header):
+    headers = {} if header is None else {"traceparent": header}
     answers = [client.get("/health", headers=headers).headers["traceparent"] for _ in range(2)]
     traces = {re.fullmatch("00-([0-9a-f]{32})-[0-9a-f]{16}-00", answer)[1] for answer in answers}
     assert len(traces) == 2

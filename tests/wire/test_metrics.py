@@ -109,7 +109,7 @@ def test_port_that_is_taken_ends_the_start_and_names_the_setting(counting, datab
         PORT=str(free_port()),
     )
     assert done.returncode == 1
-    assert done.stderr == f"todo cannot start: METRICS_PORT {port} cannot be had: Address already in use.\n"
+    assert done.stderr == f"todo cannot start: METRICS_PORT {port} cannot be bound: Address already in use.\n"
 
 
 def test_server_that_ends_leaves_nothing_behind(database_url, tmp_path):

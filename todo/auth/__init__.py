@@ -1,4 +1,4 @@
-"""Who is calling: bearer tokens in, callers out. Knows nothing of tasks."""
+"""Authentication: bearer tokens in, callers out. Independent of tasks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +14,14 @@ from todo.auth.rules import issuer_rules, shared_secret_rules
 from todo.auth.verifier import Verifier
 from todo.telemetry.logs import log
 
-__all__ = ["after_fork", "init_app", "refusals", "require_jwt", "with_secret"]
+__all__ = ["after_fork", "init_app", "require_jwt", "with_secret"]
 
 
 def with_secret(config: Config, instance_path: str) -> Config:
-    """Complete the settings of a development machine with a secret of its own, where nothing says who issues tokens."""
+    """Return the settings, completed with a random secret where they name neither an issuer nor a secret.
+
+    Production refuses such settings before, so this only happens in development.
+    """
     if config.jwks_url is not None or config.better_auth_secret is not None:
         return config
     return replace(config, better_auth_secret=development_secret(Path(instance_path) / "better-auth-secret"))
@@ -31,7 +34,7 @@ def init_app(app: Flask, config: Config) -> None:
 
 
 def _verifier(config: Config, issuer_keys: KeyCache | None) -> Verifier:
-    """Give what verifies tokens: by the issuer's keys where there are any, else by the shared secret."""
+    """Build the verifier: with the issuer's keys where it publishes any, else with the shared secret."""
     secrets = [s for s in (config.better_auth_secret, config.better_auth_secret_previous) if s is not None]
     if issuer_keys is not None:
         if secrets:
@@ -47,17 +50,12 @@ def _issuer_keys(config: Config) -> KeyCache | None:
     url = config.jwks_url
     if url is None:
         return None
-    # Most of the threads must stay free for callers whose keys are at hand: a quarter may wait, or the only one.
+    # Most threads must stay free for callers whose keys are cached, so only a quarter of them may wait, at least one.
     return KeyCache(lambda: keys.parse(fetch.get(url).body), waiting_max=max(1, config.web_threads // 4))
 
 
 def after_fork(app: Flask) -> None:
-    """Begin to fetch the issuer's keys, so that the first request of a new process finds them."""
+    """Start to fetch the issuer's keys, so that the first request to a new process finds them."""
     issuer_keys: KeyCache | None = app.extensions["issuer_keys"]
     if issuer_keys is not None:
         issuer_keys.refresh()
-
-
-def refusals(app: Flask) -> set[str]:
-    """Give the words with which a reason to refuse a token begins: what is looked at first, and the rules."""
-    return {"Authorization", "size", "form", *app.extensions["token_verifier"].rules}

@@ -1,4 +1,4 @@
-"""The guard in front of every view that touches somebody's data."""
+"""The guard in front of every view that reads or writes a user's data."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -8,9 +8,10 @@ from flask import current_app, request
 from flask_smorest import Blueprint
 
 from todo.auth.tokens import Caller
-from todo.http.problems import InvalidToken, MissingToken, WrongUser
+from todo.http.problems import InvalidToken, MissingToken, Unauthorized, WrongUser
 from todo.limits import count_call
 from todo.telemetry import requests
+from todo.telemetry.refusals import Refusal, TokenRule
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -19,25 +20,26 @@ Verify = Callable[[str], Caller]
 
 
 def authenticate(authorization: str | None, verify: Verify) -> Caller:
-    """Find out who sends a request, from its `Authorization` header (RFC 6750, section 2.1).
+    """Return the caller that a request's `Authorization` header names (RFC 6750, section 2.1).
 
     Raises:
         MissingToken: there is no header, it has another scheme, or nothing follows the scheme.
-        Unauthorized: the token is no good; the subclass says how.
+        Unauthorized: the token is refused; the subclass and its `refusal` are the reason.
+        KeysUnavailable: the token cannot be verified now.
 
     """
     scheme, _, token = (authorization or "").strip().partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
-        raise MissingToken(reason="Authorization: no bearer token")
-    # Servers join two headers with a comma, which no token contains: nobody can say which of them counts.
+        raise MissingToken(Refusal(TokenRule.AUTHORIZATION, "no bearer token"))
+    # Servers join two headers with a comma, which no token contains, and neither of them counts more than the other.
     if "," in token:
-        raise InvalidToken(reason="Authorization: more than one header")
+        raise InvalidToken(Refusal(TokenRule.AUTHORIZATION, "more than one header"))
     return verify(token)
 
 
 def authorize(caller: Caller, path_user: str) -> str:
-    """Give the id of the user whose data the path names.
+    """Return the id of the user whose data the path names.
 
     Raises:
         WrongUser: the path names neither the caller nor `me`.
@@ -49,15 +51,21 @@ def authorize(caller: Caller, path_user: str) -> str:
 
 
 def require_jwt(view: Callable[P, R]) -> Callable[P, R]:
-    """Let a view run for the caller's own path alone, and hand it the caller's id as `user_id`."""
-    # Where nobody can tell now whether a token is good, or where the data is, the answer is 503.
+    """Restrict a view to the caller's own path, and pass it the caller's id as `user_id`."""
+    # 503 is the response when the issuer's keys or the database are unavailable.
     responses = {401: "Unauthorized", 403: "WrongUser", 429: "TooManyRequests", 503: "Unavailable"}
     documented = Blueprint.doc(responses=responses)(view)
 
     @wraps(documented)
     def guarded(*args: Any, user_id: str, **kwargs: Any) -> R:
-        caller = authenticate(request.headers.get("Authorization"), current_app.extensions["token_verifier"])
-        requests.current().user_id = caller.id
+        record = requests.current()
+        try:
+            caller = authenticate(request.headers.get("Authorization"), current_app.extensions["token_verifier"])
+        except Unauthorized as problem:
+            # Recorded before the problem is handled, because a rate limit turns the 401 into a 429.
+            record.refused_rule = problem.refusal.rule
+            raise
+        record.user_id = caller.id
         user_id = authorize(caller, user_id)
         count_call(user_id)
         return view(*args, user_id=user_id, **kwargs)  # type: ignore[arg-type]

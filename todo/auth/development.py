@@ -1,4 +1,4 @@
-"""The secret of a machine where nobody has set one."""
+"""The shared secret of a development machine whose settings name none."""
 
 import os
 import secrets
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def development_secret(path: Path) -> str:
-    """Give the random secret that `path` keeps; make it on first use.
+    """Return the random secret that a file holds; create the file on first use.
 
     Args:
-        path: A file that only its owner can read. Several processes may ask at once: all get the same secret.
+        path: A file that only its owner can read. Processes that create it at the same time get the same secret.
 
     """
     if not path.exists():
@@ -19,7 +19,7 @@ def development_secret(path: Path) -> str:
         with tempfile.NamedTemporaryFile("w", dir=path.parent) as draft:
             draft.write(secrets.token_urlsafe(32))
             draft.flush()
-            # A link appears whole or not at all, and the first one stays.
+            # A link is created whole or not at all, and the first one stays.
             with suppress(FileExistsError):
                 os.link(draft.name, path)
     return path.read_text()

@@ -1,4 +1,4 @@
-"""The public keys that an issuer publishes (JWK Set, RFC 7517), and which of them may verify a token."""
+"""The public keys that an issuer publishes (JWK Set, RFC 7517), and the choice of those that may verify a token."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,23 +9,23 @@ import orjson
 
 RSA_MIN_BITS = 2048
 
-# The members that make a public key of each type (RFC 7518, section 6; RFC 8037, section 2). Whatever else an entry
-# has, a private part above all, is never looked at.
+# The members that make up a public key of each type (RFC 7518, section 6; RFC 8037, section 2). No other member of an
+# entry is ever read, above all no private part.
 PUBLIC_MEMBERS = {"OKP": ("crv", "x"), "EC": ("crv", "x", "y"), "RSA": ("n", "e")}
 
-# Why keys are not used goes to the log, which a document full of nonsense must not fill.
+# The reasons for dropped keys are logged, and a document full of nonsense must not fill the log.
 REASONS_MAX = 10
 
 ALGORITHMS = ("EdDSA", "ES256", "ES512", "RS256", "PS256")
 
 
 class UnusableKeys(ValueError):
-    """The document is no key set, or holds no key that may verify a token; the message says why."""
+    """Raised for a document that is not a key set, or has no key that may verify a token. The message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A public key and the one algorithm it is good for. Two are equal when they were published alike."""
+    """A public key and the one algorithm that it is used with. Keys are equal when they were published alike."""
 
     kid: str
     algorithm: str
@@ -35,23 +35,23 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """What a document held: the usable keys by `kid`, and of the first of the others why they are not used."""
+    """The content of a document: the usable keys by `kid`, and the reasons why the first unusable ones are dropped."""
 
     keys: Mapping[str, Key]
     dropped: tuple[str, ...] = ()
 
 
 def parse(document: bytes) -> KeySet:
-    """Read a JWK Set (RFC 7517, section 5).
+    """Parse a JWK Set (RFC 7517, section 5).
 
     Raises:
-        UnusableKeys: it is none, or no key in it is usable.
+        UnusableKeys: the document is not a JWK Set, or no key in it is usable.
 
     """
     try:
         entries = orjson.loads(document)["keys"]
     except (ValueError, LookupError, TypeError):
-        raise UnusableKeys('the answer is not JSON with a member "keys"') from None
+        raise UnusableKeys('the response is not JSON with a member "keys"') from None
     keys: dict[str, Key] = {}
     dropped = []
     for position, entry in enumerate(entries if isinstance(entries, list) else ()):
@@ -63,7 +63,7 @@ def parse(document: bytes) -> KeySet:
             keys.setdefault(key.kid, key)
     reasons = tuple(dropped[:REASONS_MAX])
     if not keys:
-        raise UnusableKeys("; ".join(["the answer holds no usable key", *reasons]))
+        raise UnusableKeys("; ".join(["the response has no usable key", *reasons]))
     return KeySet(keys, reasons)
 
 
@@ -85,7 +85,7 @@ def _key(entry: Any) -> Key:
 
 
 def _algorithm(entry: Mapping[str, Any]) -> str:
-    """Tell which algorithm a key is good for: by the key, never by the token."""
+    """Return the algorithm that a key is used with: chosen by the key, never by the token."""
     match entry:
         case {"kty": "OKP", "crv": "Ed25519"}:
             algorithm = "EdDSA"

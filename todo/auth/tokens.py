@@ -1,4 +1,4 @@
-"""A token as it was presented, taken apart; and one made for development."""
+"""Tokens as clients present them, decoded but not verified, and tokens issued for development."""
 
 import re
 import time
@@ -11,10 +11,12 @@ import orjson
 from config import secret_bytes
 from todo.auth.keys import Key
 from todo.http.problems import InvalidToken
+from todo.telemetry.refusals import Refusal, TokenRule
 
 TOKEN_MAX_BYTES = 8192
 
-# 1 to 255 characters, none of them a control character or half of a surrogate pair: PostgreSQL must be able to hold it.
+# 1 to 255 characters, none of them a control character or half of a surrogate pair: PostgreSQL must be able to
+# store it.
 USER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
 
 JWS = jwt.PyJWS()
@@ -22,55 +24,55 @@ JWS = jwt.PyJWS()
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent the request."""
+    """The authenticated user of a request."""
 
     id: str
 
 
 class Token:
-    """A token as it was presented.
+    """A token as a client presented it.
 
     Attributes:
-        text: All of it.
+        text: The whole token, encoded.
         header: Its JOSE header (RFC 7515, section 4).
-        claims: Its claims (RFC 7519, section 4); not to be believed before `genuine`.
-        genuine: Whether its signature was verified.
-        key: The issuer's key that did it.
-        user_id: Whom it names, once a rule has found that out.
+        claims: Its claims (RFC 7519, section 4); not to be trusted unless `is_genuine`.
+        is_genuine: Whether its signature was verified.
+        key: The issuer's key that its signature is checked with.
+        user_id: The user that it names, once a rule has read it.
 
     """
 
     def __init__(self, text: str) -> None:
-        """Take it apart.
+        """Decode the token.
 
         Raises:
-            InvalidToken: it is too long, or no JWT.
+            InvalidToken: the text is too long, or is not a JWT.
 
         """
         if len(text) > TOKEN_MAX_BYTES:
-            raise InvalidToken(reason=f"size: expected at most {TOKEN_MAX_BYTES} bytes, got {len(text)}")
+            raise InvalidToken(Refusal(TokenRule.SIZE, str(len(text)), f"at most {TOKEN_MAX_BYTES} bytes"))
         try:
             parts = JWS.decode_complete(text, options={"verify_signature": False})
             claims = orjson.loads(parts["payload"])
-        # Beside its own errors PyJWT lets through what hostile input raises inside it.
+        # Besides its own errors, PyJWT lets through the exceptions that hostile input raises inside it.
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
             claims = None
         if not isinstance(claims, dict):
-            raise InvalidToken(reason="form: expected header.claims.signature, got something else") from None
+            raise InvalidToken(Refusal(TokenRule.FORM, "something else", "header.claims.signature")) from None
         self.text = text
         self.header: dict[str, Any] = parts["header"]
         self.claims: dict[str, Any] = claims
-        self.genuine = False
+        self.is_genuine = False
         self.key: Key | None = None
         self.user_id: str | None = None
 
     def is_signed_with(self, key: Any, algorithm: str) -> bool:
-        """Verify the signature (RFC 7515, section 5.2)."""
+        """Verify the signature with a key (RFC 7515, section 5.2)."""
         try:
             JWS.decode_complete(self.text, key, algorithms=[algorithm])
         except (jwt.PyJWTError, ValueError, TypeError):
             return False
-        self.genuine = True
+        self.is_genuine = True
         return True
 
 
@@ -83,15 +85,15 @@ def issue(
     issuer: str | None = None,
     audience: str | None = None,
 ) -> str:
-    """Make a token as the issuer would, for development.
+    """Issue a token for development, as the issuer would.
 
     Args:
         secret: The shared secret.
-        user_id: Whose token it is, its `sub`.
+        user_id: The user that the token names, its `sub`.
         lifetime_s: Seconds until it expires.
         email: Its `email`, if it should carry one.
-        issuer: Its `iss`, if it is checked.
-        audience: Its `aud`, if it is checked.
+        issuer: Its `iss`, if that is checked.
+        audience: Its `aud`, if that is checked.
 
     """
     now = int(time.time())

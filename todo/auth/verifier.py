@@ -1,4 +1,4 @@
-"""From the text of a token to its caller, by rules; what was verified once is remembered."""
+"""Verification of tokens by rules, and a cache of those that were verified."""
 
 import hashlib
 import threading
@@ -10,16 +10,17 @@ from cachetools import LRUCache
 
 from todo.auth.jwks import KeyCache
 from todo.auth.keys import Key
-from todo.auth.rules import LEEWAY_S, Finding, Rules
+from todo.auth.rules import LEEWAY_S, Result, Rules
 from todo.auth.tokens import Caller, Token
+from todo.telemetry.refusals import TokenRule
 
-# How many verified tokens a process remembers: some hundred bytes each. An expired one stays until it is pushed out.
-REMEMBERED_MAX = 4096
+# How many verified tokens a process caches, some hundred bytes each. An expired one stays until it is evicted.
+CACHED_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What is remembered of a good token: never the token itself."""
+    """What is cached of a valid token: never the token itself."""
 
     caller: Caller
     expires_at: float
@@ -27,12 +28,12 @@ class Verified:
 
 
 class Verifier:
-    """Verifies tokens (RFC 7519, section 7.2) by rules, and remembers those that were good.
+    """Verifies tokens (RFC 7519, section 7.2) by rules, and caches the results of valid ones.
 
     Args:
-        rules: What must be true of a token, by the name of each rule, in order.
-        keys: Where the issuer's keys come from, if it publishes any: a token is forgotten with its key.
-        clock: Gives the time as seconds since 1970.
+        rules: What must be true of a token, in order.
+        keys: The issuer's keys, if it publishes any. A cached token is verified again when its key changes.
+        clock: Returns the time as seconds since 1970.
 
     """
 
@@ -40,49 +41,48 @@ class Verifier:
         self.rules = rules
         self._keys = keys
         self._clock = clock
-        self._remembered: LRUCache[bytes, Verified] = LRUCache(REMEMBERED_MAX)
+        self._cache: LRUCache[bytes, Verified] = LRUCache(CACHED_MAX)
         self._lock = threading.Lock()
 
     def __call__(self, text: str) -> Caller:
-        """Say whose token this is.
+        """Return the caller that a token names.
 
         Raises:
-            ExpiredToken: it was good until its expiry, more than the leeway ago.
-            AnonymousToken: it is genuine and names nobody.
-            InvalidToken: anything else is wrong with it.
-            KeysUnavailable: nobody can say now.
+            ExpiredToken: the token was valid until it expired, more than the leeway ago.
+            AnonymousToken: the token is genuine and names no user.
+            InvalidToken: the token breaks another rule.
+            KeysUnavailable: the token cannot be verified now.
 
         """
         digest = hashlib.sha256(text.encode(errors="surrogatepass")).digest()
         with self._lock:
-            verified = self._remembered.get(digest)
-        if verified is None or not self._is_still_good(verified):
+            verified = self._cache.get(digest)
+        if verified is None or not self._is_still_valid(verified):
             verified = self._verify(Token(text))
             with self._lock:
-                self._remembered[digest] = verified
+                self._cache[digest] = verified
         return verified.caller
 
-    def explain(self, text: str) -> Iterator[tuple[str, Finding]]:
-        """Give what each rule says of a token, good or not, by the name of the rule.
+    def explain(self, text: str) -> Iterator[tuple[TokenRule, Result]]:
+        """Yield the result of every rule for a token, valid or not.
 
         Raises:
-            InvalidToken: it is no token at all.
+            InvalidToken: the text is not a token.
             KeysUnavailable: a rule needs a key that cannot be fetched now.
 
         """
         token = Token(text)
-        for name, rule in self.rules.items():
-            yield name, rule(token)
+        for rule, check in self.rules.items():
+            yield rule, check(token)
 
-    def _is_still_good(self, verified: Verified) -> bool:
+    def _is_still_valid(self, verified: Verified) -> bool:
         if self._clock() >= verified.expires_at + LEEWAY_S:
             return False
         return self._keys is None or verified.key is None or self._keys.find(verified.key.kid) == verified.key
 
     def _verify(self, token: Token) -> Verified:
-        for name, rule in self.rules.items():
-            finding = rule(token)
-            if not finding.good:
-                user_id = token.user_id if token.genuine else None
-                raise finding.problem(reason=f"{name}: {finding}", user_id=user_id)
+        for rule, check in self.rules.items():
+            result = check(token)
+            if not result.passed:
+                raise result.problem(result.refusal(rule), user_id=token.user_id if token.is_genuine else None)
         return Verified(Caller(str(token.user_id)), token.claims["exp"], token.key)

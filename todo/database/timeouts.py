@@ -1,13 +1,14 @@
-"""How long a statement may take: in PostgreSQL, which gives it up, and until its answer is here.
+"""Time-outs of statements: in PostgreSQL, which cancels a statement, and in this process, which waits for the result.
 
-The bounds that PostgreSQL keeps are sent along, in the same message as the statement, and end with its transaction.
-That works everywhere and costs no round trip. Behind a pooler that shares sessions between transactions nothing else
-does: it refuses `options` at start-up, and what SET changes would be found by whoever gets the session next.
+The time-outs that PostgreSQL enforces are sent in the same message as the statement, and end with its transaction. That
+works everywhere and costs no round trip. Behind a pooler that shares sessions between transactions nothing else works:
+it refuses `options` at start-up, and a setting changed with SET would apply to the next client of the session.
 
-They cannot help where a statement never reaches PostgreSQL, as in the queue of a pooler, or where PostgreSQL itself
-stands still. There we hang up.
+They have no effect while a statement does not reach PostgreSQL, as in the queue of a pooler, or while PostgreSQL itself
+is suspended. In these cases the watch closes the connection.
 """
 
+import math
 import os
 import socket
 import threading
@@ -18,24 +19,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
-from sqlalchemy import Engine, event
-from sqlalchemy.engine.interfaces import ExecutionContext
 
 LOCK_TIMEOUT_MS = 3_000
-LOOK_S = 0.5
+CHECK_INTERVAL_S = 0.5
 
 
 class NoAnswer(psycopg2.OperationalError):
-    """Raised when a connection was hung up because nothing came: the statement may have taken effect or not."""
+    """Raised when the watch has closed the connection of a statement, which may have taken effect or not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a statement is allowed.
+    """The time-outs of a statement.
 
     Attributes:
-        settings: What is sent in front of it.
-        answer_s: When its answer must be here, in seconds.
+        settings: SQL that is sent in front of the statement and sets the time-outs of PostgreSQL.
+        answer_s: Seconds until its result must have arrived. Longer than PostgreSQL takes to cancel it.
 
     """
 
@@ -49,78 +48,68 @@ def _bounds(statement_timeout_ms: int, *, answer_s: float, idle_timeout_ms: int 
         "statement_timeout": statement_timeout_ms,
         "idle_in_transaction_session_timeout": idle_timeout_ms,
     }
-    given = [f"SET LOCAL {name} = {value};\n" for name, value in settings.items() if value is not None]
-    return Bounds("".join(given), answer_s)
+    commands = [f"SET LOCAL {name} = {value};\n" for name, value in settings.items() if value is not None]
+    return Bounds("".join(commands), answer_s)
 
 
-# A statement of a call takes milliseconds. Those that wait for one another, the writes of one user, must not take all
-# threads from the others.
+# A statement of a request takes milliseconds. The writes of one user wait for one another, and must not hold all
+# threads.
 CALL = _bounds(5_000, answer_s=10)
 
-# One that goes through everything of a user may take longer. Whoever falls silent between two must not keep its locks.
+# A statement that reads or writes all data of a user may take longer. A client that stops between two statements must
+# not keep its locks.
 WORK = _bounds(60_000, idle_timeout_ms=60_000, answer_s=70)
+
+# The seed command may add millions of tasks in one transaction, and waits for another one that does.
+UNBOUNDED = Bounds("", math.inf)
 
 
 class Watch:
-    """Hangs up on servers that do not answer in time."""
+    """Closes connections whose server does not respond in time."""
 
     def __init__(self) -> None:
         self._waiting: dict[object, tuple[float, Any]] = {}
-        self._hanging_up = threading.Lock()
-        self._watcher = threading.Thread()
+        self._closing = threading.Lock()
+        self._thread = threading.Thread()
 
-    def begin(self, *_: object) -> None:
-        """Make sure that this process has a thread that looks at the clock; a fork leaves it behind."""
-        if not self._watcher.is_alive():
-            self._hanging_up = threading.Lock()
-            self._watcher = threading.Thread(target=self._look, name="watch", daemon=True)
-            self._watcher.start()
+    def start(self, *_: object) -> None:
+        """Start the thread that checks the clock, unless this process has one. A forked process has none."""
+        if not self._thread.is_alive():
+            self._closing = threading.Lock()
+            self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+            self._thread.start()
 
-    def wait(self, connection: Any, answer_s: float, ask: Callable[..., object], *arguments: Any) -> None:
-        """Ask something on a connection, and wait for the answer.
+    def wait(self, connection: Any, answer_s: float, call: Callable[..., object], *arguments: Any) -> None:
+        """Make a call that uses a connection, and wait until it returns.
 
         Raises:
-            NoAnswer: it did not come in time.
+            NoAnswer: the call took longer than `answer_s` seconds, and the connection was closed.
 
         """
         ticket = object()
         self._waiting[ticket] = time.monotonic() + answer_s, connection
         try:
-            ask(*arguments)
+            call(*arguments)
         finally:
             if self._waiting.pop(ticket, None) is None:
-                # The socket must stay what it is until it has been hung up.
-                with self._hanging_up:
+                # Until it has been shut down, the socket must not be closed: its number could be another one's by then.
+                with self._closing:
                     raise NoAnswer(f"no answer within {answer_s} s")
 
-    def _look(self) -> None:
+    def _run(self) -> None:
         while True:
-            time.sleep(LOOK_S)
-            with self._hanging_up:
+            time.sleep(CHECK_INTERVAL_S)
+            with self._closing:
                 now = time.monotonic()
                 for ticket, (deadline, connection) in list(self._waiting.items()):
                     if deadline < now and self._waiting.pop(ticket, None) is not None:
-                        _hang_up(connection)
+                        _shut_down(connection)
 
 
-def _hang_up(connection: Any) -> None:
-    with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
-        line.shutdown(socket.SHUT_RDWR)
+def _shut_down(connection: Any) -> None:
+    """Shut the socket of a connection down, which wakes the thread that waits for it."""
+    with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+        duplicate.shutdown(socket.SHUT_RDWR)
 
 
 watch = Watch()
-
-
-def keep(engine: Engine) -> None:
-    """Let all statements of an engine that have bounds keep them."""
-    event.listen(engine, "connect", watch.begin)
-    event.listen(engine, "do_execute", _execute)
-
-
-def _execute(cursor: Any, sql: str, parameters: Any, context: ExecutionContext) -> bool:
-    """Run a statement within its bounds, however it was made; leave one without to SQLAlchemy."""
-    bounds: Bounds | None = context.execution_options.get("bounds")
-    if bounds is None:
-        return False
-    watch.wait(cursor.connection, bounds.answer_s, cursor.execute, bounds.settings + sql, parameters)
-    return True

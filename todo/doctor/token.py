@@ -1,4 +1,4 @@
-"""Why a token is good, or what is wrong with it."""
+"""Explanations of one token: why it is valid, or which rules it breaks and what to do about it."""
 
 import re
 from collections.abc import Iterator
@@ -8,71 +8,78 @@ import orjson
 
 from config import Config
 from todo.auth.jwks import KeysUnavailable
-from todo.auth.rules import shown
+from todo.auth.rules import describe
 from todo.auth.verifier import Verifier
-from todo.doctor.diagnosis import Diagnosis, bad, good
+from todo.doctor.results import Result, failed, passed
 from todo.http.problems import InvalidToken, Problem
+from todo.telemetry.refusals import Refusal, TokenRule
 
-# What may stand in front of a token that was copied from somewhere.
+# What may precede a token in a copied header.
 PREFIX = re.compile(r"(authorization:)?\s*(bearer\s)?\s*", re.IGNORECASE)
 
-RENEW = "Get a new token from the issuer: Better Auth gives one at /api/auth/token."
+RENEW = "Get a new token from the issuer: Better Auth issues one at /api/auth/token."
 THREE_PARTS = (
-    "A token has three parts with two dots between them. A session token or a cookie of Better Auth is none: "
-    "with it, ask /api/auth/token for one."
+    "A token has three parts with two dots between them. A session token or a cookie of Better Auth is not a token: "
+    "use it to request one from /api/auth/token."
 )
 FORGED = f"It was changed on its way, or another server made it. {RENEW}"
-SIGNED_OTHERWISE = "BETTER_AUTH_SECRET must be the secret that the issuer signs with, to the letter."
+SIGNED_OTHERWISE = "BETTER_AUTH_SECRET must be exactly the secret that the issuer signs with."
+COMPARE_CLOCKS = "Compare the clocks of the two machines."
 REMEDIES = {
-    "size": "If it is a token, put less into it: definePayload of Better Auth's jwt plugin says what goes in.",
-    "form": THREE_PARTS,
-    "typ": f"It was made for another purpose. {RENEW}",
-    "key source": "No issuer of yours makes such a token: it names the key that it wants to be checked with.",
-    "key": f"Its key is no longer published, or another server made it. {RENEW}",
-    "purpose": f"It was made for another purpose. {RENEW}",
-    "issuer": "Open the front-end by the same host name as here, or set JWT_ISSUER to what the token says.",
-    "audience": "Open the front-end by the same host name as here, or set JWT_AUDIENCE to what the token says.",
-    "issued at": "Compare the clocks of the two machines.",
-    "not before": "Compare the clocks of the two machines.",
-    "user": "The payload must name the user in sub, as Better Auth does by default.",
-    "expiry": RENEW,
+    TokenRule.SIZE: "If it is a token, put less into it: definePayload of Better Auth's jwt plugin sets its content.",
+    TokenRule.FORM: THREE_PARTS,
+    TokenRule.TYPE: f"It was made for another purpose. {RENEW}",
+    TokenRule.KEY_SOURCE: "It names the key to verify it with, which no token of your issuer does.",
+    TokenRule.KEY: f"Its key is no longer published, or another server made it. {RENEW}",
+    TokenRule.PURPOSE: f"It was made for another purpose. {RENEW}",
+    TokenRule.ISSUER: "Open the front-end by the same host name as here, or set JWT_ISSUER to the issuer of the token.",
+    TokenRule.AUDIENCE: (
+        "Open the front-end by the same host name as here, or set JWT_AUDIENCE to the audience of the token."
+    ),
+    TokenRule.ISSUED_AT: COMPARE_CLOCKS,
+    TokenRule.NOT_BEFORE: COMPARE_CLOCKS,
+    TokenRule.USER: "The payload must name the user in sub, as Better Auth does by default.",
+    TokenRule.EXPIRY: RENEW,
 }
 
 
 def clean(text: str) -> str:
-    """Find the token in what was pasted: alone, in quotes, as a header, or as the answer of Better Auth."""
+    """Extract the token from pasted text: the token alone, in quotes, a header, or a JSON response of Better Auth."""
     text = text.strip()
     try:
-        answer = orjson.loads(text)
+        document = orjson.loads(text)
     except ValueError:
-        answer = None
+        document = None
     for name in ("data", "token"):
-        if isinstance(answer, dict):
-            answer = answer.get(name, answer)
-    if isinstance(answer, str):
-        text = answer
+        if isinstance(document, dict):
+            document = document.get(name, document)
+    if isinstance(document, str):
+        text = document
     return PREFIX.sub("", text, count=1).strip()
 
 
-def examine_token(config: Config, verifier: Verifier, text: str) -> Iterator[Diagnosis]:
-    """Say of each rule whether the token passes it: what was expected, what was received, and what to do."""
+def check_token(config: Config, verifier: Verifier, text: str) -> Iterator[Result]:
+    """Yield a result for each rule: whether the token passes it, and if not, what to do."""
     try:
-        for name, finding in verifier.explain(text):
-            if finding.good:
-                yield good(name, str(finding))
+        for rule, result in verifier.explain(text):
+            if result.passed:
+                yield passed(rule, result.got)
             else:
-                yield bad(name, str(finding), _remedy(config, name))
+                yield _failure(config, result.refusal(rule))
     except InvalidToken as problem:
-        name, _, fault = (problem.reason or "").partition(": ")
-        yield bad(name, fault, _remedy(config, name))
+        yield _failure(config, problem.refusal)
     except KeysUnavailable as problem:
-        yield bad("key", problem.reason or problem.detail, "Without --token, the doctor says what the issuer answers.")
+        yield failed("key", problem.reason or problem.detail, "Without --token, the doctor checks the issuer itself.")
 
 
-def _remedy(config: Config, name: str) -> str:
-    if name in REMEDIES:
-        return REMEDIES[name]
-    if name == "signature":
+def _failure(config: Config, refusal: Refusal) -> Result:
+    return failed(refusal.rule, refusal.fault, _remedy(config, refusal.rule))
+
+
+def _remedy(config: Config, rule: TokenRule) -> str:
+    if rule in REMEDIES:
+        return REMEDIES[rule]
+    if rule is TokenRule.SIGNATURE:
         return FORGED if config.jwks_url is not None else SIGNED_OTHERWISE
     if config.jwks_url is None:
         return "If Better Auth signs with keys of its own, as it does by default, set BETTER_AUTH_URL to its address."
@@ -80,11 +87,11 @@ def _remedy(config: Config, name: str) -> str:
 
 
 def verdict(verifier: Verifier, text: str) -> str:
-    """Say in one line what a client that sends this token is answered."""
+    """Return one line on how the service responds to a client with this token."""
     try:
         caller = verifier(text)
     except Problem as problem:
         return f"It is refused: {problem.status.value} {problem.detail.rstrip('.')}. The first ✗ says why."
-    # An id that is an address of a person is not repeated.
-    own = f" and for /api/{quote(caller.id, safe='')}/tasks" if shown(caller.id) == caller.id else ""
+    # An id that is an e-mail address is not repeated.
+    own = f" and for /api/{quote(caller.id, safe='')}/tasks" if describe(caller.id) == caller.id else ""
     return f"It is good, for /api/me/tasks{own}."

@@ -1,29 +1,29 @@
-"""Problems: every 4xx and 5xx answer is made here, as `application/problem+json` (RFC 9457).
+"""Problems: every 4xx and 5xx response is built here, as `application/problem+json` (RFC 9457).
 
     Problem
-    ├── BadRequest              400  the request cannot be read
-    ├── Unauthorized            401
-    │   ├── MissingToken             no bearer token was sent
-    │   ├── ExpiredToken             it was good once
-    │   ├── InvalidToken             anything else is wrong with it
-    │   └── AnonymousToken           it is genuine and names nobody
-    ├── WrongUser               403  the path belongs to somebody else
-    ├── NotFound                404  no such path
-    │   └── TaskNotFound             no such task of this caller
+    ├── BadRequest              400  the request cannot be parsed
+    ├── Unauthorized            401  carries the `refusal` of the token
+    │   ├── MissingToken             there is no bearer token
+    │   ├── ExpiredToken             the token was valid until it expired
+    │   ├── InvalidToken             the token breaks any other rule
+    │   └── AnonymousToken           the token is genuine and names no user
+    ├── WrongUser               403  the path is another user's
+    ├── NotFound                404  there is no such path
+    │   └── TaskNotFound             the caller has no such task
     ├── MethodNotAllowed        405  with Allow
-    ├── CursorExpired           410  the changes since then are no longer known in full
-    ├── PreconditionFailed      412  the task is not as the client knows it: `current` is how it is
+    ├── CursorExpired           410  the deletions since the cursor are no longer all recorded
+    ├── PreconditionFailed      412  the task has changed: `current` is its present state
     ├── ContentTooLarge         413
     ├── UnsupportedMediaType    415
-    ├── UnprocessableContent    422  readable, and breaks a rule: `errors` names each
-    │   └── IdempotencyKeyReused     the key belongs to another creation
-    ├── PreconditionRequired    428  a change must say which state of the task it is meant for
-    ├── TooManyRequests         429  with Retry-After: the user calls more often than the settings allow
-    │   └── TooManyFailures          calls from this address were refused with 401 too often
-    ├── InternalError           500  a bug of ours: says nothing about the inside
+    ├── UnprocessableContent    422  the body is valid JSON and breaks a rule: `errors` lists every fault
+    │   └── IdempotencyKeyReused     the key was used for a different creation
+    ├── PreconditionRequired    428  a change must name the state of the task that it applies to
+    ├── TooManyRequests         429  with Retry-After: the user exceeds the rate limit
+    │   └── TooManyFailures          the address exceeds the limit of failed authentications
+    ├── InternalError           500  a bug: the response reveals nothing about it
     └── Unavailable             503  with Retry-After
 
-The rooms below the views raise these; the handlers at the bottom turn them into answers.
+The packages below the views raise these; the handlers at the end of this module turn them into responses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,6 +36,7 @@ from werkzeug import exceptions
 from werkzeug.exceptions import HTTPException
 
 from todo.telemetry import requests
+from todo.telemetry.refusals import Refusal
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 2
@@ -52,24 +53,24 @@ class Fault(TypedDict, total=False):
 
 
 class Problem(Exception):
-    """An answer that is an error.
+    """An error response.
 
     Args:
         detail: One sentence for a person. Clients show it.
-        reason: What an operator should know and a stranger should not. It goes to the log; of some kinds of problem
-            a developer reads it in the answer too, outside production.
-        user_id: Whose request it is, as far as that is known. It goes to the log as a hash.
-        headers: Sent with the answer.
+        reason: The cause, for operators and not for clients. It is logged; outside production, the responses of some
+            classes have it too, for developers.
+        user_id: The caller, if known. Only a hash of it is logged.
+        headers: Headers of the response.
         **members: Extension members of the problem (RFC 9457, section 3.2).
 
     """
 
     status: ClassVar[HTTPStatus]
-    # Only where Python names the status differently from version to version.
+    # Set only where the name of the status differs between versions of Python.
     title: ClassVar[str | None] = None
     detail: str
     headers: Mapping[str, str] = {}
-    # Whether the reason is in the answer outside production.
+    # Whether the response has the reason outside production.
     explained: ClassVar[bool] = False
 
     def __init__(
@@ -81,7 +82,6 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
         **members: Any,
     ) -> None:
-        """Fill in what the class leaves open."""
         self.detail = detail or self.detail
         self.reason = reason
         self.user_id = user_id
@@ -91,41 +91,51 @@ class Problem(Exception):
 
 
 class BadRequest(Problem):
-    """400: the request cannot be read."""
+    """400: the request cannot be parsed."""
 
     status = HTTPStatus.BAD_REQUEST
     detail = "The request is malformed."
 
 
 class Unauthorized(Problem):
-    """401: the caller is not known. The challenge follows RFC 6750, section 3."""
+    """401: the caller is not authenticated. The challenge follows RFC 6750, section 3.
+
+    Args:
+        refusal: The rule that the token breaks. Its text is the `reason`.
+        user_id: The user that the token names, if its signature is genuine.
+
+    """
 
     status = HTTPStatus.UNAUTHORIZED
     explained = True
     headers: Mapping[str, str] = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
 
+    def __init__(self, refusal: Refusal, *, user_id: str | None = None) -> None:
+        self.refusal = refusal
+        super().__init__(reason=str(refusal), user_id=user_id)
+
 
 class MissingToken(Unauthorized):
-    """401: no bearer token was sent, so the challenge names no error."""
+    """401: the request has no bearer token, so the challenge names no error."""
 
     detail = "Missing authentication token"
     headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
 
 
 class ExpiredToken(Unauthorized):
-    """401: the token was good once."""
+    """401: the token was valid until it expired."""
 
     detail = "Token has expired"
 
 
 class InvalidToken(Unauthorized):
-    """401: one sentence for every other fault of a token; the real one is the `reason`."""
+    """401: the token breaks another rule; the `detail` is the same for all of them, and the `reason` names the rule."""
 
     detail = "Invalid token"
 
 
 class AnonymousToken(Unauthorized):
-    """401: the signature is good and the token names nobody."""
+    """401: the signature is genuine and the token names no user."""
 
     detail = "Invalid token: missing user_id"
 
@@ -138,45 +148,45 @@ class WrongUser(Problem):
 
 
 class NotFound(Problem):
-    """404: no such path."""
+    """404: there is no such path."""
 
     status = HTTPStatus.NOT_FOUND
     detail = "There is nothing at this path."
 
 
 class TaskNotFound(NotFound):
-    """404: the task is absent, or somebody else's: the same answer, to the byte."""
+    """404: the caller has no such task. Whether another user has it makes no difference to the response."""
 
     detail = "Task not found"
 
 
 class MethodNotAllowed(Problem):
-    """405: raise it with an `Allow` header."""
+    """405: the path does not support the method. Raise it with an `Allow` header."""
 
     status = HTTPStatus.METHOD_NOT_ALLOWED
-    detail = "This path does not take this method."
+    detail = "This path does not support this method."
 
 
 class CursorExpired(Problem):
-    """410: what was deleted since the cursor was given is no longer known in full."""
+    """410: the deletions since the cursor was issued are no longer all recorded."""
 
     status = HTTPStatus.GONE
     detail = "The cursor is too old: deletions since then are no longer known. Begin again without it."
 
     def __init__(self) -> None:
-        """Say it in a word that programs can tell from other problems."""
+        # Programs recognise the problem by this code.
         super().__init__(code="cursor_expired")
 
 
 class PreconditionFailed(Problem):
-    """412: the task has changed since the client read it; `current` is how it is now (RFC 9110, section 13.1.1)."""
+    """412: the task has changed since the client read it; `current` is its present state (RFC 9110, section 13.1.1)."""
 
     status = HTTPStatus.PRECONDITION_FAILED
     detail = "The task has changed since it was read. Look at the current one and try again."
 
 
 class ContentTooLarge(Problem):
-    """413: the body is over the limit."""
+    """413: the body exceeds the limit."""
 
     status = HTTPStatus(413)
     title = "Content Too Large"
@@ -191,13 +201,13 @@ class UnsupportedMediaType(Problem):
 
 
 class UnprocessableContent(Problem):
-    """422: the JSON can be read and breaks a rule; `errors` has an entry for each."""
+    """422: the body is valid JSON, or absent, and the request breaks a rule; `errors` has an entry for each fault."""
 
     status = HTTPStatus(422)
     title = "Unprocessable Content"
 
     def __init__(self, errors: Sequence[Fault], **kwargs: Any) -> None:
-        """Say the faults in one sentence each; a person reads the first ones, a program all."""
+        # A person reads the first sentences, a program all entries.
         sentences = [error["detail"] for error in errors[:SENTENCES_MAX]]
         if len(errors) > SENTENCES_MAX:
             sentences.append(f"There are {len(errors) - SENTENCES_MAX} more faults.")
@@ -205,56 +215,62 @@ class UnprocessableContent(Problem):
 
 
 class IdempotencyKeyReused(UnprocessableContent):
-    """422: the key made a task of another body before, so nobody can say which of the two is meant."""
+    """422: the key was used before with a different body, so which of the two tasks is meant is unknown."""
 
     def __init__(self) -> None:
-        """Name the header."""
         rule = "Idempotency-Key has been used for another task: take a new key for a new task."
         super().__init__([{"header": "Idempotency-Key", "detail": rule}])
 
 
 class PreconditionRequired(Problem):
-    """428: the settings want every change to say which state of the task it is meant for (RFC 6585, section 3)."""
+    """428: the settings require that every change names the state that it applies to (RFC 6585, section 3)."""
 
     status = HTTPStatus.PRECONDITION_REQUIRED
     detail = "Send If-Match with the ETag of the task, so that nobody's changes are overwritten unseen."
 
 
 class TooManyRequests(Problem):
-    """429: the calls of this user, or the failed ones from this address, are over the limit (RFC 6585, section 4)."""
+    """429: the user, or the address with its failed authentications, exceeds a rate limit (RFC 6585, section 4).
+
+    Args:
+        wait_s: Seconds to wait before the next attempt.
+        **kwargs: `reason` and `user_id`, as of every problem.
+
+    """
 
     status = HTTPStatus.TOO_MANY_REQUESTS
     cause: ClassVar[str] = "Too many requests"
 
     def __init__(self, wait_s: int, **kwargs: Any) -> None:
-        """Say how many seconds to wait."""
         sentence = f"{self.cause}. Please try again in {wait_s} s."
         super().__init__(sentence, headers={"Retry-After": str(wait_s)}, **kwargs)
 
 
 class TooManyFailures(TooManyRequests):
-    """429: what would have been a 401, from an address that had too many of them."""
+    """429: sent instead of a 401 to an address that had too many of them."""
 
     cause = "Too many failed authentications from your address"
 
 
 class InternalError(Problem):
-    """500: a bug of ours. The answer says nothing about the inside."""
+    """500: a bug. The response reveals nothing about it."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
+    # How `database_errors_total` labels the failure of a statement that has a bug.
+    kind: ClassVar[str] = "bug"
     detail = "Something went wrong on our side. The request id finds it in our logs."
 
 
 class Unavailable(Problem):
-    """503: something we depend on is away. Trying again is right."""
+    """503: a service that this one depends on is unavailable. Clients should try again."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     detail = f"The service is busy. Please try again in {RETRY_AFTER_S} seconds."
     headers: Mapping[str, str] = {"Retry-After": str(RETRY_AFTER_S)}
 
 
-def answer(problem: Problem) -> Response:
-    """Make the one shape of an error (RFC 9457)."""
+def build_response(problem: Problem) -> Response:
+    """Build the response to a problem (RFC 9457)."""
     response = Response(
         current_app.json.dumps(
             {
@@ -275,7 +291,7 @@ def answer(problem: Problem) -> Response:
 
 
 def handle_problem(problem: Problem) -> Response:
-    """Answer a problem that a room of ours raised; what somebody may want to know of it goes to the log."""
+    """Respond to a problem that a package of this application raised; record its reason and its caller for the log."""
     record = requests.current()
     record.reason = problem.reason
     record.user_id = problem.user_id or record.user_id
@@ -283,28 +299,28 @@ def handle_problem(problem: Problem) -> Response:
         record.error = problem
     if problem.explained and not current_app.extensions["config"].production:
         problem.members["reason"] = problem.reason
-    return answer(problem)
+    return build_response(problem)
 
 
 def handle_http_exception(error: HTTPException) -> Response:
-    """Translate what Flask and Werkzeug raise by themselves; all but two of those are faults of syntax."""
+    """Respond to an exception of Flask or Werkzeug; all of them but two are faults of syntax."""
     match error:
         case exceptions.NotFound():
-            return answer(NotFound())
+            return build_response(NotFound())
         case exceptions.MethodNotAllowed():
-            return answer(MethodNotAllowed(headers={"Allow": ", ".join(sorted(error.valid_methods or ()))}))
+            return build_response(MethodNotAllowed(headers={"Allow": ", ".join(sorted(error.valid_methods or ()))}))
         case _:
-            return answer(BadRequest())
+            return build_response(BadRequest())
 
 
 def handle_bug(error: Exception) -> Response:
-    """Answer what nobody foresaw."""
+    """Respond to an unforeseen exception, which is a bug."""
     requests.current().error = error
-    return answer(InternalError())
+    return build_response(InternalError())
 
 
 def init_app(app: Flask) -> None:
-    """Make every error of every path and method a problem."""
+    """Register the handlers that make every error of every path and method a problem."""
     app.register_error_handler(Problem, handle_problem)
     app.register_error_handler(HTTPException, handle_http_exception)
     app.register_error_handler(Exception, handle_bug)

@@ -1,29 +1,30 @@
-"""What is counted and measured for Prometheus. Only a server that shows it imports this room.
+"""Metrics for Prometheus. Only a server that exports them imports this module.
 
-Labels have few values, whatever clients send: methods that HTTP knows, templates of paths, names of rules.
+The values of labels are few, whatever clients send: the methods of HTTP, the templates of paths, the rules for tokens.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from sqlalchemy import Engine
 
-from todo.telemetry.requests import Record, database_failed, request_over
+from todo.telemetry.requests import Record, database_failed, request_finished
 
 # In seconds.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
-KINDS = {
-    "DatabaseUnavailable": "unavailable",
-    "ConnectionLost": "connection_lost",
-    "RolledBack": "undone",
-    "SchemaLacking": "schema",
-    "InternalError": "bug",
-}
-# An address that had too many of the first gets the second; and so does a user, whose token is good.
-REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
+
+class DatabaseFailure(Protocol):
+    """A problem that a failure of the database is translated into.
+
+    Attributes:
+        kind: The kind of the failure, as `database_errors_total` labels it. It stands on the class of the problem.
+
+    """
+
+    kind: str
 
 
 class Metrics:
@@ -31,17 +32,13 @@ class Metrics:
 
     Args:
         registry: Where they are registered.
-        engine: Its pool is looked at.
-        rules: The names of the rules that a token can break.
+        engine: The engine whose connection pool is measured.
         key_age: Returns the seconds since the issuer's keys were fetched, where there is an issuer.
 
     """
 
-    def __init__(
-        self, registry: CollectorRegistry, *, engine: Engine, rules: Iterable[str], key_age: Callable[[], float] | None
-    ) -> None:
+    def __init__(self, registry: CollectorRegistry, *, engine: Engine, key_age: Callable[[], float] | None) -> None:
         self._engine = engine
-        self._rules = frozenset(rules)
         self._measure_key_age = key_age
         self._requests = Counter(
             "http_requests_total", "Requests that were answered.", ("method", "route", "status"), registry=registry
@@ -66,30 +63,28 @@ class Metrics:
             )
 
     def observe(self) -> None:
-        """Count from now on what happens in this process."""
-        request_over.connect(self.count_request)
+        """Start to count the requests and failures of this process."""
+        request_finished.connect(self.count_request)
         database_failed.connect(self.count_error)
 
     def count_request(self, record: Record) -> None:
-        """Count a request that is over, and the refusal of its token."""
+        """Count a finished request, and the refusal of its token.
+
+        The response to a refused token is a 401, or a 429 when its address had too many of them. A 401 without a rule,
+        which the guard never raises, is labelled `other`.
+        """
         route = record.route or "none"
         self._requests.labels(record.method, route, str(record.status)).inc()
         self._durations.labels(record.method, route).observe(record.duration_s)
-        if record.status in REFUSED and record.reason is not None:
-            self._count_refusal(record.status, record.reason.partition(":")[0])
+        if record.refused_rule is not None or record.status == HTTPStatus.UNAUTHORIZED:
+            self._refusals.labels(record.refused_rule or "other").inc()
 
-    def _count_refusal(self, status: int, rule: str) -> None:
-        if rule in self._rules:
-            self._refusals.labels(rule).inc()
-        elif status == HTTPStatus.UNAUTHORIZED:
-            self._refusals.labels("other").inc()
-
-    def count_error(self, problem: Exception) -> None:
-        """Count a statement that failed."""
-        self._errors.labels(KINDS[type(problem).__name__]).inc()
+    def count_error(self, problem: DatabaseFailure) -> None:
+        """Count a failed statement."""
+        self._errors.labels(problem.kind).inc()
 
     def sample(self) -> None:
-        """Measure what is neither done nor over: it is."""
+        """Measure the state of this process: its connection pool and the age of the issuer's keys."""
         pool: Any = self._engine.pool
         self._in_use.set(pool.checkedout())
         self._waiting.set(pool.waiting())
@@ -98,5 +93,5 @@ class Metrics:
 
 
 def _gauge(name: str, documentation: str, registry: CollectorRegistry) -> Gauge:
-    """Make a gauge that is the sum over all processes that live."""
+    """Build a gauge that is summed over all live processes."""
     return Gauge(name, documentation, registry=registry, multiprocess_mode="livesum")

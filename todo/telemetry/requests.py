@@ -1,4 +1,4 @@
-"""What is seen of each request: its line in the log, its ids and times on the answer, and what others make of it."""
+"""One record for each request: its line in the log, its ids and times on the response, and the input of the metrics."""
 
 import logging
 import threading
@@ -14,44 +14,45 @@ from flask import Flask, Response, g, request
 
 from config import Config
 from todo.telemetry import tracing
-from todo.telemetry.logs import clipped, hashed, log
+from todo.telemetry.logs import hashed, log, truncate
+from todo.telemetry.refusals import TokenRule
 
 METHODS = frozenset(HTTPMethod)
 
-# Orchestrators ask these all day long.
+# Orchestrators call these all day long.
 PROBES = ("health.health", "health.ready")
 
-# Sent with the Record of each request that is over.
-request_over = Signal()
+# Sent with the Record of each finished request.
+request_finished = Signal()
 
-# Sent with the problem that was made of an error of PostgreSQL, of its driver or of the pool.
+# Sent with the problem that an error of PostgreSQL, of its driver or of the connection pool is translated into.
 database_failed = Signal()
 
 
 class DatabaseTime(threading.local):
-    """How long a thread has waited for PostgreSQL: `with database_time:` around each wait, also inside of another.
+    """The time that a thread has waited for PostgreSQL: `with database_time:` around each wait, which may be nested.
 
     Attributes:
-        total_s: In seconds, since the thread began.
+        total_s: Seconds since the thread started.
 
     """
 
     total_s = 0.0
     _depth = 0
-    _since = 0.0
+    _started_at = 0.0
 
     def __enter__(self) -> Self:
-        """Begin to wait."""
+        """Start waiting."""
         if self._depth == 0:
-            self._since = perf_counter()
+            self._started_at = perf_counter()
         self._depth += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Have waited."""
+        """Stop waiting."""
         self._depth -= 1
         if self._depth == 0:
-            self.total_s += perf_counter() - self._since
+            self.total_s += perf_counter() - self._started_at
 
 
 database_time = DatabaseTime()
@@ -59,30 +60,31 @@ database_time = DatabaseTime()
 
 @dataclass(slots=True)
 class Record:
-    """One request.
+    """The record of one request.
 
     Attributes:
-        request_id: The id that the answer and the log line have in common.
-        trace: Where in a trace it is.
-        began: When it came, in seconds of the performance counter.
-        database_began: What the database time of its thread was then.
-        method: Its method, or `other` when it is none that HTTP knows.
-        route: The template of its path, never the path, which holds a user's id; None when there is no such path.
-        is_probe: Whether an orchestrator asks how we are.
-        status: The status of the answer.
-        size: The bytes of the answer's body.
+        request_id: The id on the response and in the log line.
+        trace: Its place in a trace.
+        started_at: When it started, in seconds of the performance counter.
+        database_offset_s: The database time of its thread when it started.
+        method: Its method, or `other` for a method that HTTP does not define.
+        route: The template of its path, never the path, which has a user's id in it; None for an unknown path.
+        is_probe: Whether it is a health probe of an orchestrator.
+        status: The status of the response.
+        size: The size of the response's body in bytes.
         duration_s: How long it took, in seconds.
-        database_s: How long of that it waited for PostgreSQL.
-        user_id: Who sent it, as far as that is known. It goes to the log as a hash.
-        reason: What an operator should know of a request that was refused or failed.
-        error: What made it fail, where that is a bug, or came after the answer had begun.
+        database_s: How many of these seconds it waited for PostgreSQL.
+        user_id: The caller, if known. Only a hash of it is logged.
+        reason: Why it was refused or failed, for operators.
+        refused_rule: The rule that its token breaks, if the token was refused.
+        error: The exception of a bug, or of a failure after the start of the response was sent.
 
     """
 
     request_id: str
     trace: tracing.Trace
-    began: float = field(default_factory=perf_counter)
-    database_began: float = field(default_factory=lambda: database_time.total_s)
+    started_at: float = field(default_factory=perf_counter)
+    database_offset_s: float = field(default_factory=lambda: database_time.total_s)
     method: str = "other"
     route: str | None = None
     is_probe: bool = False
@@ -92,28 +94,29 @@ class Record:
     database_s: float = 0
     user_id: str | None = None
     reason: str | None = None
+    refused_rule: TokenRule | None = None
     error: Exception | None = None
 
 
 def current() -> Record:
-    """Give the record of the request that is being answered."""
+    """Return the record of the current request."""
     record: Record = g.record
     return record
 
 
-def _begin() -> None:
-    sent = request.headers.get
-    g.record = Record(tracing.request_id(sent("X-Request-ID")), tracing.trace(sent("traceparent")))
+def _start() -> None:
+    header = request.headers.get
+    g.record = Record(tracing.request_id(header("X-Request-ID")), tracing.trace(header("traceparent")))
 
 
 def init_app(app: Flask, config: Config) -> None:
-    """Observe every request. Hooks after a request run in reverse, so this must come before all other rooms."""
-    app.before_request(_begin)
-    app.after_request(partial(_end, over=partial(_over, Writer(config)), is_timed=not config.production))
+    """Record every request. Hooks after a request run in reverse, so this must be called before all other packages."""
+    app.before_request(_start)
+    app.after_request(partial(_complete, finish=partial(_finish, Writer(config)), is_timed=not config.production))
 
 
-def _end(response: Response, *, over: Callable[[Record], None], is_timed: bool) -> Response:
-    """Complete the answer and its record; what is sent piece by piece is over later."""
+def _complete(response: Response, *, finish: Callable[[Record], None], is_timed: bool) -> Response:
+    """Complete the response and its record. A streamed response finishes later, when it is closed."""
     record = current()
     if request.method in METHODS:
         record.method = request.method
@@ -121,70 +124,73 @@ def _end(response: Response, *, over: Callable[[Record], None], is_timed: bool) 
         record.route = request.url_rule.rule
         record.is_probe = request.endpoint in PROBES
     record.status = response.status_code
-    record.duration_s = perf_counter() - record.began
-    record.database_s = database_time.total_s - record.database_began
+    record.duration_s = perf_counter() - record.started_at
+    record.database_s = database_time.total_s - record.database_offset_s
     response.headers.add("X-Request-ID", record.request_id)
     response.headers.add("traceparent", record.trace.traceparent)
     if is_timed:
         response.headers.add("Server-Timing", _server_timing(record))
     if (size := _size(response)) is not None:
         record.size = size
-        over(record)
+        finish(record)
     else:
-        response.response = _observed(response.response, record)
-        response.call_on_close(partial(_close, record, over))
+        response.response = _recorded(response.response, record)
+        response.call_on_close(partial(_finish_stream, record, finish))
     return response
 
 
 def _server_timing(record: Record) -> str:
-    """Tell the tools of a browser where the time went, in milliseconds (Server Timing, section 2)."""
+    """Return the times in milliseconds, as the developer tools of browsers show them (Server Timing, section 2)."""
     return f"app;dur={record.duration_s * 1000:.2f}, db;dur={record.database_s * 1000:.2f}"
 
 
 def _size(response: Response) -> int | None:
-    """Give the bytes that a body will have, where that can be known before it is sent."""
+    """Return the size of a body in bytes, where it is known before the body is sent."""
     if request.method == "HEAD" or response.status_code in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
         return 0
     return response.calculate_content_length() if response.is_sequence else response.content_length
 
 
-def _observed(pieces: Iterable[Any], record: Record) -> Iterator[Any]:
-    """Pass an answer on piece by piece. Only between pieces may the thread do something else, or be another one."""
-    before = database_time.total_s
+def _recorded(chunks: Iterable[Any], record: Record) -> Iterator[Any]:
+    """Yield the chunks of a body, and record their size and database time.
+
+    Between two chunks the thread may serve another request, or the next chunk may come from another thread.
+    """
+    offset_s = database_time.total_s
     try:
-        for piece in pieces:
-            record.size += len(piece)
-            record.database_s += database_time.total_s - before
-            yield piece
-            before = database_time.total_s
-        record.database_s += database_time.total_s - before
+        for chunk in chunks:
+            record.size += len(chunk)
+            record.database_s += database_time.total_s - offset_s
+            yield chunk
+            offset_s = database_time.total_s
+        record.database_s += database_time.total_s - offset_s
     except Exception as error:
-        record.reason = f"the answer broke off: {getattr(error, 'reason', None) or 'a bug'}"
+        record.reason = f"the response broke off: {getattr(error, 'reason', None) or 'a bug'}"
         record.error = error
         raise
 
 
-def _close(record: Record, over: Callable[[Record], None]) -> None:
-    record.duration_s = perf_counter() - record.began
-    over(record)
+def _finish_stream(record: Record, finish: Callable[[Record], None]) -> None:
+    record.duration_s = perf_counter() - record.started_at
+    finish(record)
 
 
-def _over(write: Callable[[Record], None], record: Record) -> None:
+def _finish(write: Callable[[Record], None], record: Record) -> None:
     write(record)
-    request_over.send(record)
+    request_finished.send(record)
 
 
 class Writer:
-    """Writes the line of a request."""
+    """Writes the log line of each request."""
 
     def __init__(self, config: Config) -> None:
         self._slow_s = config.slow_request_ms / 1000
         self._level = logging.getLevelNamesMapping()[config.log_level]
-        # Bound once: to find the settings anew would take as long as to write the line.
+        # Bound once: to look the settings up again would take as long as to write the line.
         self._log = log.bind()
 
     def __call__(self, record: Record) -> None:
-        """Write it, unless nobody wants to know."""
+        """Write the line of a request, if its level is logged."""
         is_slow = record.duration_s > self._slow_s
         if record.status >= HTTPStatus.INTERNAL_SERVER_ERROR or record.error is not None:
             level = logging.ERROR
@@ -210,7 +216,7 @@ def _members(record: Record) -> dict[str, Any]:
     if record.user_id is not None:
         members["user"] = hashed(record.user_id)
     if record.reason is not None:
-        members["reason"] = clipped(record.reason)
+        members["reason"] = truncate(record.reason)
     if record.error is not None:
         members["exc_info"] = record.error
     return members

@@ -1,14 +1,14 @@
-"""The ids of a request: one for its answer and its log line, one for everything that a trace goes through."""
+"""The ids of a request: one for its response and its log line, one for the whole trace that it is part of."""
 
 import os
 import re
 from typing import NamedTuple
 
-# Long enough for every tracing scheme, short enough for a log line, and nothing that could forge one.
+# Long enough for every tracing scheme, short enough for a log line, without characters that could forge one.
 WELL_FORMED_REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 
 # Version, trace id, parent id and flags, none of the ids zero (Trace Context Level 1, section 3.2.2). Version 00 ends
-# there; later ones may go on behind another hyphen (section 4.3).
+# there; later versions may continue after another hyphen (section 4.3).
 TRACEPARENT = re.compile(
     r"(?:00(?=.{53}\Z)|(?!00|ff)[0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?"
 )
@@ -16,11 +16,11 @@ SAMPLED = 0x01
 
 
 class Trace(NamedTuple):
-    """Where in a trace this request is.
+    """The place of a request in a trace.
 
     Attributes:
-        trace_id: The id that all spans of a trace have, in 32 hexadecimal digits.
-        traceparent: How it is told to others, with the span that is ours.
+        trace_id: The id that all spans of the trace share, in 32 hexadecimal digits.
+        traceparent: The header that passes it on, with the span of this request as the parent.
 
     """
 
@@ -28,19 +28,19 @@ class Trace(NamedTuple):
     traceparent: str
 
 
-def request_id(sent: str | None) -> str:
-    """Give a request's id: the client's `X-Request-ID` when it is well formed, else a new one."""
-    if sent and WELL_FORMED_REQUEST_ID.fullmatch(sent):
-        return sent
+def request_id(header: str | None) -> str:
+    """Return a request's id: the client's `X-Request-ID` when it is well formed, else a new one."""
+    if header and WELL_FORMED_REQUEST_ID.fullmatch(header):
+        return header
     return os.urandom(16).hex()
 
 
-def trace(sent: str | None) -> Trace:
-    """Go on with the trace of a `traceparent` that is well formed, or begin one (Trace Context Level 1, section 4).
+def trace(header: str | None) -> Trace:
+    """Continue the trace of a well-formed `traceparent`, or start one (Trace Context Level 1, section 4).
 
-    Whether the caller records the trace is passed on; nobody records one that begins here.
+    The flag whether the client records the trace is passed on. A trace that starts here is not recorded.
     """
-    if sent and (parent := TRACEPARENT.fullmatch(sent)):
+    if header and (parent := TRACEPARENT.fullmatch(header)):
         trace_id, span_id = parent[1], os.urandom(8).hex()
         flags = int(parent[2], 16) & SAMPLED
     else:
