@@ -6,8 +6,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 AUDIT := .venv/audit/bin
-# Processes that share the tests. They wait for servers part of the time, so there is one more than the usual two cores.
+# The processes that share the tests. They wait for servers part of the time, so there is one more than the usual two cores.
 WORKERS ?= 3
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
 
 .PHONY: help run quick test check coverage test-issuer test-browser test-schema test-faults bench lint format types audit sbom \
 	openapi lock clean
@@ -19,24 +20,24 @@ run: $(READY) ## Migrate, add example tasks, serve on http://127.0.0.1:8000 and 
 	@exec $(BIN)/todo dev
 
 quick: $(READY) ## Run the tests that start no servers and take less than a second each
-	$(BIN)/pytest --numprocesses $(WORKERS) -m "not process and not slow" $(ARGS)
+	$(PYTEST) -m "not process and not slow" $(ARGS)
 
 test: $(READY) ## Run all tests except those with a target of their own
-	$(BIN)/pytest --numprocesses $(WORKERS) $(ARGS)
+	$(PYTEST) $(ARGS)
 
 coverage: $(READY) ## Run the same tests, and fail below 100 % branch coverage
-	$(BIN)/pytest --numprocesses $(WORKERS) --cov --cov-report=term-missing:skip-covered $(ARGS)
+	$(PYTEST) --hypothesis-profile=thorough --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 check: lint types coverage ## Run everything that a change has to pass: lint, types, and tests with coverage
 
 test-issuer: $(READY) tests/issuer/node_modules ## Test tokens against a real Better Auth (needs Node 20)
-	ISSUER=better-auth $(BIN)/pytest tests/issuer --numprocesses $(WORKERS)
+	ISSUER=better-auth $(PYTEST) tests/issuer
 
 test-browser: $(READY) ## Test the pages in a browser (needs Chromium)
 	$(BIN)/pytest tests/browser
 
 test-faults: $(READY) .venv/otel/.ready ## Test poolers, Redis, broken networks and OpenTelemetry (needs root, pgbouncer, redis-server and iproute2)
-	$(BIN)/pytest tests/faults --numprocesses $(WORKERS)
+	$(PYTEST) tests/faults
 
 test-schema: $(READY) ## Compare the running service with openapi.json; ARGS="--seed 2 --max-examples 500" searches further
 	ARGS='$(ARGS)' $(BIN)/pytest tests/schema --capture=no

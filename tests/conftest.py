@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from fakes.counting_redis import CountingRedis
 from fakes.postgres_proxy import PostgresProxy
@@ -19,14 +20,23 @@ from support import Call, call_as, config_for, migrate, new_database, new_user, 
 from todo import create_app
 from todo.extensions import db
 
+# `make check` selects this profile: a test may then try more examples than in `make test`.
+hypothesis.settings.register_profile("thorough", hypothesis.settings())
+
 # Every test in these folders starts servers, or needs a program that does.
 PROCESS_FOLDERS = ("browser", "faults", "issuer", "schema", "wire")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the tests of whole folders; elsewhere each module or test carries its own marker."""
+    """Mark the tests of whole folders; elsewhere each module or test carries its own marker.
+
+    Tests that share servers of their module run in one process of pytest-xdist, so that each server is started once.
+    """
     if item.path.relative_to(Path(__file__).parent).parts[0] in PROCESS_FOLDERS:
         item.add_marker("process")
+    fixtures = set(getattr(item, "fixturenames", ()))
+    if fixtures & {"start_server", "own_postgres"} and item.get_closest_marker("xdist_group") is None:
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

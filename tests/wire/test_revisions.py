@@ -103,6 +103,8 @@ class Field:
         """Cause no fault."""
 
 
+# Each order takes ten seconds: `make check` tries three of them, and `make test` one.
+FAULT_ORDERS = 3 if settings.get_current_profile_name() == "thorough" else 1
 FAULTS = [Field.kill_a_worker, Field.lose_answers, Field.stop_and_start, Field.crash_the_database, Field.cut]
 
 
@@ -338,9 +340,15 @@ class Counting:
         self.effective += 1
 
 
+# The two longest tests run beside the others of this module, and beside each other.
+@pytest.mark.xdist_group("followers")
 @pytest.mark.slow
 @settings(
-    max_examples=3, deadline=None, phases=[Phase.generate], database=None, suppress_health_check=list(HealthCheck)
+    max_examples=FAULT_ORDERS,
+    deadline=None,
+    phases=[Phase.generate],
+    database=None,
+    suppress_health_check=list(HealthCheck),
 )
 @given(seed=st.integers(0, 2**32), faults=st.permutations(FAULTS))
 def test_followers_of_writers_at_once_through_all_faults_keep_exact_copies(field, seed, faults):
@@ -363,6 +371,7 @@ def test_followers_of_writers_at_once_through_all_faults_keep_exact_copies(field
                 person.assert_kept()
 
 
+@pytest.mark.xdist_group("followers")
 def test_create_whose_answer_was_lost_is_made_once_when_it_is_sent_again(field, start_server, user):
     send = sender_for(start_server(DATABASE_URL=field.proxy.url("postgres"), WEB_THREADS="1"), user)
     assert send("GET", TASKS).status_code == 200
@@ -378,6 +387,7 @@ def test_create_whose_answer_was_lost_is_made_once_when_it_is_sent_again(field, 
     assert send("GET", TASKS).get_json() == [again[0].get_json()]
 
 
+@pytest.mark.xdist_group("writers")
 @pytest.mark.slow
 def test_ten_thousand_optimistic_writes_at_once_lose_no_update(server, user):
     send = sender_for(server, user)
