@@ -1,2 +1,2 @@
-# Public defaults for local work, read by the flask command. Never a secret: those belong in .env.
+# Read by the command flask. It holds nothing secret: secrets belong in .env.
 FLASK_APP=wsgi

@@ -1,16 +1,17 @@
 # docker build -t todo .
-# docker run --rm --env-file .env todo flask db upgrade      (a release step: once, before the new version serves)
+# docker run --rm --env-file .env todo todo migrate      (a release step: once, before the new version serves)
 # docker run -p 8000:8000 --env-file .env todo
 
 FROM python:3.13-slim AS build
-# What requirements.txt pins, with the hash of each file: a registry that hands out anything else ends the build.
-COPY requirements-image.txt .
+# The packages that requirements.txt pins, with the hash of each file: the build fails if a registry serves another one.
+COPY requirements-image.txt deploy/install.py ./
 RUN python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-image.txt \
-    && /venv/bin/pip uninstall --yes pip
+    && /venv/bin/pip uninstall --yes pip \
+    && /venv/bin/python install.py
 
 FROM python:3.13-slim
-# Nothing is installed here any more.
+# Nothing is installed after this.
 RUN python -m pip uninstall --yes pip \
     && useradd --system --uid 10001 --no-create-home todo
 COPY --from=build /venv /venv
@@ -27,7 +28,7 @@ ENV PATH=/venv/bin:$PATH \
     PORT=8000
 USER 10001
 EXPOSE 8000
-# No shell: nothing in here runs one. And no proxy, whatever the environment says.
+# The exec form, because nothing in the image needs a shell; and no proxy, whatever the environment says.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
     CMD ["python", "-c", "import os; from http.client import HTTPConnection as C; c = C('127.0.0.1', int(os.environ['PORT'])); c.request('GET', '/health'); exit(c.getresponse().status != 200)"]
-CMD ["gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"]
+CMD ["todo", "serve"]

@@ -1,4 +1,4 @@
-# What CI runs, and nothing CI-only. Everything happens in .venv: `make help` says what there is.
+# CI runs these targets and has no others of its own. All tools are installed in .venv; `make help` lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
@@ -6,56 +6,76 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 AUDIT := .venv/audit/bin
+# The processes that share the tests. They wait for servers part of the time, so there is one more than the usual two cores.
+WORKERS ?= 3
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
 
-.PHONY: help run test test-issuer test-browser test-schema test-faults bench lint format types check audit sbom openapi lock clean
+.PHONY: help run quick test check coverage test-issuer test-browser test-schema test-faults bench lint format types audit sbom \
+	openapi lock clean
 
-help: ## Say what there is
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(READY) ## Migrate, seed and serve on http://127.0.0.1:8000, and print a call to paste
-	@exec $(BIN)/flask dev
+run: $(READY) ## Migrate, add example tasks, serve on http://127.0.0.1:8000 and print a request to paste
+	@exec $(BIN)/todo dev
 
-test: $(READY) ## Run all tests but those that have a command of their own
-	$(BIN)/pytest --numprocesses 3 $(ARGS)
+quick: $(READY) ## Run the tests that start no servers and take less than a second each
+	$(PYTEST) -m "not process and not slow" $(ARGS)
 
-test-issuer: $(READY) tests/issuer/node_modules ## Run the tests of tokens against a real Better Auth, for which Node 20 must be installed
-	ISSUER=better-auth $(BIN)/pytest tests/issuer --no-cov --numprocesses 3
+test: $(READY) ## Run all tests except those with a target of their own
+	$(PYTEST) $(ARGS)
 
-test-browser: $(READY) ## Run the tests of the pages in Chromium, which must be installed
-	$(BIN)/pytest tests/browser --no-cov
+coverage: $(READY) ## Run the same tests, and fail below 100 % branch coverage
+	$(PYTEST) --hypothesis-profile=thorough --cov --cov-report=term-missing:skip-covered $(ARGS)
 
-test-faults: $(READY) .venv/otel/.ready ## Run the tests of poolers, stores, broken networks and OpenTelemetry, as root: pgbouncer, redis-server and iproute2 must be there
-	$(BIN)/pytest tests/faults --no-cov --numprocesses 3
+check: lint types coverage ## Run everything that a change has to pass: lint, types, and tests with coverage
 
-test-schema: $(READY) ## Hold the running service against openapi.json; ARGS="--seed 2 --max-examples 500" looks further
-	ARGS='$(ARGS)' $(BIN)/pytest tests/schema --no-cov --capture=no
+test-issuer: $(READY) tests/issuer/node_modules ## Test tokens against a real Better Auth (needs Node 20)
+	ISSUER=better-auth $(PYTEST) tests/issuer
 
-bench: $(READY) ## Compare with what else there is, side by side; ARGS=--quick looks briefly. Needs Node 20 and wrk
+test-browser: $(READY) ## Test the pages in a browser (needs Chromium)
+	$(BIN)/pytest tests/browser
+
+test-faults: $(READY) .venv/otel/.ready ## Test poolers, Redis, broken networks and OpenTelemetry (needs root, pgbouncer, redis-server and iproute2)
+	$(PYTEST) tests/faults
+
+test-schema: $(READY) ## Compare the running service with openapi.json; ARGS="--seed 2 --max-examples 500" searches further
+	ARGS='$(ARGS)' $(BIN)/pytest tests/schema --capture=no
+
+bench: $(READY) ## Measure beside comparable services; ARGS=--quick measures briefly (needs Node 20 and wrk)
 	$(BIN)/python -m benchmarks.compare $(ARGS)
 
-lint: $(READY) ## Look for mistakes and for what is out of style
+lint: $(READY) ## Check the code and its format
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-format: $(READY) ## Mend what is out of style
+format: $(READY) ## Fix the format and what else can be fixed automatically
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 types: $(READY) ## Check the types
 	$(BIN)/mypy
 
-check: lint types test ## Lint, types and tests: what a change has to pass
-
-audit: $(AUDIT)/.ready ## Look for doubtful lines in the code, and for published holes in what it runs on: asks the Internet
+audit: $(AUDIT)/.ready ## Search the code for insecure patterns and the dependencies for published vulnerabilities (needs the Internet)
 	$(AUDIT)/bandit --quiet --recursive todo config.py gunicorn.conf.py wsgi.py migrations
 	$(AUDIT)/python .ci/advisories.py $(ARGS)
 
-sbom: $(AUDIT)/.ready ## Write what an image holds of others to sbom.json, as CycloneDX
+sbom: $(AUDIT)/.ready ## Write the dependencies of an image to sbom.json, as CycloneDX
 	$(AUDIT)/python -W ignore -m cyclonedx_py requirements requirements.txt --pyproject pyproject.toml \
 		--output-reproducible --output-file sbom.json
 
 openapi: $(READY) ## Write openapi.json from the code
 	$(BIN)/flask openapi write openapi.json
+
+.PHONY: docs
+docs: .venv/docs/.ready ## Build the documentation into site/, and check every link
+	.venv/docs/bin/zensical build --clean --strict
+	.venv/docs/bin/python .ci/pages.py site
+
+.venv/docs/.ready: requirements-docs.txt
+	@$(PYTHON) -m venv .venv/docs
+	@.venv/docs/bin/pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@touch $@
 
 lock: $(READY) ## Pin the newest versions of everything in requirements*.in
 	$(BIN)/pip-compile $(LOCK) requirements.in
@@ -63,11 +83,12 @@ lock: $(READY) ## Pin the newest versions of everything in requirements*.in
 	$(BIN)/pip-compile $(LOCK) requirements-dev.in
 	$(BIN)/pip-compile $(LOCK) requirements-audit.in
 	$(BIN)/pip-compile $(LOCK) requirements-otel.in
+	$(BIN)/pip-compile $(LOCK) requirements-docs.in
 
 LOCK := --quiet --upgrade --strip-extras --annotation-style=line --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
-clean: ## Remove .venv and the development database
+clean: ## Remove .venv, the development database and installed Node packages
 	rm -rf .venv instance tests/issuer/node_modules benchmarks/peers/fastify/node_modules
 
 tests/issuer/node_modules: tests/issuer/package-lock.json
@@ -76,19 +97,26 @@ tests/issuer/node_modules: tests/issuer/package-lock.json
 	@npm ci --prefix tests/issuer --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
-$(READY): requirements-dev.txt
+# Creates the environment $(1) and installs the requirement files $(2) there: with uv where it is installed, else with pip.
+install = if command -v uv >/dev/null; then \
+		uv venv --quiet --allow-existing --no-python-downloads --python "$$(command -v $(PYTHON))" $(1) \
+		&& uv pip install --quiet --python $(1)/bin/python $(addprefix --requirement ,$(2)); \
+	else \
+		$(PYTHON) -m venv $(1) \
+		&& $(1)/bin/pip install --quiet --disable-pip-version-check $(addprefix --requirement ,$(2)); \
+	fi
+
+$(READY): requirements-dev.txt deploy/install.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13")'
-	@echo "Installing what is needed into .venv (once) ..."
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@echo "Installing the requirements into .venv (once) ..."
+	@$(call install,.venv,requirements-dev.txt)
+	@$(BIN)/python deploy/install.py
 	@touch $@
 
 $(AUDIT)/.ready: requirements-audit.txt
-	@$(PYTHON) -m venv .venv/audit
-	@$(AUDIT)/pip install --quiet --disable-pip-version-check -r requirements-audit.txt
+	@$(call install,.venv/audit,requirements-audit.txt)
 	@touch $@
 
 .venv/otel/.ready: requirements.txt requirements-otel.txt
-	@$(PYTHON) -m venv .venv/otel
-	@.venv/otel/bin/pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-otel.txt
+	@$(call install,.venv/otel,requirements.txt requirements-otel.txt)
 	@touch $@

@@ -1,17 +1,22 @@
-"""Settings: typed, frozen, read from the environment and then from `.env`.
+"""The settings: declared once each, read from the environment and then from `.env`, typed and frozen.
 
-This is the only room that reads the environment. All faults are reported together,
-in one line that names each variable, before anything else starts.
+Each attribute of `Config` is the declaration of one setting: its variable (the name in upper case), its type, its
+default, the rule that a value must satisfy, its meaning, and whether it is secret. The schema that reads the
+environment, `.env.example` and `docs/settings.md` are derived from these declarations.
+
+No other module reads the environment. All faults are reported together, in one line that names each variable, before
+anything else starts.
 """
 
+import dataclasses
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from dotenv import dotenv_values
@@ -21,18 +26,18 @@ from sqlalchemy.exc import ArgumentError
 
 ROOT = Path(__file__).resolve().parent
 
-# What Better Auth signs with when nobody sets a secret: every attacker knows it.
+# What Better Auth signs with when no secret is set. It is published, so every attacker has it.
 BETTER_AUTH_PUBLIC_DEFAULT = "better-auth-secret-12345678901234567890"
 SECRET_MIN_BYTES = 32
 
-# Where Better Auth's calls are when nobody says otherwise.
+# The path of Better Auth's API unless it is configured otherwise.
 BETTER_AUTH_BASE_PATH = "/api/auth"
 
-# How often something may happen, and how long a window may be: what a Redis and the headers can hold.
+# The greatest quota and the longest window of a rate limit: what Redis and the response headers can hold.
 QUOTA_MAX = 1_000_000_000
 WINDOW_MAX_S = 366 * 86_400
 
-# The store of counts that is always there, the process itself; and what the URL of another one may hold.
+# The store of counts that is always available, the process itself; and what the URL of a Redis may contain.
 IN_MEMORY = "memory://"
 STORE_PATH = re.compile("/?[0-9]*")
 STORE_OPTION = re.compile("ssl_[a-z_]+|socket_(connect_)?timeout")
@@ -42,29 +47,35 @@ URL_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 ORIGIN = re.compile(r"https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 HOST = re.compile(r"\.?[a-z0-9-]+(\.[a-z0-9-]+)*")
 
+T = TypeVar("T")
+
 
 class InvalidSettings(SystemExit):
-    """Raised at boot. Left alone, it ends the process with one line on stderr and exit status 1."""
+    """The faults of the settings. Uncaught, it ends the process with one line on stderr and exit status 1.
+
+    Args:
+        errors: The faults, by the name of the variable.
+
+    """
 
     def __init__(self, errors: Mapping[str, list[str]]) -> None:
-        """Take the faults found, by the name of the variable."""
         self.errors = errors
         faults = "; ".join(f"{name} {message}" for name, messages in errors.items() for message in messages)
         super().__init__(f"todo cannot start: {faults}.")
 
 
 def secret_bytes(secret: str) -> bytes:
-    """Give the bytes that tokens are signed with: those of the variable, whether or not they are UTF-8."""
+    """Return the bytes that tokens are signed with: those of the variable, whether or not they are UTF-8."""
     return secret.encode(errors="surrogateescape")
 
 
 def secret_faults(secret: str) -> list[str]:
-    """Say what makes a shared secret too weak to guard production, worst first; an empty list is a good secret."""
+    """Return the reasons why a shared secret is too weak for production, worst first; none for a good secret."""
     faults = []
     if not secret.isprintable():
         faults.append("has characters that cannot be printed, or is not UTF-8")
     if secret == BETTER_AUTH_PUBLIC_DEFAULT:
-        faults.append("is the default that Better Auth publishes, which everybody knows")
+        faults.append("is the default that Better Auth publishes, so it is no secret")
     if len(secret_bytes(secret)) < SECRET_MIN_BYTES:
         faults.append(f"is shorter than {SECRET_MIN_BYTES} bytes")
     if secret != secret.strip():
@@ -72,11 +83,58 @@ def secret_faults(secret: str) -> list[str]:
     return faults
 
 
-class DatabaseUrl(fields.String):
-    """A PostgreSQL URL as providers hand it out, normalised to the driver that we install."""
+def is_loopback(host: str) -> bool:
+    """Check whether a host name or address is that of this machine (RFC 6761, section 6.3; RFC 6890)."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Text(fields.String):
+    """Any text.
+
+    Attributes:
+        expected: A noun phrase for the documentation that describes the values that are accepted.
+
+    """
+
+    expected = "text"
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
-        scheme, separator, rest = super()._deserialize(value, attr, data, **kwargs).partition("://")
+        return self.parse(super()._deserialize(value, attr, data, **kwargs))
+
+    def parse(self, text: str) -> str:
+        """Return the value that a text stands for, or raise a `ValidationError` whose message follows the name."""
+        return text
+
+
+class Choice(Text):
+    """One of several words, in any case and with any white space around it."""
+
+    def __init__(self, *words: str) -> None:
+        super().__init__()
+        self.expected = f"{', '.join(words[:-1])} or {words[-1]}"
+        self.words = {word.lower(): word for word in words}
+
+    def parse(self, text: str) -> str:
+        """Return the word as it is declared."""
+        try:
+            return self.words[text.strip().lower()]
+        except KeyError:
+            raise ValidationError(f"must be {self.expected}") from None
+
+
+class DatabaseUrl(Text):
+    """A PostgreSQL URL as providers hand it out, normalised to the driver that is installed."""
+
+    expected = "a PostgreSQL URL that starts with postgresql:// or postgres://"
+
+    def parse(self, text: str) -> str:
+        """Return the URL with the scheme of SQLAlchemy; everything after the scheme is kept to the letter."""
+        scheme, separator, rest = text.partition("://")
         if not separator or scheme not in {"postgres", "postgresql", "postgresql+psycopg2"}:
             raise ValidationError("must be a PostgreSQL URL that starts with postgresql://")
         url = f"postgresql+psycopg2://{rest}"
@@ -89,15 +147,14 @@ class DatabaseUrl(fields.String):
         return url
 
 
-class HttpUrl(fields.String):
-    """An address that may be trusted with who is who: https, or http where it cannot leave the machine.
+class HttpUrl(Text):
+    """The address of an issuer of tokens: https, or http where the connection cannot leave the machine."""
 
-    It is written as browsers write it (WHATWG URL): in lower case, without the port that goes without saying, and
-    without a slash at its end.
-    """
+    expected = "an https:// URL; http:// for this machine alone"
 
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
-        url = super()._deserialize(value, attr, data, **kwargs).strip()
+    def parse(self, text: str) -> str:
+        """Return the URL as browsers write it (WHATWG URL): lower case, no default port, no slash at the end."""
+        url = text.strip()
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -117,157 +174,303 @@ class HttpUrl(fields.String):
         return origin + parts.path.rstrip("/")
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine itself (RFC 6761, section 6.3; RFC 6890)."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+class RateLimits(Text):
+    """One or several rate limits, in the notation of the library `limits`."""
+
+    expected = "limits such as 600/minute, separated by ; where there are several"
+
+    def parse(self, text: str) -> str:
+        """Return the text, which is parsed again where the limits are applied."""
+        # Imported here because most processes limit nothing.
+        from limits import parse_many  # noqa: PLC0415
+
+        try:
+            limits = parse_many(text)
+        except ValueError:
+            raise ValidationError(f"must be {self.expected}") from None
+        if not all(0 < limit.amount <= QUOTA_MAX and limit.get_expiry() <= WINDOW_MAX_S for limit in limits):
+            raise ValidationError(f"must allow from 1 to {QUOTA_MAX} within a year at most")
+        return text
 
 
-def _must_be_limits(value: str) -> None:
-    # It is needed by those alone who limit something.
-    from limits import parse_many  # noqa: PLC0415
+class StoreUrl(Text):
+    """The URL of a store of counts."""
 
-    try:
-        limits = parse_many(value)
-    except ValueError:
-        raise ValidationError("must be limits such as 600/minute, separated by ; where there are several") from None
-    if not all(0 < one.amount <= QUOTA_MAX and one.get_expiry() <= WINDOW_MAX_S for one in limits):
-        raise ValidationError(f"must allow from 1 to {QUOTA_MAX} within a year at most")
+    expected = f"a Redis URL that starts with redis:// or rediss://, or {IN_MEMORY}"
+
+    def parse(self, text: str) -> str:
+        """Check now what would otherwise fail at the first request. No connection is made."""
+        if text == IN_MEMORY:
+            return text
+        if not text.startswith(("redis://", "rediss://")):
+            raise ValidationError(f"must be {self.expected}")
+        from redis import RedisError, from_url  # noqa: PLC0415
+
+        try:
+            from_url(text).connection_pool.make_connection()
+            parts = urlsplit(text)
+            (parts.hostname or "").encode("idna")
+            names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+            is_readable = STORE_PATH.fullmatch(parts.path) and all(STORE_OPTION.fullmatch(name) for name in names)
+        except (TypeError, ValueError, RedisError):
+            is_readable = False
+        if not is_readable:
+            raise ValidationError(
+                "cannot be read as a URL: are port and options right, and / @ : # % in the password percent-encoded?"
+            )
+        return text
+
+
+class Flag(fields.Boolean):
+    """A boolean, in any case and with any white space around it."""
+
+    expected = "true or false"
+
+    def __init__(self) -> None:
+        super().__init__(
+            truthy={"true", "yes", "on", "1"},
+            falsy={"false", "no", "off", "0"},
+            error_messages={"invalid": f"must be {self.expected}"},
+        )
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> bool:
+        return super()._deserialize(value.strip().lower(), attr, data, **kwargs)
+
+
+class Number(fields.Integer):
+    """A whole number between two bounds, both included.
+
+    Args:
+        noun: What it is, with its article: "a port number".
+        low: The least value.
+        high: The greatest value.
+
+    """
+
+    def __init__(self, noun: str, low: int, high: int) -> None:
+        self.expected = f"{noun} from {low} to {high}"
+        rule = f"must be {self.expected}"
+        super().__init__(validate=validate.Range(low, high, error=rule), error_messages={"invalid": rule})
 
 
 class CommaSeparated(fields.Field[tuple[str, ...]]):
-    """A list in one variable: parts separated by commas, white space around each dropped, empty parts skipped."""
+    """A list: parts separated by commas, white space around each removed, empty parts skipped.
+
+    Args:
+        expected: A noun phrase for the documentation that names the parts that are accepted.
+        pattern: What each part must match in full. A part that does not would never match what clients send, and
+            nothing would report it.
+        part: A noun phrase with its article that describes one part, for the message.
+
+    """
+
+    def __init__(self, expected: str, pattern: str | re.Pattern[str] = ".*", part: str = "") -> None:
+        super().__init__()
+        self.expected = f"{expected}, separated by commas"
+        self.pattern = re.compile(pattern)
+        self.part = part
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> tuple[str, ...]:
-        return tuple(part for part in (part.strip() for part in value.split(",")) if part)
-
-
-def _each_must_be(what: str, pattern: re.Pattern[str]) -> Callable[[tuple[str, ...]], None]:
-    """Give a validator of several parts: one that is anything else would silently never match what clients send."""
-
-    def check(parts: tuple[str, ...]) -> None:
+        parts = tuple(part for part in (part.strip() for part in value.split(",")) if part)
         for part in parts:
-            if not pattern.fullmatch(part):
-                raise ValidationError(f"has {part!r}, which is not {what}")
-
-    return check
-
-
-AN_ORIGIN = "an exact origin such as https://app.example.com (lower case, no path, no trailing slash, no wildcard)"
-A_HOST = (
-    "a host such as api.example.com, or .example.com with all below it (lower case, no scheme, no port, no wildcard)"
-)
+            if not self.pattern.fullmatch(part):
+                raise ValidationError(f"has {part!r}, which is not {self.part}")
+        return parts
 
 
-def _must_be_a_store(url: str) -> None:
-    """Find out now what would otherwise fail at the first request; nothing is connected yet."""
-    if url == IN_MEMORY:
-        return
-    if not url.startswith(("redis://", "rediss://")):
-        raise ValidationError(f"must be a Redis URL that starts with redis:// or rediss://, or {IN_MEMORY}")
-    from redis import RedisError, from_url  # noqa: PLC0415
-
-    try:
-        from_url(url).connection_pool.make_connection()
-        parts = urlsplit(url)
-        (parts.hostname or "").encode("idna")
-        names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
-        readable = STORE_PATH.fullmatch(parts.path) and all(STORE_OPTION.fullmatch(name) for name in names)
-    except (TypeError, ValueError, RedisError):
-        readable = False
-    if not readable:
-        raise ValidationError(
-            "cannot be read as a URL: are port and options right, and / @ : # % in the password percent-encoded?"
-        )
+Rule = Text | Flag | Number | CommaSeparated
 
 
-def _dotenv() -> dict[str, str]:
-    return {name: value for name, value in dotenv_values(ROOT / ".env").items() if value is not None}
+def setting(default: T, rule: Rule, meaning: str, *, is_secret: bool = False, unset: str = "", example: str = "") -> T:
+    """Declare a setting, whose name and type are those of the attribute of `Config`.
 
+    Args:
+        default: The value without the variable.
+        rule: Parses and validates the text of the variable.
+        meaning: One or two sentences for an operator.
+        is_secret: Whether the value must not be shown.
+        unset: A description of the default, where the value alone is none; Markdown, like the meaning.
+        example: The value in `.env.example`, where the default does not serve as one.
 
-def variables() -> dict[str, str]:
-    """Give the name of each setting's variable, by its name in `Config`."""
-    return {name: str(field.data_key) for name, field in ConfigSchema().fields.items()}
-
-
-def source(name: str) -> str:
-    """Say where a variable was read from."""
-    if os.environ.get(name):
-        return "environment"
-    return ".env" if _dotenv().get(name) and name not in os.environ else "default"
-
-
-def misspelt() -> dict[str, str]:
-    """Give the variables that were probably meant to be settings, and which ones."""
-    known = variables().values()
-    candidates = {name for name in (*os.environ, *_dotenv()) if name not in known and not name.startswith("FLASK_")}
-    close = {name: get_close_matches(name, known, n=1, cutoff=0.85) for name in sorted(candidates)}
-    return {name: matches[0] for name, matches in close.items() if matches}
-
-
-def _integer(name: str, low: int, high: int, noun: str) -> fields.Integer:
-    rule = f"must be {noun} from {low} to {high}"
-    return fields.Integer(
-        data_key=name, validate=validate.Range(low, high, error=rule), error_messages={"invalid": rule}
-    )
+    """
+    metadata = {"rule": rule, "meaning": meaning, "unset": unset, "example": example}
+    declared: T = dataclasses.field(default=default, repr=not is_secret, metadata=metadata)
+    return declared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything that can be set. Secrets never show in a repr."""
+    """The settings of a process. Secrets never appear in its repr."""
 
-    environment: str = "development"
-    database_url: str | None = field(default=None, repr=False)
-    better_auth_url: str | None = None
-    better_auth_secret: str | None = field(default=None, repr=False)
-    better_auth_secret_previous: str | None = field(default=None, repr=False)
-    jwt_issuer: tuple[str, ...] = ()
-    jwt_audience: tuple[str, ...] = ()
-    jwks_url: str | None = None
-    cors_origins: tuple[str, ...] = ()
-    trash_days: int = 30
-    tombstone_days: int = 90
-    require_if_match: bool = False
-    rate_limit: str | None = None
-    rate_limit_failed_auth: str | None = None
-    rate_limit_storage_url: str = field(default=IN_MEMORY, repr=False)
-    log_level: str = "INFO"
-    log_format: str = "console"
-    slow_request_ms: int = 1000
-    host: str = "127.0.0.1"
-    port: int = 8000
-    trusted_proxies: int = 0
-    trusted_hosts: tuple[str, ...] = ()
-    metrics_port: int | None = None
-    web_concurrency: int = field(default_factory=lambda: min(os.cpu_count() or 1, 8))
-    web_threads: int = 8
+    environment: str = setting(
+        "development",
+        Choice("development", "test", "staging", "production"),
+        "Where the service runs. In staging and production it refuses to start on development's defaults.",
+    )
+    database_url: str | None = setting(
+        None,
+        DatabaseUrl(),
+        "The PostgreSQL database, as the provider writes its URL, Neon's options included. Required in production.",
+        is_secret=True,
+        unset="an embedded PostgreSQL",
+        example="postgresql://user:password@host/todo?sslmode=require&channel_binding=require",
+    )
+    better_auth_url: str | None = setting(
+        None,
+        HttpUrl(),
+        "The address of the Better Auth server, as in its own `BETTER_AUTH_URL`. Its published keys verify the tokens. "
+        "Production requires this or `BETTER_AUTH_SECRET`.",
+        example="http://localhost:3000",
+    )
+    better_auth_secret: str | None = setting(
+        None,
+        Text(),
+        "Without `BETTER_AUTH_URL`: the secret that Better Auth signs the tokens with (HS256), at least 32 bytes.",
+        is_secret=True,
+        unset="in development a random one, kept in `instance/`",
+    )
+    better_auth_secret_previous: str | None = setting(
+        None,
+        Text(),
+        "The secret before the current one, tried second while the secret is rotated.",
+        is_secret=True,
+    )
+    jwt_issuer: tuple[str, ...] = setting(
+        (),
+        CommaSeparated("issuers"),
+        "The accepted values of the claim `iss`.",
+        unset="the origin of `BETTER_AUTH_URL`; without that, any",
+    )
+    jwt_audience: tuple[str, ...] = setting(
+        (),
+        CommaSeparated("audiences"),
+        "The accepted values of the claim `aud`.",
+        unset="the origin of `BETTER_AUTH_URL`; without that, any",
+    )
+    jwks_url: str | None = setting(
+        None,
+        HttpUrl(),
+        "The address of the issuer's keys. It needs `BETTER_AUTH_URL`.",
+        unset=f"`{BETTER_AUTH_BASE_PATH}/jwks` of `BETTER_AUTH_URL`",
+    )
+    cors_origins: tuple[str, ...] = setting(
+        (),
+        CommaSeparated(
+            "exact origins such as https://app.example.com",
+            ORIGIN,
+            "an exact origin such as https://app.example.com (lower case, no path, no trailing slash, no wildcard)",
+        ),
+        "The front-ends that may call the API from a browser.",
+        unset="`http://localhost:3000,http://127.0.0.1:3000`; in production none",
+        example="http://localhost:3000,http://127.0.0.1:3000",
+    )
+    trash_days: int = setting(
+        30,
+        Number("a number of days", 0, 3650),
+        "How long a deleted task can be restored. With 0 nothing of it is kept.",
+    )
+    tombstone_days: int = setting(
+        90,
+        Number("a number of days", 1, 3650),
+        "How long the tombstone of a deleted task is kept, for clients that follow the changes.",
+    )
+    require_if_match: bool = setting(
+        False,
+        Flag(),
+        "Whether every change of a task must carry `If-Match`. Without it the response is then 428.",
+    )
+    rate_limit: str | None = setting(None, RateLimits(), "How often a user may call.", unset="no limit")
+    rate_limit_failed_auth: str | None = setting(
+        None,
+        RateLimits(),
+        "How often an address may fail to authenticate before the response is 429 instead of 401.",
+        unset="`60/minute` with `RATE_LIMIT`; without that, no limit",
+    )
+    rate_limit_storage_url: str = setting(
+        IN_MEMORY,
+        StoreUrl(),
+        "The Redis in which all processes count calls together.",
+        is_secret=True,
+        unset="`memory://`, where each process counts its own",
+        example="redis://localhost:6379/0",
+    )
+    log_level: str = setting(
+        "INFO", Choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "The least severity that is logged."
+    )
+    log_format: str = setting(
+        "console",
+        Choice("json", "console"),
+        "The form of the log: `json` is one line of JSON for each event, `console` is for reading.",
+        unset="`json` in production, otherwise `console`",
+        example="console",
+    )
+    slow_request_ms: int = setting(
+        1000,
+        Number("a number of milliseconds", 1, 600_000),
+        "A request that takes longer is logged as a warning.",
+    )
+    host: str = setting("127.0.0.1", Text(), "The IP address or host name to listen on.")
+    port: int = setting(8000, Number("a port number", 1, 65535), "The port to listen on.")
+    trusted_proxies: int = setting(
+        0,
+        Number("a number of proxies", 0, 10),
+        "How many proxies in front of the service are trusted about the client's address and scheme "
+        "(`X-Forwarded-For` and `X-Forwarded-Proto`). With too many, a client can forge its address.",
+    )
+    trusted_hosts: tuple[str, ...] = setting(
+        (),
+        CommaSeparated(
+            "hosts such as api.example.com, or .example.com with all below it",
+            HOST,
+            "a host such as api.example.com, or .example.com with all below it "
+            "(lower case, no scheme, no port, no wildcard)",
+        ),
+        "The hosts that the service answers for. Health checks are answered for any host.",
+        unset="any host",
+        example="api.example.com",
+    )
+    metrics_port: int | None = setting(
+        None,
+        Number("a port number", 1, 65535),
+        "The port of the Prometheus metrics, on `HOST`. It must not be reachable from outside.",
+        unset="no metrics",
+        example="9100",
+    )
+    web_concurrency: int = setting(
+        min(os.cpu_count() or 1, 8),
+        Number("a number of processes", 1, 256),
+        "The number of worker processes.",
+        unset="one for each processor, at most 8",
+        example="2",
+    )
+    web_threads: int = setting(
+        8,
+        Number("a number of threads", 1, 64),
+        "The number of threads in each worker process. Each thread uses at most one connection to PostgreSQL.",
+    )
 
     PRODUCTION: ClassVar[frozenset[str]] = frozenset({"production", "staging"})
 
     @property
     def production(self) -> bool:
-        """Tell whether this process must refuse everything that only development may do."""
+        """Whether this process must refuse everything that only development may do."""
         return self.environment in self.PRODUCTION
 
     @property
     def issuer_origin(self) -> str | None:
-        """Give the origin of the token issuer, which is what Better Auth writes as `iss` and `aud` by default."""
+        """The origin of the token issuer, which is what Better Auth writes as `iss` and `aud` by default."""
         if self.better_auth_url is None:
             return None
         return urlsplit(self.better_auth_url)._replace(path="").geturl()
 
     @property
     def issuers(self) -> tuple[str, ...]:
-        """Give the accepted values of `iss`; none means that it is not checked."""
+        """The accepted values of `iss`; with none, the claim is not checked."""
         return self.jwt_issuer or ((self.issuer_origin,) if self.issuer_origin else ())
 
     @property
     def audiences(self) -> tuple[str, ...]:
-        """Give the accepted values of `aud`; none means that it is not checked."""
+        """The accepted values of `aud`; with none, the claim is not checked."""
         return self.jwt_audience or ((self.issuer_origin,) if self.issuer_origin else ())
 
     @classmethod
@@ -275,91 +478,47 @@ class Config:
         """Read the settings.
 
         Args:
-            environ: Where to read from. By default `.env` beside this file, overridden by the process environment.
+            environ: The variables. By default those of `.env` beside this file, overridden by the process environment.
 
         Raises:
-            InvalidSettings: naming every variable at fault.
+            InvalidSettings: Some settings are missing or wrong. It names every one of them.
 
         """
         if environ is None:
             environ = _dotenv() | dict(os.environ)
         try:
-            loaded: Config = ConfigSchema().load(environ)
+            config: Config = ConfigSchema().load(environ)
         except ValidationError as error:
             raise InvalidSettings(error.messages_dict) from None
-        return loaded
+        return config
 
 
-class ConfigSchema(Schema):
-    """The variables and their rules. `.env.example` lists the same ones."""
+def variables() -> dict[str, str]:
+    """Return the name of each setting's variable, by the name of the attribute of `Config`."""
+    return {field.name: field.name.upper() for field in dataclasses.fields(Config)}
+
+
+class _Rules(Schema):
+    """The rules that concern several settings, and the defaults that depend on other settings."""
 
     class Meta:
-        """The environment is full of variables that are not ours."""
+        """The environment is full of variables of other programs."""
 
         unknown = EXCLUDE
 
-    environment = fields.String(
-        data_key="ENVIRONMENT",
-        validate=validate.OneOf(
-            ["development", "test", "staging", "production"], error="must be development, test, staging or production"
-        ),
-    )
-    database_url = DatabaseUrl(data_key="DATABASE_URL")
-    better_auth_url = HttpUrl(data_key="BETTER_AUTH_URL")
-    better_auth_secret = fields.String(data_key="BETTER_AUTH_SECRET")
-    better_auth_secret_previous = fields.String(data_key="BETTER_AUTH_SECRET_PREVIOUS")
-    jwt_issuer = CommaSeparated(data_key="JWT_ISSUER")
-    jwt_audience = CommaSeparated(data_key="JWT_AUDIENCE")
-    jwks_url = HttpUrl(data_key="JWKS_URL")
-    cors_origins = CommaSeparated(data_key="CORS_ORIGINS", validate=_each_must_be(AN_ORIGIN, ORIGIN))
-    trash_days = _integer("TRASH_DAYS", 0, 3650, "a number of days")
-    tombstone_days = _integer("TOMBSTONE_DAYS", 1, 3650, "a number of days")
-    require_if_match = fields.Boolean(
-        data_key="REQUIRE_IF_MATCH",
-        truthy={"true", "yes", "on", "1"},
-        falsy={"false", "no", "off", "0"},
-        error_messages={"invalid": "must be true or false"},
-    )
-    rate_limit = fields.String(data_key="RATE_LIMIT", validate=_must_be_limits)
-    rate_limit_failed_auth = fields.String(data_key="RATE_LIMIT_FAILED_AUTH", validate=_must_be_limits)
-    rate_limit_storage_url = fields.String(data_key="RATE_LIMIT_STORAGE_URL", validate=_must_be_a_store)
-    log_level = fields.String(
-        data_key="LOG_LEVEL",
-        validate=validate.OneOf(
-            ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], error="must be DEBUG, INFO, WARNING, ERROR or CRITICAL"
-        ),
-    )
-    log_format = fields.String(
-        data_key="LOG_FORMAT", validate=validate.OneOf(["json", "console"], error="must be json or console")
-    )
-    slow_request_ms = _integer("SLOW_REQUEST_MS", 1, 600_000, "a number of milliseconds")
-    host = fields.String(data_key="HOST")
-    port = _integer("PORT", 1, 65535, "a port number")
-    trusted_proxies = _integer("TRUSTED_PROXIES", 0, 10, "a number of proxies")
-    trusted_hosts = CommaSeparated(data_key="TRUSTED_HOSTS", validate=_each_must_be(A_HOST, HOST))
-    metrics_port = _integer("METRICS_PORT", 1, 65535, "a port number")
-    web_concurrency = _integer("WEB_CONCURRENCY", 1, 256, "a number of processes")
-    web_threads = _integer("WEB_THREADS", 1, 64, "a number of threads")
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        """Name the variable of a field, in faults too."""
+        field_obj.data_key = field_name.upper()
 
     @pre_load
-    def tidy(self, environ: Mapping[str, str], **_: Any) -> dict[str, str]:
-        """Treat an empty variable as unset, as compose files leave it, and the words of a vocabulary in any case."""
-        tidied = {name: value for name, value in environ.items() if value != ""}
-        spellings = {
-            "ENVIRONMENT": str.lower,
-            "LOG_LEVEL": str.upper,
-            "LOG_FORMAT": str.lower,
-            "REQUIRE_IF_MATCH": str.lower,
-        }
-        for name, spelling in spellings.items():
-            if name in tidied:
-                tidied[name] = spelling(tidied[name].strip())
-        return tidied
+    def drop_empty(self, environ: Mapping[str, str], **_: Any) -> dict[str, str]:
+        """Treat an empty variable as unset, which is how compose files leave it."""
+        return {name: value for name, value in environ.items() if value != ""}
 
     @validates_schema(skip_on_field_errors=False, pass_original=True)
-    def production_takes_no_defaults(self, settings: dict[str, Any], environ: Mapping[str, str], **_: Any) -> None:
-        """Refuse to guess in production where the data lives and who may read it."""
-        if settings.get("environment") not in Config.PRODUCTION:
+    def production_takes_no_defaults(self, loaded: dict[str, Any], environ: Mapping[str, str], **_: Any) -> None:
+        """Refuse to guess in production where the data is and who may read it."""
+        if loaded.get("environment") not in Config.PRODUCTION:
             return
         errors: dict[str, list[str]] = {}
         if not environ.get("DATABASE_URL"):
@@ -369,34 +528,58 @@ class ConfigSchema(Schema):
                 rule = "is not set: it must be the address of your Better Auth server"
                 errors["BETTER_AUTH_URL"] = [f"{rule} (or BETTER_AUTH_SECRET the secret that it signs with)"]
             for name in ("better_auth_secret", "better_auth_secret_previous"):
-                if name in settings and (faults := secret_faults(settings[name])):
+                if name in loaded and (faults := secret_faults(loaded[name])):
                     errors[name.upper()] = faults
         if errors:
             raise ValidationError(errors)
 
     @validates_schema(skip_on_field_errors=False, pass_original=True)
-    def keys_have_an_issuer(self, _settings: dict[str, Any], environ: Mapping[str, str], **_: Any) -> None:
-        """Refuse keys of which nobody knows whose they are."""
+    def keys_have_an_issuer(self, _loaded: dict[str, Any], environ: Mapping[str, str], **_: Any) -> None:
+        """Refuse keys whose issuer is unknown."""
         if environ.get("JWKS_URL") and not environ.get("BETTER_AUTH_URL"):
             raise ValidationError({"JWKS_URL": ["is set and BETTER_AUTH_URL is not: set that one too"]})
 
     @validates_schema
-    def metrics_have_a_port_of_their_own(self, settings: dict[str, Any], **_: Any) -> None:
-        """Keep apart what clients may see and what operators see."""
-        if settings.get("metrics_port") == settings.get("port", Config().port):
+    def metrics_have_a_port_of_their_own(self, loaded: dict[str, Any], **_: Any) -> None:
+        """Keep what operators may see apart from what clients may see."""
+        if loaded.get("metrics_port") == loaded.get("port", Config().port):
             raise ValidationError({"METRICS_PORT": ["must be another port than PORT"]})
 
     @post_load
-    def build(self, settings: dict[str, Any], **_: Any) -> Config:
-        """Make the Config, with the defaults that depend on other settings."""
-        if settings.get("environment", "development") in Config.PRODUCTION:
-            settings.setdefault("log_format", "json")
+    def build(self, loaded: dict[str, Any], **_: Any) -> Config:
+        """Build the `Config`, with the defaults that depend on other settings."""
+        if loaded.get("environment", "development") in Config.PRODUCTION:
+            loaded.setdefault("log_format", "json")
         else:
-            settings.setdefault("cors_origins", ("http://localhost:3000", "http://127.0.0.1:3000"))
-        if settings.get("rate_limit"):
-            settings.setdefault("rate_limit_failed_auth", "60/minute")
-        if base := settings.get("better_auth_url"):
-            # A path in the address says where Better Auth's calls are; without one they are at the customary place.
+            loaded.setdefault("cors_origins", ("http://localhost:3000", "http://127.0.0.1:3000"))
+        if loaded.get("rate_limit"):
+            loaded.setdefault("rate_limit_failed_auth", "60/minute")
+        if base := loaded.get("better_auth_url"):
+            # A path in the address is that of Better Auth's API; without one it is the default path.
             base += "" if urlsplit(base).path else BETTER_AUTH_BASE_PATH
-            settings.setdefault("jwks_url", f"{base}/jwks")
-        return Config(**settings)
+            loaded.setdefault("jwks_url", f"{base}/jwks")
+        return Config(**loaded)
+
+
+ConfigSchema = _Rules.from_dict(
+    {field.name: field.metadata["rule"] for field in dataclasses.fields(Config)}, name="ConfigSchema"
+)
+
+
+def _dotenv() -> dict[str, str]:
+    return {name: value for name, value in dotenv_values(ROOT / ".env").items() if value is not None}
+
+
+def source(name: str) -> str:
+    """Return where a variable is set: `environment`, `.env` or `default`."""
+    if os.environ.get(name):
+        return "environment"
+    return ".env" if _dotenv().get(name) and name not in os.environ else "default"
+
+
+def misspelt() -> dict[str, str]:
+    """Return the variables that were probably meant to be settings, each with the name of that setting."""
+    names = variables().values()
+    candidates = {name for name in (*os.environ, *_dotenv()) if name not in names and not name.startswith("FLASK_")}
+    close = {name: get_close_matches(name, names, n=1, cutoff=0.85) for name in sorted(candidates)}
+    return {name: matches[0] for name, matches in close.items() if matches}

@@ -1,4 +1,6 @@
-"""Where gunicorn and the flask command both start."""
+"""The entry point of gunicorn and of the command `flask`."""
+
+import sys
 
 from config import InvalidSettings
 from todo import create_app, doctor
@@ -6,4 +8,7 @@ from todo import create_app, doctor
 try:
     app = create_app()
 except InvalidSettings as refusal:
-    app = doctor.patient(refusal)
+    # `flask` loads the application before it knows the command, and the doctor must run with wrong settings too.
+    if "doctor" not in sys.argv:
+        raise
+    app = doctor.stub_app(refusal)

@@ -1,11 +1,11 @@
-"""Ask whether anything is known against the packages that the service runs on, and say honestly what came back.
+"""Audit the packages that the service runs on for published advisories.
 
-pip-audit takes a package that its source knows nothing of for one without a fault, and calls a failure of the network
-a failure of the audit. Here the three outcomes are told apart:
+pip-audit reports a package that its source does not know as one without advisories, and a failure of the network as a
+failure of the audit. This script keeps the three outcomes apart in its exit status:
 
-    0   nothing is known against any of them
-    1   something is known: update, or say in SECURITY.md why it does not matter
-    2   nobody could be asked about some, or all; with --may-be-away this is a loud 0
+    0   no advisory against any package
+    1   an advisory: update the package, or explain in SECURITY.md why it does not matter
+    2   some or all packages could not be audited; with --may-be-away the status is 0, and the output says so
 """
 
 import json
@@ -16,40 +16,40 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-CLEAN, KNOWN, UNANSWERED = 0, 1, 2
+CLEAN, AFFECTED, UNAUDITED = 0, 1, 2
 
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==", re.MULTILINE)
 AUDIT = [sys.executable, "-m", "pip_audit", "--disable-pip", "--no-deps", "--progress-spinner=off", "--format=json"]
 
 
 def judge(pinned: Sequence[str], report: Mapping[str, Any]) -> tuple[int, list[str]]:
-    """Give the outcome and the lines that say it.
+    """Return the exit status and the lines of the report.
 
     Args:
-        pinned: The names of the packages that an answer is wanted about.
-        report: What pip-audit wrote, or nothing, when it failed.
+        pinned: The names of the packages to audit.
+        report: The JSON report of pip-audit; empty if it failed.
 
     """
-    answered = {one["name"]: one["vulns"] for one in report.get("dependencies", ()) if "vulns" in one}
-    known = [
-        f"{name}: {fault['id']}, mended in {', '.join(fault['fix_versions']) or 'no version yet'}"
-        for name, faults in answered.items()
-        for fault in faults
+    audited = {one["name"]: one["vulns"] for one in report.get("dependencies", ()) if "vulns" in one}
+    findings = [
+        f"{name}: {advisory['id']}, fixed in {', '.join(advisory['fix_versions']) or 'no version yet'}"
+        for name, advisories in audited.items()
+        for advisory in advisories
     ]
-    missing = [name for name in pinned if name not in answered]
-    lines = [f"KNOWN  {line}" for line in known]
+    missing = [name for name in pinned if name not in audited]
+    lines = [f"KNOWN  {finding}" for finding in findings]
     if missing:
         lines.append(f"NOT AUDITED  advisories could not be fetched for {len(missing)} of {len(pinned)} packages:")
         lines.append("             " + ", ".join(missing))
-    if known:
-        return KNOWN, lines
+    if findings:
+        return AFFECTED, lines
     if missing:
-        return UNANSWERED, lines
-    return CLEAN, [f"Nothing is known against any of the {len(pinned)} packages."]
+        return UNAUDITED, lines
+    return CLEAN, [f"No advisory is known against any of the {len(pinned)} packages."]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Audit requirements.txt; further arguments are those of pip-audit."""
+    """Audit requirements.txt, print the report, and return the exit status; further arguments go to pip-audit."""
     requirements = Path(__file__).parents[1] / "requirements.txt"
     further = [argument for argument in arguments if argument != "--may-be-away"]
     done = subprocess.run(  # noqa: S603
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(done.stderr.strip().rpartition("\n")[2] + "\n")
     outcome, lines = judge(PIN.findall(requirements.read_text()), report)
     sys.stdout.write("\n".join(lines) + "\n")
-    return CLEAN if outcome == UNANSWERED and "--may-be-away" in arguments else outcome
+    return CLEAN if outcome == UNAUDITED and "--may-be-away" in arguments else outcome
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What the service costs on big tables, measured with its own statements. Nothing here runs in production."""
+"""Benchmarks of the service: the statements of its lists, its memory, its servers, and other services beside it."""

@@ -1,10 +1,10 @@
-"""Side by side with what users would pick instead: `python -m benchmarks.compare --help`."""
+"""This service beside others, over one PostgreSQL: `python -m benchmarks.compare --help`."""
 
 import resource
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,73 +14,73 @@ import click
 import orjson
 import psutil
 
-from benchmarks import contenders, growth, load, picture, server, tables, tally, trips
-from benchmarks.contenders import CONTENDERS, Contender, Running
-from benchmarks.load import Cell
-from benchmarks.scale import machine
+from benchmarks import chart, load, peer_dataset, postgres, ratios, round_trips, services, table_growth
+from benchmarks.environment import machine
+from benchmarks.load import LoadCase
+from benchmarks.services import SERVICES, RunningService, Service
 from config import ROOT
 
-PARTS = ("mix", "kinds", "many", "trips", "growth")
+PARTS = ("mix", "kinds", "many", "round-trips", "growth")
 KINDS = ("list", "get", "patch", "create", "constant")
 DATA = ROOT / "instance" / "peers-postgres"
 PAUSE_MS = 2_000
 MANY = 1_000
 IDLE = 5_000
-FILES = 8_192
+OPEN_FILES = 8_192
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much is measured.
+    """What is measured, and how often.
 
     Attributes:
-        mix: Loads of all kinds of calls.
-        kinds: Loads of one kind of call.
+        mix: Loads of all kinds of requests.
+        kinds: Loads of one kind of request.
         many: Loads with very many connections.
-        rounds: In how many rounds each of these is measured.
-        delays_ms: By how much the way to the database is made longer, in milliseconds.
-        times: How often each kind of call goes that way.
-        sizes: To how many tasks the table grows.
+        rounds: The number of rounds of each of these.
+        delays_ms: The delays that are added to a round trip to the database, in milliseconds.
+        times: How often each kind of request is sent with each delay.
+        sizes: The numbers of tasks to which the table grows.
 
     """
 
-    mix: tuple[Cell, ...]
-    kinds: tuple[Cell, ...]
-    many: tuple[Cell, ...]
+    mix: tuple[LoadCase, ...]
+    kinds: tuple[LoadCase, ...]
+    many: tuple[LoadCase, ...]
     rounds: dict[str, int]
     delays_ms: tuple[int, ...]
     times: int
     sizes: tuple[int, int]
 
-    def turns(self, parts: Sequence[str]) -> list[tuple[int, Cell]]:
-        """Give the loads in the order in which they are measured, each with the number of its round."""
+    def turns(self, parts: Sequence[str]) -> list[tuple[int, LoadCase]]:
+        """Return the loads in the order of their measurement, each with the number of its round."""
         loads = {"mix": self.mix, "kinds": self.kinds, "many": self.many}
         return [
-            (turn, cell)
-            for turn in range(max(self.rounds.values()))
-            for part, cells in loads.items()
-            if part in parts and turn < self.rounds[part]
-            for cell in cells
+            (number, case)
+            for number in range(max(self.rounds.values()))
+            for part, cases in loads.items()
+            if part in parts and number < self.rounds[part]
+            for case in cases
         ]
 
 
-def _kinds(connections: tuple[int, ...], seconds: int) -> tuple[Cell, ...]:
-    return tuple(Cell(kind, number, seconds) for kind in KINDS for number in connections)
+def _kinds(connections: tuple[int, ...], seconds: int) -> tuple[LoadCase, ...]:
+    return tuple(LoadCase(kind, number, seconds) for kind in KINDS for number in connections)
 
 
 FULL = Plan(
-    mix=(Cell("mix", 1, 3), Cell("mix", 16, 3), Cell("mix", 64, 3)),
+    mix=(LoadCase("mix", 1, 3), LoadCase("mix", 16, 3), LoadCase("mix", 64, 3)),
     kinds=_kinds((1, 16, 64, MANY), 1),
-    many=(Cell("mix", MANY, 6, PAUSE_MS), Cell("mix", MANY, 5), Cell("mix", 16, 3, idle=IDLE)),
+    many=(LoadCase("mix", MANY, 6, PAUSE_MS), LoadCase("mix", MANY, 5), LoadCase("mix", 16, 3, idle=IDLE)),
     rounds={"mix": 3, "kinds": 2, "many": 2},
     delays_ms=(5, 20),
     times=15,
     sizes=(1_000_000, 5_000_000),
 )
 QUICK = Plan(
-    mix=(Cell("mix", 16, 1), Cell("mix", 64, 1)),
+    mix=(LoadCase("mix", 16, 1), LoadCase("mix", 64, 1)),
     kinds=_kinds((16,), 1),
-    many=(Cell("mix", MANY, 2, PAUSE_MS),),
+    many=(LoadCase("mix", MANY, 2, PAUSE_MS),),
     rounds={"mix": 2, "kinds": 1, "many": 1},
     delays_ms=(5,),
     times=3,
@@ -89,150 +89,160 @@ QUICK = Plan(
 
 
 @click.command(context_settings={"show_default": True, "max_content_width": 120})
-@click.option("--quick", is_flag=True, help="Look briefly, within two minutes once everything is installed.")
+@click.option("--quick", is_flag=True, help="Measure briefly: two minutes, once everything is installed.")
 @click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, default=PARTS, help="What to measure.")
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     default=DATA,
-    help="Where the server keeps its data, for the next run too.",
+    help="The folder of the server's data, which the next run uses again.",
 )
 @click.option(
     "--results",
     type=click.Path(file_okay=False, path_type=Path),
     default=ROOT / "instance" / "results",
-    help="Where peers.json and peers.svg go. Those that the README shows are in benchmarks/results.",
+    help="The folder of peers.json and peers.svg. The page of results shows those in benchmarks/results.",
 )
 def main(parts: tuple[str, ...], data: Path, results: Path, *, quick: bool) -> None:
     """Compare this service with others over one PostgreSQL, in interleaved rounds.
 
-    Everything it needs is installed in instance/ and in benchmarks/peers/fastify/node_modules. Ctrl-C stops everything.
+    All requirements are installed in instance/ and in benchmarks/peers/fastify/node_modules. Ctrl-C stops everything.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     allow_many_files()
     load.ensure_wrk()
-    for contender in CONTENDERS:
-        contenders.install(contender)
+    for service in SERVICES:
+        services.install(service)
     plan = QUICK if quick else FULL
-    postgres, settings = start_postgres(data, connections=200, rows=plan.sizes[-1] if "growth" in parts else 0)
-    about = machine() | {"postgresql": server.version(postgres), "settings": settings, "rounds": plan.rounds}
+    server, settings = start_postgres(data, connections=200, rows=plan.sizes[-1] if "growth" in parts else 0)
+    about = machine() | {"postgresql": postgres.version(server), "settings": settings, "rounds": plan.rounds}
     turns = plan.turns(parts)
-    found = {**about, "measured": list(measured(postgres, turns)) if turns else []}
-    lines = list(tally.rows(found["measured"]))
-    if "trips" in parts:
-        found["trips"] = dict(measured_trips(postgres, plan))
-        lines += tally.trip_rows(found["trips"])
-    shown = tally.table(lines) if lines else []
+    content = {**about, "measured": list(measure_loads(server, turns)) if turns else []}
+    rows = list(ratios.rows(content["measured"]))
+    if "round-trips" in parts:
+        content["round_trips"] = dict(measure_round_trips(server, plan))
+        rows += ratios.round_trip_rows(content["round_trips"])
+    lines = ratios.table(rows) if rows else []
     if "growth" in parts:
-        found["growth"] = growth.run(postgres, plan.sizes)
-        shown += ["", *growth.table(found["growth"])]
-    click.echo("\n".join(["", *shown, ""]))
-    _write(results, found, lines)
+        content["growth"] = table_growth.run(server, plan.sizes)
+        lines += ["", *table_growth.table(content["growth"])]
+    click.echo("\n".join(["", *lines, ""]))
+    _write(results, content | {"rows": [row.as_json() for row in rows]}, rows)
 
 
 def start_postgres(data: Path, *, connections: int, rows: int = 0) -> tuple[Any, dict[str, str]]:
-    """Start the server with what everybody is asked for in it, and room for more rows; give it and its settings."""
-    settings = server.operator_settings() | {"max_connections": str(connections), "autovacuum": "off"}
-    postgres = server.start(data, settings, tables.LISTED * tables.TASKS + rows)
-    tables.prepare(postgres)
-    return postgres, settings
+    """Start the server with the tables of the comparison and space for more rows; return it and its settings."""
+    settings = postgres.operator_settings() | {"max_connections": str(connections), "autovacuum": "off"}
+    server = postgres.start(data, settings, peer_dataset.LISTED * peer_dataset.TASKS + rows)
+    peer_dataset.prepare(server)
+    return server, settings
 
 
 def allow_many_files() -> None:
-    """Let this process and those that it starts have as many connections open as are wanted."""
+    """Raise the limit of open files of this process and its children.
+
+    Raises:
+        ClickException: The hard limit is too low for the connections of the loads.
+
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    limit = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if limit < IDLE + MANY:
         raise click.ClickException(f"A process may have {limit} files open; {IDLE + MANY:,} are needed.")
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 @contextmanager
-def running(postgres: Any, chosen: Sequence[Contender]) -> Iterator[tuple[list[Running], Path]]:
-    """Start all that are compared, and stop them in the end; give them, and the file of users and tokens."""
-    people = tables.tokens()
-    user, token = next(iter(people["users"].items()))
+def running(server: Any, chosen: Sequence[Service]) -> Iterator[tuple[list[RunningService], Path]]:
+    """Start services, and yield them and the file of users and tokens; stop them at the end."""
+    tokens = peer_dataset.tokens()
+    user, token = next(iter(tokens["users"].items()))
     with tempfile.TemporaryDirectory(prefix="todo-benchmark-") as folder, ExitStack() as stack:
-        file = Path(folder) / "people.lua"
-        tables.write_people(file, people)
+        users_file = Path(folder) / "users.lua"
+        peer_dataset.write_users(users_file, tokens)
         started = []
-        for contender in chosen:
-            started.append(Running(contender, postgres.get_uri(database=tables.DATABASE), user, token))
+        for service in chosen:
+            started.append(RunningService(service, server.get_uri(database=peer_dataset.DATABASE), user, token))
             stack.callback(started[-1].stop)
         for one in started:
             one.wait()
-        yield started, file
+        yield started, users_file
 
 
-def measured(postgres: Any, turns: Sequence[tuple[int, Cell]]) -> Iterator[dict[str, Any]]:
-    """Measure each load at each contender in turn, round by round."""
-    kinds = {cell.kind for _, cell in turns}
-    chosen = [one for one in CONTENDERS if one.only is None or one.only in kinds]
-    touched = True
-    with running(postgres, chosen) as (started, people), server.administration(postgres, tables.DATABASE) as cursor:
-        with click.progressbar(turns, label="Measuring", item_show_func=_shown) as bar:
-            for turn, cell in bar:
-                for one in started:
-                    if one.contender.takes(cell.kind):
-                        if touched:
-                            tables.restore(cursor)
-                        touched = cell.writes
-                        yield {"round": turn, "load": cell.title} | measure(postgres, one, cell, people)
+def measure_loads(server: Any, turns: Sequence[tuple[int, LoadCase]]) -> Iterator[dict[str, Any]]:
+    """Measure each load with each service in turn, round by round."""
+    kinds = {case.kind for _, case in turns}
+    chosen = [service for service in SERVICES if service.only_kind is None or service.only_kind in kinds]
+    changed = True
+    with running(server, chosen) as (started, users_file):
+        with postgres.administration(server, peer_dataset.DATABASE) as cursor:
+            with click.progressbar(turns, label="Measuring", item_show_func=_progress) as bar:
+                for number, case in bar:
+                    for one in started:
+                        if one.service.supports(case.kind):
+                            if changed:
+                                peer_dataset.restore(cursor)
+                            changed = case.writes
+                            yield {"round": number, "load": case.title} | measure(server, one, case, users_file)
 
 
-def _shown(turn: tuple[int, Cell] | None) -> str | None:
+def _progress(turn: tuple[int, LoadCase] | None) -> str | None:
     return turn and f"round {turn[0] + 1}: {turn[1].title}"
 
 
-def measure(postgres: Any, one: Running, cell: Cell, people: Path) -> dict[str, Any]:
-    """Measure one load at one contender; one that failed, or may have seized, is started anew."""
-    database = psutil.Process(postgres.get_pid())
-    app_s, postgres_s = contenders.cpu_s(one.process), contenders.cpu_s(database)
-    with load.idle(one.port, cell.idle) as refused:
-        answers = load.run(one.port, cell, people)
-    app_s, postgres_s = contenders.cpu_s(one.process) - app_s, contenders.cpu_s(database) - postgres_s
-    told = answers.as_json() | {
-        "contender": one.contender.key,
-        "failed": answers.failed + refused,
-        "app_us": 1e6 * app_s / max(answers.right, 1),
-        "postgres_us": 1e6 * postgres_s / max(answers.right, 1),
+def measure(server: Any, one: RunningService, case: LoadCase, users_file: Path) -> dict[str, Any]:
+    """Measure one load with one service. A service that failed, or may hang, is restarted afterwards."""
+    database = psutil.Process(server.get_pid())
+    app_s, postgres_s = services.cpu_s(one.process), services.cpu_s(database)
+    with load.idle(one.port, case.idle) as refused:
+        responses = load.run(one.port, case, users_file)
+    app_s, postgres_s = services.cpu_s(one.process) - app_s, services.cpu_s(database) - postgres_s
+    result = responses.as_json() | {
+        "service": one.service.key,
+        "failed": responses.failed + refused,
+        "app_us": 1e6 * app_s / max(responses.correct, 1),
+        "postgres_us": 1e6 * postgres_s / max(responses.correct, 1),
         "worker_mib": one.resident_mib(),
     }
-    seizes_at = one.contender.seizes_at
-    if told["failed"] or (seizes_at and cell.connections >= seizes_at):
+    hangs_at = one.service.hangs_at
+    if result["failed"] or (hangs_at and case.connections >= hangs_at):
         one.stop()
         one.start()
         one.wait()
-    return told
+    return result
 
 
-def measured_trips(postgres: Any, plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Count round trips and measure longer ways, one contender after the other."""
-    user, token = next(iter(tables.tokens()["users"].items()))
-    socket_path = f"{postgres.get_postmaster_info().socket_dir}/.s.PGSQL.5432"
-    with trips.proxy(socket_path) as way:
-        url = f"postgresql://{postgres.postgres_user}:@127.0.0.1:{way.port}/{tables.DATABASE}"
-        for contender in CONTENDERS:
-            if contender.only is None:
-                one = Running(contender, url, user, token)
+def measure_round_trips(server: Any, plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Count the round trips of each service, and measure it with a distant database, one service after another."""
+    user, token = next(iter(peer_dataset.tokens()["users"].items()))
+    socket_path = f"{server.get_postmaster_info().socket_dir}/.s.PGSQL.5432"
+    with round_trips.proxy(socket_path) as route:
+        url = f"postgresql://{server.postgres_user}:@127.0.0.1:{route.port}/{peer_dataset.DATABASE}"
+        for service in SERVICES:
+            if service.only_kind is None:
+                one = RunningService(service, url, user, token)
                 try:
                     one.wait()
-                    yield contender.key, trips.measure(one, way, plan.delays_ms, plan.times)
+                    yield service.key, round_trips.measure(one, route, plan.delays_ms, plan.times)
                 finally:
                     one.stop()
 
 
-def _write(results: Path, found: dict[str, Any], lines: Sequence[tally.Row]) -> None:
+def _write(results: Path, content: Mapping[str, Any], rows: Sequence[ratios.Row]) -> None:
     results.mkdir(parents=True, exist_ok=True)
-    content = found | {"rows": [line.as_json() for line in lines]}
     (results / "peers.json").write_bytes(orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE))
-    drawn = [line for line in lines if line.measure == "requests/s" and line.work.startswith("mix")]
-    if drawn:
-        note = (
-            f"{found['date']}, {found['processors']} processors, {found['rounds']} rounds: the middle, and the spread."
-        )
-        (results / "peers.svg").write_text(picture.draw(drawn, note))
-    click.echo(f"Everything is in {results}.")
+    if picture := draw_chart(content, rows):
+        (results / "peers.svg").write_text(picture)
+    click.echo(f"All results are in {results}. `python -m benchmarks.page` shows those in benchmarks/results.")
+
+
+def draw_chart(content: Mapping[str, Any], rows: Sequence[ratios.Row]) -> str | None:
+    """Return the chart of the requests per second with the mix of requests, or None if it was not measured."""
+    drawn = [row for row in rows if row.measure == ratios.REQUESTS and row.work.startswith("mix")]
+    if not drawn:
+        return None
+    note = f"{content['date']}, {content['processors']} processors: the median of all rounds, and their spread."
+    return chart.draw(drawn, note)
 
 
 if __name__ == "__main__":

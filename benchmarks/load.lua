@@ -1,23 +1,23 @@
--- Asks wrk's questions, and takes for an answer only what answers a question that is open.
--- Arguments: the file with users and tokens, the kind of question, the mean pause in ms, a name for this run.
+-- The script of wrk: sends the requests of a load, and counts only responses that match an open request as correct.
+-- Arguments: the file with users and tokens, the kind of request, the mean pause in ms, and a name for this run.
 
 local ffi = require("ffi")
-ffi.cdef("typedef struct { long s; long ns; } moment_t; int clock_gettime(int, moment_t *);")
-local clock = ffi.new("moment_t")
+ffi.cdef("typedef struct { long s; long ns; } timespec_t; int clock_gettime(int, timespec_t *);")
+local clock = ffi.new("timespec_t")
 
 local LISTED = 50
 local MIX = { { "list", 70 }, { "get", 90 }, { "patch", 98 }, { "create", 100 } }
 local OVERDUE_MS = 3000
 
-local people, kind, run, writers
-local number, checked = 0, false
+local accounts, kind, run
+local number, is_first_request = 0, true
 local threads = {}
 
--- The moments at which a question that is open was asked again.
-local later = {}
+-- By the key of an open request: the times at which the same request was sent again.
+local repeated = {}
 
--- These are read when the run is over; `open` has the moment at which each question was asked that is not answered.
-open, times, right, wrong, broken = {}, {}, 0, 0, ""
+-- Read when the run is over; `open` has the time at which each request without a response was sent, by its key.
+open, times, correct, wrong, first_failure = {}, {}, 0, 0, ""
 
 local function now_ms()
   ffi.C.clock_gettime(1, clock)
@@ -36,58 +36,58 @@ local function with_body(method, user, path, title)
   return first .. path .. rest .. "Content-Type: application/json\r\nContent-Length: " .. #body .. "\r\n\r\n" .. body
 end
 
-local function plain(user, path)
+local function without_body(user, path)
   local first, rest = head("GET", user)
   return first .. path .. rest .. "\r\n"
 end
 
--- Each gives what names its answer, and the request.
-local ask = {}
+-- Each function returns the key of the expected response, and the request.
+local requests = {}
 
-function ask.list()
-  local user = people.users[math.random(#people.users)]
-  return "list " .. user.name, plain(user, "")
+function requests.list()
+  local user = accounts.users[math.random(#accounts.users)]
+  return "list " .. user.name, without_body(user, "")
 end
 
-function ask.get()
-  local id = math.random(#people.users * LISTED)
-  return "task " .. id, plain(people.users[(id - 1) % #people.users + 1], "/" .. id)
+function requests.get()
+  local id = math.random(#accounts.users * LISTED)
+  return "task " .. id, without_body(accounts.users[(id - 1) % #accounts.users + 1], "/" .. id)
 end
 
-function ask.patch()
-  local id, title = math.random(#people.users * LISTED), "Patched " .. run .. " " .. number
-  local user = people.users[(id - 1) % #people.users + 1]
+function requests.patch()
+  local id, title = math.random(#accounts.users * LISTED), "Patched " .. run .. " " .. number
+  local user = accounts.users[(id - 1) % #accounts.users + 1]
   return "task " .. id .. " " .. title, with_body("PATCH", user, "/" .. id, title)
 end
 
-function ask.create()
-  local user, title = people.writers[math.random(#people.writers)], "Created " .. run .. " " .. number
+function requests.create()
+  local user, title = accounts.writers[math.random(#accounts.writers)], "Created " .. run .. " " .. number
   return "new " .. user.name .. " " .. title, with_body("POST", user, "", title)
 end
 
-function ask.constant()
-  return "constant " .. number, plain(people.users[1], "")
+function requests.constant()
+  return "constant " .. number, without_body(accounts.users[1], "")
 end
 
-function ask.mix()
+function requests.mix()
   local chance = math.random(100)
-  for _, one in ipairs(MIX) do
-    if chance <= one[2] then
-      return ask[one[1]]()
+  for _, share in ipairs(MIX) do
+    if chance <= share[2] then
+      return requests[share[1]]()
     end
   end
 end
 
 local function count(body, text)
-  local found, place = 0, body:find(text, 1, true)
+  local occurrences, place = 0, body:find(text, 1, true)
   while place do
-    found, place = found + 1, body:find(text, place + #text, true)
+    occurrences, place = occurrences + 1, body:find(text, place + #text, true)
   end
-  return found
+  return occurrences
 end
 
--- Gives what names the answer, or nothing where it answers nothing that could be asked.
-local function named(status, body)
+-- Returns the key of a response, or a false value if no request can have such a response.
+local function key_of(status, body)
   if kind == "constant" then
     return status == 200 and body == '{"status":"ok"}' and next(open)
   end
@@ -96,7 +96,7 @@ local function named(status, body)
     return member and count(body, '"id":') == LISTED and count(body, member) == LISTED and "list " .. name
   end
   local id, title = tonumber(body:match('"id":%s*(%d+)')), body:match('"title":%s*"([^"]*)"')
-  if status == 200 and id and people.users[(id - 1) % #people.users + 1].name == name then
+  if status == 200 and id and accounts.users[(id - 1) % #accounts.users + 1].name == name then
     local patched = "task " .. id .. " " .. title
     return open[patched] and patched or "task " .. id
   end
@@ -108,11 +108,11 @@ function setup(thread)
 end
 
 function init(args)
-  people, kind, run = dofile(args[1]), args[2], args[4]
+  accounts, kind, run = dofile(args[1]), args[2], args[4]
   local pause = tonumber(args[3])
   math.randomseed(now_ms())
   if pause > 0 then
-    -- Those who do not know of each other ask like this: the load is even from the first moment on.
+    -- Independent clients pause with this distribution, so the load is even from the beginning.
     function delay()
       return -math.log(1 - math.random()) * pause
     end
@@ -121,49 +121,49 @@ end
 
 function request()
   number = number + 1
-  local name, text = ask[kind]()
-  -- wrk asks once only to see what a request looks like, and sends nothing.
-  if checked then
-    if open[name] then
-      later[name] = later[name] or {}
-      table.insert(later[name], now_ms())
+  local key, text = requests[kind]()
+  -- wrk calls this function once before the run to inspect a request, which it does not send.
+  if not is_first_request then
+    if open[key] then
+      repeated[key] = repeated[key] or {}
+      table.insert(repeated[key], now_ms())
     else
-      open[name] = now_ms()
+      open[key] = now_ms()
     end
   end
-  checked = true
+  is_first_request = false
   return text
 end
 
 function response(status, _, body)
-  local name = named(status, body)
-  local asked = name and open[name]
-  if not asked then
-    wrong, broken = wrong + 1, broken == "" and status .. " " .. body:sub(1, 200) or broken
+  local key = key_of(status, body)
+  local sent = key and open[key]
+  if not sent then
+    wrong, first_failure = wrong + 1, first_failure == "" and status .. " " .. body:sub(1, 200) or first_failure
     return
   end
-  open[name] = later[name] and table.remove(later[name], 1)
-  right = right + 1
-  local tenths = math.floor((now_ms() - asked) * 10)
+  open[key] = repeated[key] and table.remove(repeated[key], 1)
+  correct = correct + 1
+  local tenths = math.floor((now_ms() - sent) * 10)
   times[tenths] = (times[tenths] or 0) + 1
 end
 
 function done(summary)
-  local thread, answered, overdue = threads[1], {}, 0
-  for _, asked in pairs(thread:get("open")) do
-    overdue = overdue + (now_ms() - asked > OVERDUE_MS and 1 or 0)
+  local thread, latencies, overdue = threads[1], {}, 0
+  for _, sent in pairs(thread:get("open")) do
+    overdue = overdue + (now_ms() - sent > OVERDUE_MS and 1 or 0)
   end
-  for tenths, times_seen in pairs(thread:get("times")) do
-    table.insert(answered, string.format("[%d,%d]", tenths, times_seen))
+  for tenths, frequency in pairs(thread:get("times")) do
+    table.insert(latencies, string.format("[%d,%d]", tenths, frequency))
   end
-  -- A question whose answer was wrong or whose connection broke is open too, and was counted already.
+  -- A request with a wrong response or a broken connection is still open, and was counted already.
   local errors = summary.errors
   local lost = errors.connect + errors.read + errors.write
-  local refused = thread:get("wrong")
+  local wrong_responses = thread:get("wrong")
   print(string.format(
-    'found {"right":%d,"seconds":%f,"wrong":%d,"lost":%d,"overdue":%d,"tenths":[%s]}',
-    thread:get("right"), summary.duration / 1e6, refused, lost, math.max(0, overdue - refused - lost),
-    table.concat(answered, ",")
+    'result {"correct":%d,"seconds":%f,"wrong":%d,"lost":%d,"overdue":%d,"tenths":[%s]}',
+    thread:get("correct"), summary.duration / 1e6, wrong_responses, lost, math.max(0, overdue - wrong_responses - lost),
+    table.concat(latencies, ",")
   ))
-  print("broken " .. thread:get("broken"):gsub("[\r\n]", " "))
+  print("failure " .. thread:get("first_failure"):gsub("[\r\n]", " "))
 end

@@ -1,4 +1,4 @@
-"""Load by wrk, whose script checks every answer (`load.lua`)."""
+"""Load by wrk, with a script that checks every response (`load.lua`)."""
 
 import os
 import shutil
@@ -15,125 +15,140 @@ import click
 import orjson
 
 SCRIPT = Path(__file__).with_name("load.lua")
-SPARE_S = 20
-LATE_S = 30
-IDLE_LATE_S = 5
+GRACE_S = 20
+TIMEOUT_S = 30
+IDLE_TIMEOUT_S = 5
 
 _numbers = count(1)
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """One kind of load."""
+class LoadCase:
+    """A load.
+
+    Attributes:
+        kind: The kind of request: `mix`, `list`, `get`, `patch`, `create` or `constant`.
+        connections: The number of connections.
+        seconds: Its duration.
+        pause_ms: The mean pause between two requests of a connection, in milliseconds.
+        idle: The number of further connections, which stay open and idle.
+
+    """
 
     kind: str
     connections: int
     seconds: int
     pause_ms: int = 0
-    # Connections that are open besides, and idle.
     idle: int = 0
 
     @property
     def writes(self) -> bool:
-        """Tell whether it leaves something behind."""
+        """Whether the load changes the tables."""
         return self.kind in {"mix", "patch", "create"}
 
     @property
     def title(self) -> str:
-        """Name it for people."""
+        """The name of the load in tables and messages."""
         pause = f", each pausing {self.pause_ms / 1000:g} s" if self.pause_ms else ""
         idle = f" beside {self.idle:,} idle ones" if self.idle else ""
         return f"{self.kind}, {self.connections:,} conn.{pause}{idle}"
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What came back: right answers in a second, how long they took, and how many questions went wrong."""
+class Responses:
+    """The result of a load: the correct responses, their latencies in milliseconds, and the number of failures."""
 
-    right: int
+    correct: int
     per_s: float
     p50_ms: float
     p95_ms: float
     p99_ms: float
     failed: int
-    first_wrong: str
+    first_failure: str
 
     def as_json(self) -> dict[str, Any]:
-        """Give it for the file of results."""
+        """Return the result for the file of results."""
         return asdict(self)
 
 
 def ensure_wrk() -> None:
-    """Install wrk where it is missing and can be installed."""
+    """Install wrk with apt-get if it is missing.
+
+    Raises:
+        ClickException: wrk cannot be installed.
+
+    """
     if not shutil.which("wrk") and os.geteuid() == 0 and (apt := shutil.which("apt-get")):
         click.echo("Installing wrk ...")
         for command in ("update", "install"):
             packages = ["wrk"] if command == "install" else []
             subprocess.run([apt, command, "--yes", "-qq", *packages], check=False, stdout=subprocess.DEVNULL)  # noqa: S603 (fixed words)
     if not shutil.which("wrk"):
-        raise click.ClickException("wrk is not installed and cannot be: `sudo apt-get install wrk`, then come again.")
+        raise click.ClickException("wrk is not installed: run `sudo apt-get install wrk`, and then this command again.")
 
 
 @contextmanager
 def idle(port: int, number: int) -> Iterator[int]:
-    """Hold so many connections open that have been used once, and say nothing on them any more.
-
-    Give how many could not be had.
-    """
+    """Keep this many connections open and idle after one request each, and yield how many could not be opened."""
     with ExitStack() as stack:
-        for held in range(number):
-            connection = HTTPConnection("127.0.0.1", port, timeout=IDLE_LATE_S)
+        for opened in range(number):
+            connection = HTTPConnection("127.0.0.1", port, timeout=IDLE_TIMEOUT_S)
             stack.callback(connection.close)
             try:
                 connection.request("GET", "/")
                 connection.getresponse().read()
             except (OSError, HTTPException):
-                yield number - held
+                yield number - opened
                 return
         yield 0
 
 
-def run(port: int, cell: Cell, people: Path) -> Answers:
-    """Ask for some seconds."""
-    # Every run writes titles that no other wrote: an answer that shows one is an answer to this run.
+def run(port: int, case: LoadCase, users_file: Path) -> Responses:
+    """Run wrk with a load.
+
+    Raises:
+        ClickException: wrk failed or did not end.
+
+    """
+    # Each run writes titles with its own name, so a response with such a title belongs to this run.
     name = f"{os.getpid()}x{next(_numbers)}"
-    wrk = ["wrk", "--threads", "1", "--connections", str(cell.connections), "--duration", f"{cell.seconds}s"]
-    script = ["--timeout", f"{LATE_S}s", "--script", str(SCRIPT), f"http://127.0.0.1:{port}/"]
-    arguments = ["--", str(people), cell.kind, str(cell.pause_ms), name]
+    wrk = ["wrk", "--threads", "1", "--connections", str(case.connections), "--duration", f"{case.seconds}s"]
+    script = ["--timeout", f"{TIMEOUT_S}s", "--script", str(SCRIPT), f"http://127.0.0.1:{port}/"]
+    arguments = ["--", str(users_file), case.kind, str(case.pause_ms), name]
     try:
-        done = subprocess.run(  # noqa: S603 (ours)
-            [*wrk, *script, *arguments], capture_output=True, text=True, timeout=cell.seconds + SPARE_S, check=True
+        completed = subprocess.run(  # noqa: S603 (a fixed command)
+            [*wrk, *script, *arguments], capture_output=True, text=True, timeout=case.seconds + GRACE_S, check=True
         )
     except subprocess.TimeoutExpired as error:
-        raise click.ClickException(f"“{cell.title}” came to no end: does the server accept connections?") from error
+        raise click.ClickException(f"“{case.title}” did not end: does the server accept connections?") from error
     except subprocess.CalledProcessError as error:
         raise click.ClickException(f"wrk failed: {error.stderr.strip() or error.stdout.strip()}") from error
-    return _read(done.stdout + done.stderr)
+    return _parse(completed.stdout + completed.stderr)
 
 
-def _read(said: str) -> Answers:
-    """Take the numbers from what the script said; an error of the script's own goes on to whoever runs this."""
-    lines = dict(line.partition(" ")[::2] for line in said.splitlines() if line.startswith(("found ", "broken ")))
-    if "found" not in lines:
-        raise click.ClickException(f"wrk told nothing: {said.strip()}")
-    found = orjson.loads(lines["found"])
-    times = sorted(found["tenths"])
-    return Answers(
-        right=found["right"],
-        per_s=found["right"] / found["seconds"],
+def _parse(output: str) -> Responses:
+    """Parse the output of the script; an error of the script itself is raised."""
+    lines = dict(line.partition(" ")[::2] for line in output.splitlines() if line.startswith(("result ", "failure ")))
+    if "result" not in lines:
+        raise click.ClickException(f"The output of wrk has no result: {output.strip()}")
+    result = orjson.loads(lines["result"])
+    times = sorted(result["tenths"])
+    return Responses(
+        correct=result["correct"],
+        per_s=result["correct"] / result["seconds"],
         p50_ms=_percentile(times, 50),
         p95_ms=_percentile(times, 95),
         p99_ms=_percentile(times, 99),
-        failed=found["wrong"] + found["lost"] + found["overdue"],
-        first_wrong=lines.get("broken", "").strip(),
+        failed=result["wrong"] + result["lost"] + result["overdue"],
+        first_failure=lines.get("failure", "").strip(),
     )
 
 
 def _percentile(times: list[list[int]], percent: int) -> float:
-    """Give the time, in milliseconds, that so many of the answers took at most; times come in tenths of one."""
-    left = sum(number for _, number in times) * percent / 100
+    """Return a percentile in milliseconds of pairs of a time in tenths of a millisecond and its frequency."""
+    remaining = sum(number for _, number in times) * percent / 100
     for tenths, number in times:
-        left -= number
-        if left <= 0:
+        remaining -= number
+        if remaining <= 0:
             return (tenths + 1) / 10
     return 0.0

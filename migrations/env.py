@@ -1,4 +1,4 @@
-"""How migrations run: one after another, each in a transaction of its own, by one process at a time."""
+"""The environment of Alembic: migrations run in order, each in its own transaction, in one process at a time."""
 
 import time
 
@@ -7,43 +7,42 @@ from alembic import context
 from alembic.runtime.migration import MigrationInfo
 from flask import current_app
 from sqlalchemy import event, text
-from sqlalchemy.exc import DBAPIError
 
-from todo.cli import database_trouble
+from todo.commands import reporting_database_errors
 from todo.database import statements
-from todo.database.embedded import EmbeddedUnavailable
+from todo.database.timeouts import UNBOUNDED
 from todo.extensions import db
 
-# Replicas that start together queue here: the first one migrates, the others then find nothing to do.
-# The lock belongs to a transaction, so it also works through a pooler that shares sessions. They ask again and again
-# rather than wait in PostgreSQL: building an index beside writers waits for every statement that has begun.
-MIGRATION_LOCK = text("SELECT pg_try_advisory_xact_lock(7239562310011904)")
-ASK_AGAIN_S = 0.2
+# Replicas that start together queue for this lock: the first one migrates, and the others then find nothing to do. The
+# lock belongs to a transaction, so it also works through a pooler that shares sessions. The replicas poll for it rather
+# than wait in PostgreSQL, because CREATE INDEX CONCURRENTLY waits for every statement that has started before it.
+MIGRATION_LOCK = "SELECT pg_try_advisory_xact_lock(7239562310011904) AS is_held"
+POLL_INTERVAL_S = 0.2
 
-# Whoever holds the lock does nothing else, for as long as the migrations take; some providers end such sessions.
-MAY_BE_IDLE = text("SET LOCAL idle_in_transaction_session_timeout = 0")
+# The session that holds the lock is idle for as long as the migrations take, and some providers end idle sessions.
+NO_IDLE_TIMEOUT = "SET LOCAL idle_in_transaction_session_timeout = 0"
 
-# A change that cannot get its lock soon gives up, instead of making every request queue behind it.
+# A migration that cannot lock a table soon fails, instead of making every request queue behind it.
 LOCK_TIMEOUT = text("SET LOCAL lock_timeout = '5s'")
 
 
 def report(step: MigrationInfo, **_: object) -> None:
-    """Say which migration has just been applied or taken back."""
-    click.echo(f"{'Applied' if step.is_upgrade else 'Took back'} {step.up_revision_id}.")
+    """Print the migration that was just applied or reverted."""
+    click.echo(f"{'Applied' if step.is_upgrade else 'Reverted'} {step.up_revision_id}.")
 
 
 def run_migrations_online() -> None:
-    """Migrate the database that the application uses.
+    """Migrate the database of the application.
 
-    The lock has a transaction of its own, which lasts for all migrations: so one of them may end its transaction
-    before its long work, and lock nobody out meanwhile.
+    The lock is held by a separate transaction, which lasts for all migrations. So a migration may end its own
+    transaction before its long work, and block no other session meanwhile.
     """
-    with statements.transaction() as guard:
-        guard.execute(MAY_BE_IDLE)
-        while not guard.scalar(MIGRATION_LOCK):
-            time.sleep(ASK_AGAIN_S)
+    with statements.transaction(UNBOUNDED) as guard:
+        guard.write(NO_IDLE_TIMEOUT, {})
+        while not guard.read(MIGRATION_LOCK, {})[0].is_held:
+            time.sleep(POLL_INTERVAL_S)
         with db.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
-            event.listen(connection, "begin", lambda begun: begun.execute(LOCK_TIMEOUT))
+            event.listen(connection, "begin", lambda connection: connection.execute(LOCK_TIMEOUT))
             context.configure(
                 connection=connection,
                 target_metadata=db.metadata,
@@ -56,7 +55,7 @@ def run_migrations_online() -> None:
 
 
 def run_migrations_offline() -> None:
-    """Write the migrations as an SQL script, for those who apply it by hand."""
+    """Write the migrations as an SQL script, to be applied by hand."""
     context.configure(
         dialect_name="postgresql", target_metadata=db.metadata, literal_binds=True, dialect_opts={"paramstyle": "named"}
     )
@@ -67,7 +66,5 @@ def run_migrations_offline() -> None:
 if context.is_offline_mode():
     run_migrations_offline()
 else:
-    try:
+    with reporting_database_errors():
         run_migrations_online()
-    except (DBAPIError, EmbeddedUnavailable) as error:
-        raise database_trouble(error) from error

@@ -10,10 +10,10 @@ depends_on = ${repr(depends_on)}
 
 
 def upgrade() -> None:
-    """Apply it. The old code is still serving: expand first, contract in a later release."""
+    """Apply the migration. The old code is still serving: expand now, contract in a later release."""
     ${upgrades if upgrades else "pass"}
 
 
 def downgrade() -> None:
-    """Take it back."""
+    """Revert the migration."""
     ${downgrades if downgrades else "pass"}

@@ -1,24 +1,79 @@
-"""One real PostgreSQL for all tests, with the schema that the migrations make; each test has users of its own."""
+"""Fixtures of all tests: one PostgreSQL for each worker, migrated once, where each test has users of its own."""
 
+import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-import flask_migrate
+import hypothesis
 import pytest
+from fakes.counting_redis import CountingRedis
+from fakes.postgres_proxy import PostgresProxy
 from flask import Flask
 from flask.testing import FlaskClient
-from support import CountingRedis, PostgresProxy, config_for, new_database, new_user
+from support import Call, call_as, config_for, migrate, new_database, new_user, start_postgres
 
 from todo import create_app
-from todo.database import embedded
 from todo.extensions import db
+
+# `make check` selects this profile: a test may then try more examples than in `make test`.
+hypothesis.settings.register_profile("thorough", hypothesis.settings())
+
+# Every test in these folders starts servers, or needs a program that does.
+PROCESS_FOLDERS = ("browser", "faults", "issuer", "schema", "wire")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests of whole folders; elsewhere each module or test carries its own marker.
+
+    Tests that share servers of their module run in one process of pytest-xdist, so that each server is started once.
+    """
+    if item.path.relative_to(Path(__file__).parent).parts[0] in PROCESS_FOLDERS:
+        item.add_marker("process")
+    fixtures = set(getattr(item, "fixturenames", ()))
+    if fixtures & {"start_server", "own_postgres"} and item.get_closest_marker("xdist_group") is None:
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Identify cases that carry no id by the content of dates and collections: `{"title": "x"}`, not `body0`."""
+    if isinstance(val, date):
+        return val.isoformat()
+    if not isinstance(val, dict | list | tuple):
+        return None
+    try:
+        return json.dumps(val)[:60]
+    except TypeError:
+        # An object would be identified by its address, which differs between the processes of pytest-xdist.
+        return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Let only tests with the marker `process` start Python, so that `make quick` stays quick."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("process") is None:
+            patch.setattr(subprocess, "Popen", NoPython)
+        return (yield)
+
+
+class NoPython(subprocess.Popen):
+    """A process that is not Python: PostgreSQL's own programs are allowed to all tests."""
+
+    def __init__(self, arguments: Any, *others: Any, **options: Any) -> None:
+        program = arguments if isinstance(arguments, str) else arguments[0]
+        if program == sys.executable:
+            pytest.fail(f"A test that starts Python needs the marker process: {arguments}")
+        super().__init__(arguments, *others, **options)
 
 
 @pytest.fixture(scope="session")
 def servers_folder() -> Iterator[Path]:
-    """Give a folder for the data of servers.
+    """Return a folder for the data of servers.
 
     Under root, PostgreSQL runs as a user of its own, and pytest closes its temporary folders to all others.
     """
@@ -29,38 +84,41 @@ def servers_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def server_folder(servers_folder: Path) -> Path:
-    """Give a folder for the data of one server."""
+    """Return a folder for the data of one server."""
     return Path(tempfile.mkdtemp(dir=servers_folder))
 
 
 @pytest.fixture(scope="session")
 def postgres(servers_folder: Path) -> Iterator[Any]:
-    """Give a running server."""
-    server = embedded.start(servers_folder / "postgres")
+    """Return a running PostgreSQL."""
+    server = start_postgres(servers_folder / "postgres")
     yield server
     server.cleanup()
 
 
 @pytest.fixture(scope="session")
 def socket_path(postgres: Any) -> str:
-    """Give the path of the server's socket."""
+    """Return the path of PostgreSQL's socket."""
     return str(postgres.get_postmaster_info().socket_path)
 
 
 @pytest.fixture(scope="session")
-def database_url(postgres: Any) -> str:
-    """Give the URL of a database that the migrations have been run on."""
-    url = new_database(postgres, "todo_test")
-    app = create_app(config_for(url))
-    with app.app_context():
-        flask_migrate.upgrade()
-        db.engine.dispose()
-    return url
+def migrated_template(postgres: Any) -> str:
+    """Return the name of a migrated database that has no connections, so that it can be copied."""
+    name = "todo_template"
+    migrate(new_database(postgres, name))
+    return name
+
+
+@pytest.fixture(scope="session")
+def database_url(postgres: Any, migrated_template: str) -> str:
+    """Return the URL of the migrated database that most tests share."""
+    return new_database(postgres, "todo_test", migrated_template)
 
 
 @pytest.fixture(scope="session")
 def app(database_url: str) -> Iterator[Flask]:
-    """Give the application on a migrated database."""
+    """Return the application on a migrated database."""
     app = create_app(config_for(database_url))
     yield app
     with app.app_context():
@@ -69,19 +127,25 @@ def app(database_url: str) -> Iterator[Flask]:
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    """Give a client of the application."""
+    """Return a client of the application."""
     return app.test_client()
 
 
 @pytest.fixture
 def user() -> str:
-    """Give the id of a user that nobody else is."""
+    """Return the id of a user of this test alone."""
     return new_user()
 
 
 @pytest.fixture
+def call(client: FlaskClient, user: str) -> Call:
+    """Return a function that makes requests as the user: `call("POST", "/tasks", title="x")`."""
+    return call_as(client, user)
+
+
+@pytest.fixture
 def proxy(socket_path: str) -> Iterator[PostgresProxy]:
-    """Give a proxy in front of the server."""
+    """Return a proxy in front of PostgreSQL."""
     proxy = PostgresProxy(socket_path)
     yield proxy
     proxy.close()
@@ -89,7 +153,7 @@ def proxy(socket_path: str) -> Iterator[PostgresProxy]:
 
 @pytest.fixture
 def proxied(proxy: PostgresProxy, database_url: str) -> Iterator[Flask]:
-    """Give the application on the migrated database, behind the proxy."""
+    """Return the application, which reaches the migrated database through the proxy."""
     app = create_app(config_for(proxy.url("todo_test")))
     yield app
     with app.app_context():
@@ -98,7 +162,7 @@ def proxied(proxy: PostgresProxy, database_url: str) -> Iterator[Flask]:
 
 @pytest.fixture
 def counting_redis() -> Iterator[CountingRedis]:
-    """Give a Redis that can count."""
+    """Return a stand-in for Redis that counts."""
     with CountingRedis() as redis:
         yield redis
         redis.shutdown()
@@ -106,5 +170,5 @@ def counting_redis() -> Iterator[CountingRedis]:
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """Give the folder of the project."""
+    """Return the root folder of the project."""
     return Path(__file__).resolve().parent.parent

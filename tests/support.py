@@ -1,33 +1,57 @@
-"""What tests share: callers, one assertion for every error, and a proxy that sees each round trip to PostgreSQL."""
+"""Assertions and factories that all tests share: users, tokens, settings, databases, and one check of every problem."""
 
 import base64
 import hmac
 import json
-import socket
-import socketserver
-import struct
-import threading
 import time
 import uuid
-from collections import Counter
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import flask_migrate
 import jwt
 import psycopg2
+import pytest
 
 from config import Config
+from todo import create_app
+from todo.database import embedded
+from todo.extensions import db
 
 SECRET = "test-secret-that-is-long-enough-for-HS256-and-guards-nothing"
 
+# The members of a task, in the order in which every response has them.
+TASK_MEMBERS = [
+    "id",
+    "user_id",
+    "title",
+    "description",
+    "completed",
+    "created_at",
+    "updated_at",
+    "priority",
+    "due_date",
+    "tags",
+    "completed_at",
+    "revision",
+]
+# Those that clients may write.
+WRITABLE_MEMBERS = ["title", "description", "completed", "priority", "due_date", "tags"]
+
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+Call = Callable[..., Any]
+
 
 def new_user() -> str:
-    """Give an id that no other test has."""
+    """Return the id of a user that no other test has."""
     return f"user-{uuid.uuid4().hex}"
 
 
 def claims(user: str, /, **changes: Any) -> dict[str, Any]:
-    """Give the claims of a good token, changed; a member set to None is left out."""
+    """Return the claims of a valid token with these changes; a claim set to None is left out."""
     now = int(time.time())
     made = {"sub": user, "iat": now, "exp": now + 3600} | changes
     return {name: value for name, value in made.items() if value is not None}
@@ -39,7 +63,7 @@ def sign(payload: dict[str, Any], *, secret: str = SECRET, algorithm: str = "HS2
 
 
 def sign_raw(header: Any, payload: Any) -> str:
-    """Sign what no library would agree to sign, with HS256 and the right secret."""
+    """Sign a header and claims that a library would refuse, with HS256 and the right secret."""
 
     signed = f"{segment(header)}.{segment(payload)}"
     return f"{signed}.{segment(hmac.digest(SECRET.encode(), signed.encode(), 'sha256'))}"
@@ -52,18 +76,39 @@ def segment(part: Any) -> str:
 
 
 def sized(size: int) -> bytes:
-    """Give a good body of exactly so many bytes; what fills it is a member that nobody knows."""
+    """Return a valid body of exactly this many bytes; an unknown member fills it."""
     body = json.dumps({"title": "x", "filler": ""}).encode()
     return body.replace(b'""', b'"' + b"x" * (size - len(body)) + b'"')
 
 
 def bearer(user: str, /, **changes: Any) -> dict[str, str]:
-    """Give the headers of a call by this user, as front-ends send them: JSON is always announced."""
+    """Return the headers of this user's requests, which announce JSON with and without a body, as front-ends do."""
     return {"Authorization": f"Bearer {sign(claims(user, **changes))}", "Content-Type": "application/json"}
 
 
+def call_as(client: Any, user: str, /) -> Call:
+    """Return a function that makes requests as this user, on the paths below the user's own.
+
+    `call("POST", "/tasks", title="x")` sends a body of JSON with this member, and `call("DELETE")` is a request for
+    the account itself. Headers are added to those of `bearer`; `data` is a body as bytes or text.
+    """
+
+    def call(
+        method: str, path: str = "", headers: Headers = (), *, query: Any = None, data: Any = None, **members: Any
+    ) -> Any:
+        return client.open(
+            f"/api/{quote(user, safe='')}{path}",
+            method=method,
+            headers=bearer(user) | dict(headers),
+            query_string=query,
+            **({"json": members} if members else {"data": data}),
+        )
+
+    return call
+
+
 def assert_problem(response: Any, status: int, detail: str | None = None) -> dict[str, Any]:
-    """Assert that a response is an error in the one shape that errors have, and give its body."""
+    """Assert that a response is a problem with this status (RFC 9457), and return its body."""
     assert response.status_code == status, response.get_data(as_text=True)
     assert response.content_type == "application/problem+json"
     problem: dict[str, Any] = response.get_json()
@@ -89,7 +134,7 @@ def assert_problem(response: Any, status: int, detail: str | None = None) -> dic
 
 
 def config_for(url: str | None, **changes: Any) -> Config:
-    """Give settings as they would come from an environment with these variables."""
+    """Return the settings of an environment with these variables."""
     variables = {
         "DATABASE_URL": url or "",
         "BETTER_AUTH_SECRET": SECRET,
@@ -98,177 +143,34 @@ def config_for(url: str | None, **changes: Any) -> Config:
     return Config.from_environment(variables | changes)
 
 
-def new_database(server: Any, name: str) -> str:
-    """Make an empty database, and give its URL."""
+def start_postgres(folder: Path) -> Any:
+    """Start a PostgreSQL with its data in this folder, which never waits for the disk.
+
+    Data of tests survive the crash of a process, and need not survive that of the machine: without fsync a commit
+    takes a tenth of the time, and so does the creation of the first databases.
+    """
+    library = embedded._library()
+    execute = library.pgexec
+
+    def execute_without_sync(program: str, arguments: tuple[str, ...], **options: Any) -> Any:
+        unsafe = ("--no-sync", "--set=fsync=off") if program == "initdb" else ()
+        return execute(program, (*arguments, *unsafe), **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library, "pgexec", execute_without_sync)
+        return embedded.start(folder)
+
+
+def new_database(server: Any, name: str, template: str = "template1") -> str:
+    """Create a database as a copy of another one, and return its URL."""
     with closing(psycopg2.connect(server.get_uri())) as connection:
         connection.autocommit = True
-        connection.cursor().execute(f'CREATE DATABASE "{name}"')
+        connection.cursor().execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     return server.get_uri(database=name)
 
 
-class PostgresProxy:
-    """A way to PostgreSQL that notes each query and fails on demand.
-
-    Args:
-        upstream: The path of the server's socket.
-
-    Attributes:
-        queries: The SQL of each simple query, in order. Each is one round trip.
-        refuse: Hang up on new connections.
-        lose_answers: Pass the next query on, wait until it took effect, and hang up without the answer.
-        awake: While this is not set, new connections are accepted, and nobody is answered.
-        delay_s: How much later than they came answers are passed on.
-        answer_bytes: Hang up after so many bytes of the next answer.
-
-    """
-
-    def __init__(self, upstream: str) -> None:
-        self.upstream = upstream
-        self.queries: list[str] = []
-        self.refuse = False
-        self.lose_answers = False
-        self.awake = threading.Event()
-        self.awake.set()
-        self.delay_s = 0.0
-        self.answer_bytes: int | None = None
-        self._open: set[socket.socket] = set()
-        self._clients: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def url(self, database: str) -> str:
-        """Give the URL of a database behind this proxy."""
-        return f"postgresql+psycopg2://postgres@127.0.0.1:{self.port}/{database}?sslmode=disable&gssencmode=disable"
-
-    def cut(self) -> None:
-        """Hang up on everybody, as a server that goes away does."""
-        for end in list(self._open):
-            self._close(end)
-
-    def notice(self) -> None:
-        """Say something on every connection while nobody asks, as a server may (NoticeResponse)."""
-        fields = b"SNOTICE\0C00000\0Mgood morning\0\0"
-        for client in list(self._clients):
-            client.sendall(b"N" + struct.pack("!I", 4 + len(fields)) + fields)
-
-    def close(self) -> None:
-        """Stop listening and hang up."""
-        # To close it is not enough while a thread waits for the next one: that one would still be let in.
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.cut()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            if self.refuse:
-                client.close()
-                continue
-            self._open.add(client)
-            self._clients.add(client)
-            threading.Thread(target=self._connect, args=(client,), daemon=True).start()
-
-    def _connect(self, client: socket.socket) -> None:
-        self.awake.wait()
-        server = socket.socket(socket.AF_UNIX)
-        self._open.add(server)
-        try:
-            server.connect(self.upstream)
-        except OSError:
-            # It is away, so whoever comes is sent away too.
-            self._close(client, server)
-            return
-        threading.Thread(target=self._to_server, args=(client, server), daemon=True).start()
-        self._to_client(server, client)
-
-    def _to_server(self, client: socket.socket, server: socket.socket) -> None:
-        """Pass messages on one by one (PostgreSQL, 'Message Formats'); only the first one has no type byte."""
-        try:
-            stream = client.makefile("rb")
-            length = stream.read(4)
-            server.sendall(length + stream.read(struct.unpack("!I", length)[0] - 4))
-            while head := stream.read(5):
-                size = struct.unpack("!I", head[1:])[0] - 4
-                body = stream.read(size)
-                if head[:1] == b"Q":
-                    self.queries.append(body.rstrip(b"\0").decode())
-                    if self.lose_answers:
-                        self._close(client)
-                server.sendall(head + body)
-        except (OSError, struct.error):
-            pass
-        finally:
-            if not self.lose_answers:
-                self._close(client, server)
-
-    def _to_client(self, server: socket.socket, client: socket.socket) -> None:
-        try:
-            while data := server.recv(65536):
-                time.sleep(self.delay_s)
-                self.awake.wait()
-                wanted, self.answer_bytes = self.answer_bytes, None
-                client.sendall(data[:wanted])
-                if wanted is not None:
-                    break
-        except OSError:
-            pass
-        finally:
-            self._close(client, server)
-
-    def _close(self, *ends: socket.socket) -> None:
-        for end in ends:
-            self._open.discard(end)
-            self._clients.discard(end)
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-
-class CountingRedis(socketserver.ThreadingTCPServer):
-    """A Redis that can count, and agrees to everything else (RESP 2).
-
-    Attributes:
-        counts: The keys that were raised by the one script that is asked for, and how often.
-        lifetimes: How many seconds each is to be kept.
-        refuses: The commands that it answers with an error.
-
-    """
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Commands)
-        self.url = f"redis://127.0.0.1:{self.server_address[1]}"
-        self.counts: Counter[str] = Counter()
-        self.lifetimes: dict[str, int] = {}
-        self.refuses: set[str] = set()
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-
-class _Commands(socketserver.StreamRequestHandler):
-    server: CountingRedis
-
-    def handle(self) -> None:
-        for line in self.rfile:
-            words = [self._word() for _ in range(int(line[1:]))]
-            match words:
-                case [command, *_] if command in self.server.refuses:
-                    answer = "-ERR not now"
-                case ["EVALSHA", _, "1", key, seconds, amount]:
-                    self.server.counts[key] += int(amount)
-                    self.server.lifetimes[key] = int(seconds)
-                    answer = f"*2\r\n:{self.server.counts[key]}\r\n:{seconds}000"
-                case ["PING"]:
-                    answer = "+PONG"
-                case _:
-                    answer = "+OK"
-            self.wfile.write(f"{answer}\r\n".encode())
-
-    def _word(self) -> str:
-        length = int(self.rfile.readline()[1:])
-        return self.rfile.read(length + 2).decode().removesuffix("\r\n")
+def migrate(url: str) -> None:
+    """Run all migrations on a database."""
+    with create_app(config_for(url)).app_context():
+        flask_migrate.upgrade()
+        db.engine.dispose()

@@ -1,12 +1,16 @@
-"""An audit that could not be made is never taken for one that found nothing."""
+"""An audit that failed is never reported as one without findings."""
 
 import runpy
 
 import pytest
 
 CLEAN = {"name": "flask", "version": "3.1.3", "vulns": []}
-FAULT = {"id": "CVE-2026-1", "fix_versions": ["3.9"], "aliases": [], "description": "x"}
-KNOWN = {"name": "jinja2", "version": "3.1.6", "vulns": [FAULT, FAULT | {"id": "CVE-2026-2", "fix_versions": []}]}
+ADVISORY = {"id": "CVE-2026-1", "fix_versions": ["3.9"], "aliases": [], "description": "x"}
+AFFECTED = {
+    "name": "jinja2",
+    "version": "3.1.6",
+    "vulns": [ADVISORY, ADVISORY | {"id": "CVE-2026-2", "fix_versions": []}],
+}
 SKIPPED = {"name": "jinja2", "skip_reason": "Dependency not found on PyPI and could not be audited: jinja2 (3.1.6)"}
 
 
@@ -18,23 +22,23 @@ def judge(root):
 @pytest.mark.parametrize(
     ("dependencies", "outcome"),
     [
-        pytest.param([CLEAN, KNOWN | {"vulns": []}], 0, id="clean"),
-        pytest.param([CLEAN, KNOWN], 1, id="known"),
-        pytest.param([KNOWN], 1, id="known-and-another-one-missing"),
+        pytest.param([CLEAN, AFFECTED | {"vulns": []}], 0, id="clean"),
+        pytest.param([CLEAN, AFFECTED], 1, id="affected"),
+        pytest.param([AFFECTED], 1, id="affected-and-another-one-missing"),
         pytest.param([CLEAN, SKIPPED], 2, id="skipped"),
         pytest.param([CLEAN], 2, id="missing"),
         pytest.param([], 2, id="nothing"),
     ],
 )
-def test_judge_tells_a_finding_from_silence_and_silence_from_a_pass(judge, dependencies, outcome):
-    found, lines = judge(["flask", "jinja2"], {"dependencies": dependencies})
+def test_judge_keeps_findings_failures_and_passes_apart(judge, dependencies, outcome):
+    status, lines = judge(["flask", "jinja2"], {"dependencies": dependencies})
 
-    said = "\n".join(lines)
-    assert found == outcome
-    assert ("Nothing is known" in said) == (outcome == 0)
-    assert ("jinja2: CVE-2026-1, mended in 3.9" in said) == (outcome == 1)
-    assert ("jinja2: CVE-2026-2, mended in no version yet" in said) == (outcome == 1)
-    assert ("NOT AUDITED" in said) == (len([one for one in dependencies if "vulns" in one]) < 2)
+    report = "\n".join(lines)
+    assert status == outcome
+    assert ("No advisory is known" in report) == (outcome == 0)
+    assert ("jinja2: CVE-2026-1, fixed in 3.9" in report) == (outcome == 1)
+    assert ("jinja2: CVE-2026-2, fixed in no version yet" in report) == (outcome == 1)
+    assert ("NOT AUDITED" in report) == (len([one for one in dependencies if "vulns" in one]) < 2)
 
 
 def test_judge_of_an_audit_that_failed_names_every_package(judge):

@@ -1,10 +1,14 @@
-"""The questions that the benchmarks ask can be asked, and the other forms of a question have the same answer."""
+"""The statements of the benchmarks are valid, variants of a query are equivalent, and the page shows the results."""
+
+import json
 
 import pytest
 from support import new_user
 
-from benchmarks.forms import TAGS_NAME, forms_of, questions
-from benchmarks.shapes import PAGE, Subject, shapes
+from benchmarks import page, ratios
+from benchmarks.compare import draw_chart
+from benchmarks.list_queries import PAGE, QueriedUser, queries_of
+from benchmarks.query_variants import TAG_USES, pages, variants_of
 from todo.database import statements
 from todo.extensions import db
 from todo.tasks.seeds import planting
@@ -13,31 +17,49 @@ TASKS = 240
 
 
 @pytest.fixture(scope="module")
-def planter(app):
-    """Give a user with so many example tasks."""
+def seeded_user(app):
+    """Return a user with this many example tasks."""
     user = new_user()
     with app.app_context(), planting(user, TASKS) as (_, batches):
         assert sum(batches) == TASKS
     return user
 
 
-def test_shapes_are_questions_that_can_be_asked(app, planter):
+def test_list_queries_are_valid(app, seeded_user):
     with app.app_context():
-        found = {shape.name: statements.read(shape.statement, shape.parameters) for shape in shapes(Subject(planter))}
+        queries = queries_of(QueriedUser(seeded_user))
+        results = {query.name: statements.read(query.statement, query.parameters) for query in queries}
 
-    assert len(found["first page, limit 50"]) == PAGE + 1
-    assert len(found["first page, limit 1000"]) == TASKS
-    assert len(found["get one"]) == 1
+    assert len(results["first page, limit 50"]) == PAGE + 1
+    assert len(results["first page, limit 1000"]) == TASKS
+    assert len(results["get one"]) == 1
 
 
-@pytest.mark.parametrize("question", [*questions(), TAGS_NAME])
-def test_forms_of_a_question_have_one_answer(app, planter, question):
+@pytest.mark.parametrize("name", [*pages(), TAG_USES])
+def test_variants_of_a_query_have_the_same_result(app, seeded_user, name):
     with app.app_context(), db.engine.connect() as connection:
-        answers = {
-            form: [tuple(row[:3]) for row in connection.execute(sql, {"caller": planter})]
-            for form, sql in forms_of(question, planter).items()
+        variants, parameters = variants_of(name, seeded_user)
+        results = {
+            variant: [tuple(row[:3]) for row in connection.exec_driver_sql(sql, parameters)]
+            for variant, sql in variants.items()
         }
 
-    first, *others = answers.values()
+    first, *others = results.values()
     assert others
-    assert all(other == first for other in others), answers
+    assert all(other == first for other in others), results
+
+
+def test_page_is_generated_from_the_committed_results():
+    # If this fails, run `python -m benchmarks.page`, and commit the page with the results.
+    text = page.PAGE.read_text()
+
+    assert [match[2] for match in page.BLOCK.finditer(text)] == list(page.BLOCKS)
+    assert page.render(text) == text
+
+
+def test_rows_and_chart_of_the_comparison_are_generated_from_the_committed_results():
+    content = json.loads((page.RESULTS / "peers.json").read_text())
+    rows = [*ratios.rows(content["measured"]), *ratios.round_trip_rows(content["round_trips"])]
+
+    assert [row.as_json() for row in rows] == content["rows"]
+    assert draw_chart(content, rows) == (page.RESULTS / "peers.svg").read_text()

@@ -1,39 +1,245 @@
-"""The flask commands: what they print, what they leave behind, and how they end."""
+"""The commands of `todo`, which are commands of `flask` too: output, effects and exit statuses."""
 
 import json
+import os
 import re
+import runpy
+import stat
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import jwt
 import pytest
+from click.testing import CliRunner
+from fakes.postgres_proxy import PostgresProxy
 from flask import Flask
-from support import SECRET, PostgresProxy, bearer, config_for, new_database, new_user
+from flask.cli import ScriptInfo
+from support import SECRET, bearer, config_for, new_database, new_user
+from wire.server import environment, query, start
 
-from todo import cli, create_app
+import config
+from config import ROOT
+from todo import __main__ as command
+from todo import cli, commands, create_app
 from todo.database import embedded, engine
 from todo.database.embedded import EmbeddedUnavailable
 from todo.extensions import db
 from todo.tasks import seeds
 
+COMMANDS = ["serve", "dev", "migrate", "doctor", "token", "seed", "purge", "user"]
+SUBCOMMANDS = ["serve", "dev", "migrate", "doctor", "token", "seed", "purge", "user export", "user erase"]
+FLASK_COMMANDS = ["db", "dev", "doctor", "openapi", "purge", "seed", "token", "user"]
+
+
+def invoke(app, *words, **options):
+    """Run a command of `todo` in this process, for an application."""
+    return app.test_cli_runner().invoke(command.todo, words, prog_name="todo", **options)
+
 
 @pytest.fixture
 def run(app):
-    """Run a flask command."""
-    return lambda *words: app.test_cli_runner().invoke(args=words)
+    """Run a command of `todo` for the application of all tests."""
+    return lambda *words: invoke(app, *words)
+
+
+@pytest.fixture
+def run_with_settings(monkeypatch, tmp_path):
+    """Run a command of `todo` as a process with these variables would, in this process."""
+
+    def run_with_settings(*words, **variables):
+        monkeypatch.setattr(config, "ROOT", tmp_path)
+        monkeypatch.setattr(os, "environ", variables)
+        return CliRunner().invoke(command.todo, words, obj=ScriptInfo(create_app=command.application))
+
+    return run_with_settings
 
 
 @pytest.fixture
 def production(database_url) -> Flask:
-    """Give an application that runs in production."""
+    """Return an application that runs in production."""
     return create_app(config_for(database_url, ENVIRONMENT="production"))
 
 
-@pytest.mark.parametrize("command", ["seed", "token", "doctor", "dev", "db", "openapi", "purge", "user"])
-def test_every_command_has_help(run, command):
-    shown = run(command, "--help")
+def test_todo_lists_its_own_commands_and_no_others(run):
+    shown = run("--help")
+    assert shown.exit_code == 0
+    assert re.findall(r"^  (\w+) {2}", shown.output.partition("Commands:")[2], re.MULTILINE) == COMMANDS
+    assert run().output == shown.output
+
+
+def test_todo_prints_its_version(run):
+    assert run("--version").output == "todo 1.0.0\n"
+
+
+@pytest.mark.parametrize("words", ["routes", "shell", "run", "openapi", "limiter", "db", "nonsense"])
+def test_todo_refuses_commands_that_are_not_its_own(run, words):
+    refused = run(words)
+    assert refused.exit_code == 2
+    assert f"No such command '{words}'" in refused.output
+
+
+@pytest.mark.parametrize("words", SUBCOMMANDS)
+def test_todo_command_has_help_with_examples_exit_statuses_and_related_commands(run, words):
+    shown = run(*words.split(), "--help")
+    assert shown.exit_code == 0
+    assert shown.output.startswith(f"Usage: todo {words} [OPTIONS]")
+    examples, statuses, related = re.search(
+        r"\nExamples:\n(.*)\nExit status:\n(.*)\nSee also:\n(.*)", shown.output, re.DOTALL
+    ).groups()
+    assert f"todo {words}" in examples
+    assert re.findall(r"^  (\d) {2}\S", statuses, re.MULTILINE) == ["0", "1", "2"]
+    for name in re.findall(r"todo (\w+)", related):
+        assert name in COMMANDS
+
+
+@pytest.mark.parametrize("words", SUBCOMMANDS)
+def test_todo_command_with_an_unknown_option_exits_with_2(run, words):
+    refused = run(*words.split(), "--nonsense")
+    assert refused.exit_code == 2
+    assert "No such option" in refused.output
+
+
+@pytest.mark.parametrize("words", ["dev", "migrate", "token --user u1", "seed", "purge", "user export u1"])
+def test_todo_command_with_wrong_settings_prints_one_line_and_exits_with_1(run_with_settings, words):
+    refused = run_with_settings(*words.split(), ENVIRONMENT="production", PORT="x")
+    assert refused.exit_code == 1
+    (line,) = refused.output.splitlines()
+    assert line.startswith("todo cannot start: PORT must be a port number from 1 to 65535; DATABASE_URL is not set")
+
+
+def test_todo_doctor_runs_with_wrong_settings(run_with_settings):
+    report = run_with_settings("doctor", PORT="x")
+    assert report.exit_code == 1
+    assert report.output.startswith("✗ PORT: must be a port number from 1 to 65535\n")
+
+
+def test_todo_with_good_settings_builds_the_application(run_with_settings):
+    printed = run_with_settings("token", "--user", "u1", BETTER_AUTH_SECRET=SECRET)
+    assert printed.exit_code == 0
+    assert jwt.decode(printed.output.strip(), SECRET, algorithms=["HS256"])["sub"] == "u1"
+
+
+@pytest.mark.parametrize("name", FLASK_COMMANDS)
+def test_every_command_of_flask_has_help(app, name):
+    run = app.test_cli_runner().invoke
+    shown = run(args=[name, "--help"])
     assert shown.exit_code == 0
     assert re.search(r"Usage: .* \[OPTIONS\]", shown.output)
-    assert command in run("--help").output
+    assert name in run(args=["--help"]).output
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in {"serve", "migrate"}])
+def test_command_of_flask_is_that_of_todo(app, name):
+    assert app.cli.commands[name] is command.todo.commands[name]
+
+
+def test_serve_becomes_gunicorn_as_production_runs_it(run, monkeypatch):
+    executed = []
+    monkeypatch.setattr(os, "execv", lambda *call: executed.append(call))
+    assert run("serve").exit_code == 0
+    ((program, words),) = executed
+    assert program == words[0] == sys.executable
+    assert words[1:3] == ["-m", "gunicorn"]
+    assert words[3:] == ["--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(ROOT), "wsgi:app"]
+
+
+@pytest.fixture
+def empty(postgres) -> str:
+    """Return the URL of an empty database."""
+    return new_database(postgres, new_user())
+
+
+def test_migrate_migrates_and_check_reports_whether_that_is_necessary(empty):
+    app = create_app(config_for(empty))
+    before = invoke(app, "migrate", "--check")
+    assert before.exit_code == 1
+    assert re.fullmatch(
+        r"Error: the schema is at nothing, this version needs \d{4}_\w+: run `todo migrate`, or .*\n", before.output
+    )
+    migrated = invoke(app, "migrate")
+    assert migrated.exit_code == 0
+    assert migrated.output.startswith("Applied 0001_create_tasks.\n")
+    after = invoke(app, "migrate", "--check")
+    assert (after.exit_code, after.output) == (0, "The schema is up to date.\n")
+    assert (invoke(app, "migrate").exit_code, query(empty, "SELECT count(*) FROM tasks")) == (0, [(0,)])
+    with app.app_context():
+        db.engine.dispose()
+
+
+def test_migrate_sql_prints_a_script_and_changes_nothing(empty):
+    app = create_app(config_for(empty))
+    printed = invoke(app, "migrate", "--sql")
+    assert printed.exit_code == 0
+    assert "CREATE TABLE tasks" in printed.stdout
+    assert query(empty, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
+    with app.app_context():
+        db.engine.dispose()
+
+
+def test_migrate_with_options_that_exclude_each_other_exits_with_2(run):
+    refused = run("migrate", "--check", "--sql")
+    assert refused.exit_code == 2
+    assert "--check and --sql exclude each other" in refused.output
+
+
+@pytest.mark.parametrize("words", [("migrate",), ("migrate", "--check")])
+def test_migrate_without_a_database_prints_one_line(socket_path, words):
+    proxy = PostgresProxy(socket_path)
+    proxy.close()
+    refused = invoke(create_app(config_for(proxy.url("todo"))), *words)
+    assert refused.exit_code == 1
+    assert refused.output.startswith("Error: ")
+    assert len(refused.output.splitlines()) == 1
+
+
+@pytest.fixture
+def installed(tmp_path, root) -> Path:
+    """Return the command as it is installed into an environment, which here is an empty folder."""
+    subprocess.run([sys.executable, root / "deploy" / "install.py", tmp_path], check=True)
+    return tmp_path / "todo"
+
+
+def print_version(program, folder):
+    ran = subprocess.run(
+        [program, "--version"], cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+def test_installed_command_works_in_the_folder_of_the_project(installed, root, tmp_path):
+    assert installed.stat().st_mode & stat.S_IXUSR
+    ran = [print_version(installed, folder) for folder in (root, tmp_path)]
+    assert ran == [
+        (0, "todo 1.0.0\n", ""),
+        (1, "", "todo: run this command in the folder of the project.\n"),
+    ]
+
+
+def test_installed_command_finds_an_interpreter_whose_path_the_kernel_does_not_take(installed, root, tmp_path):
+    """As pip does for the clone in "My Projects": the kernel would split the path at the space."""
+    folder = tmp_path / "My Projects"
+    folder.mkdir()
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    installed.write_text(runpy.run_path(str(root / "deploy" / "install.py"))["script"](str(python)))
+    assert print_version(installed, root) == (0, "todo 1.0.0\n", "")
+
+
+def test_commands_import_what_few_of_them_need_only_when_they_run(root):
+    heavy = {"alembic", "gunicorn", "redis", "prometheus_client", "flask_migrate"}
+    code = f"import sys; from todo.__main__ import todo; print({heavy} & set(sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert shown.stdout == "set()\n"
+
+
+def test_main_runs_as_a_module_with_the_name_of_the_command():
+    process = start("todo", "user")
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout) == (2, "")
+    assert stderr.startswith("Usage: todo user [OPTIONS] COMMAND [ARGS]...\n")
 
 
 def test_token_prints_a_token_that_works_and_nothing_else(run, client, user):
@@ -49,7 +255,7 @@ def test_token_prints_a_token_that_works_and_nothing_else(run, client, user):
 @pytest.mark.parametrize(
     ("duration", "seconds"), [("90s", 90), ("30m", 1800), ("2H", 7200), (" 7d ", 604_800), ("366d", 31_622_400)]
 )
-def test_token_expires_when_it_is_told_to(run, duration, seconds):
+def test_token_expires_after_the_duration(run, duration, seconds):
     token = run("token", "--user", "u1", "--expires", duration).output.strip()
     assert jwt.decode(token, SECRET, algorithms=["HS256"])["exp"] == pytest.approx(time.time() + seconds, abs=5)
 
@@ -75,42 +281,41 @@ def test_token_without_a_user_is_refused(run):
 
 
 def test_token_in_production_is_refused_unless_forced(production):
-    runner = production.test_cli_runner()
-    refused = runner.invoke(args=["token", "--user", "u1"])
+    refused = invoke(production, "token", "--user", "u1")
     assert refused.exit_code == 1
     assert "this is production" in refused.output
-    forced = runner.invoke(args=["token", "--user", "u1", "--force"])
+    forced = invoke(production, "token", "--user", "u1", "--force")
     assert forced.exit_code == 0
     assert jwt.decode(forced.output.strip(), SECRET, algorithms=["HS256"])["sub"] == "u1"
 
 
 def test_token_carries_the_issuer_and_the_audience_that_are_checked(database_url):
     app = create_app(config_for(database_url, JWT_ISSUER="https://a.example,https://b.example", JWT_AUDIENCE="todo"))
-    token = app.test_cli_runner().invoke(args=["token", "--user", "u1"]).output.strip()
-    answer = app.test_client().get("/api/u1/tasks/0", headers={"Authorization": f"Bearer {token}"})
-    assert answer.status_code == 404
+    token = invoke(app, "token", "--user", "u1").output.strip()
+    response = app.test_client().get("/api/u1/tasks/0", headers={"Authorization": f"Bearer {token}"})
+    assert response.status_code == 404
 
 
 @pytest.fixture
 def with_issuer(database_url) -> Flask:
-    """Give an application whose tokens come from an issuer with keys of its own."""
+    """Return an application whose tokens come from an issuer with keys of its own."""
     return create_app(config_for(database_url, BETTER_AUTH_URL="http://localhost:3000"))
 
 
 def test_token_that_only_the_issuer_can_make_is_refused(with_issuer):
     for force in ([], ["--force"]):
-        refused = with_issuer.test_cli_runner().invoke(args=["token", "--user", "u1", *force])
+        refused = invoke(with_issuer, "token", "--user", "u1", *force)
         assert refused.exit_code == 1
         assert "tokens come from http://localhost:3000 (BETTER_AUTH_URL)" in refused.output
 
 
-def test_greeting_with_an_issuer_says_where_tokens_come_from(with_issuer):
+def test_greeting_with_an_issuer_names_where_tokens_come_from(with_issuer):
     message = cli.greeting(with_issuer.extensions["config"])
     assert "Tokens come from http://localhost:3000" in message
     assert 'curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/api/me/tasks' in message
 
 
-def test_seed_gives_a_dozen_believable_tasks_once(run, client, user):
+def test_seed_adds_a_dozen_believable_tasks_once(run, client, user):
     first, second = run("seed", "--user", user), run("seed", "--user", user)
     assert (first.exit_code, second.exit_code) == (0, 0)
     assert first.output.endswith(f"Added 12 tasks for {user}.\n")
@@ -182,45 +387,45 @@ def test_seed_that_is_interrupted_leaves_nothing(app, client, user):
     assert client.get("/api/me/tasks", headers=bearer(user)).json == []
 
 
-def test_seed_on_an_empty_database_says_what_to_do(postgres):
+def test_seed_on_an_empty_database_prints_what_to_do(postgres):
     app = create_app(config_for(new_database(postgres, "todo_unmigrated")))
-    refused = app.test_cli_runner().invoke(args=["seed"])
+    refused = invoke(app, "seed")
     assert refused.exit_code == 1
-    assert refused.output == "Error: the database has no tables yet, or older ones: run `flask db upgrade` first.\n"
+    assert refused.output == "Error: the database has no tables yet, or older ones: run `todo migrate` first.\n"
     with app.app_context():
         db.engine.dispose()
 
 
-def test_seed_without_a_database_says_so_in_one_line(socket_path):
+def test_seed_without_a_database_prints_one_line(socket_path):
     proxy = PostgresProxy(socket_path)
     proxy.close()
-    refused = create_app(config_for(proxy.url("todo"))).test_cli_runner().invoke(args=["seed"])
+    refused = invoke(create_app(config_for(proxy.url("todo"))), "seed")
     assert refused.exit_code == 1
     assert refused.output.startswith("Error: the database cannot be used: ")
     assert len(refused.output.splitlines()) == 1
 
 
-def test_database_trouble_of_a_missing_embedded_server_is_said_as_it_is():
-    assert cli.database_trouble(EmbeddedUnavailable("install it")).message == "install it"
+def test_database_error_of_a_missing_embedded_server_is_its_message():
+    assert commands.database_error(EmbeddedUnavailable("install it")).message == "install it"
 
 
-@pytest.mark.parametrize("command", [["seed"], ["purge"], ["user", "export", "u1"], ["user", "erase", "--yes", "u1"]])
-def test_commands_without_the_embedded_server_say_what_is_missing(monkeypatch, command):
+@pytest.mark.parametrize("words", [["seed"], ["purge"], ["user", "export", "u1"], ["user", "erase", "--yes", "u1"]])
+def test_commands_without_the_embedded_server_report_what_is_missing(monkeypatch, words):
     def missing(_folder):
         raise EmbeddedUnavailable("install it")
 
     monkeypatch.setattr(embedded, "start", missing)
-    refused = create_app(config_for(None)).test_cli_runner().invoke(args=command)
+    refused = invoke(create_app(config_for(None)), *words)
     assert (refused.exit_code, refused.output) == (1, "Error: install it\n")
 
 
-@pytest.mark.parametrize("command", [["purge"], ["user", "export", "u1"], ["user", "erase", "--yes", "u1"]])
-def test_commands_that_get_no_connection_say_so_in_one_line(database_url, monkeypatch, command):
+@pytest.mark.parametrize("words", [["purge"], ["user", "export", "u1"], ["user", "erase", "--yes", "u1"]])
+def test_commands_that_get_no_connection_print_one_line(database_url, monkeypatch, words):
     monkeypatch.setattr(engine, "POOL_TIMEOUT_S", 0.1)
     app = create_app(config_for(database_url, WEB_THREADS="1"))
     with app.app_context():
         with db.engine.connect(), db.engine.connect():
-            refused = app.test_cli_runner().invoke(args=command)
+            refused = invoke(app, *words)
         db.engine.dispose()
     assert refused.exit_code == 1
     assert refused.output.startswith("Error: ")
@@ -228,13 +433,15 @@ def test_commands_that_get_no_connection_say_so_in_one_line(database_url, monkey
 
 
 def test_dev_in_production_is_refused(production):
-    refused = production.test_cli_runner().invoke(args=["dev"])
+    refused = invoke(production, "dev")
     assert refused.exit_code == 1
-    assert "this is production" in refused.output
+    assert "this is production: run `todo migrate && todo serve` instead." in refused.output
 
 
-def test_openapi_can_be_printed(run, client):
-    assert json.loads(run("openapi", "print").output) == client.get("/openapi.json").json
+def test_openapi_can_be_printed(app, client):
+    assert (
+        json.loads(app.test_cli_runner().invoke(args=["openapi", "print"]).output) == client.get("/openapi.json").json
+    )
 
 
 def test_greeting_has_a_call_to_paste(app, client):

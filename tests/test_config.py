@@ -1,5 +1,6 @@
-"""Settings: where they come from, and what is not fit to start with."""
+"""Settings: their sources, their defaults and their rules."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -251,14 +252,14 @@ def test_config_takes_the_url_of_a_store_of_counts(url):
     ("environment", "log_format"),
     [("development", "console"), ("test", "console"), ("staging", "json"), ("production", "json")],
 )
-def test_config_log_is_for_programs_in_production_and_for_people_elsewhere(environment, log_format):
+def test_config_log_is_json_in_production_and_console_elsewhere(environment, log_format):
     settings = {"ENVIRONMENT": environment, "DATABASE_URL": URL, "BETTER_AUTH_SECRET": SECRET}
     assert Config.from_environment(settings).log_format == log_format
     assert Config.from_environment(settings | {"LOG_FORMAT": "json"}).log_format == "json"
 
 
 @pytest.mark.parametrize("environment", ["production", "staging"])
-def test_config_production_names_all_that_is_missing_in_one_line(environment):
+def test_config_production_names_all_missing_settings_in_one_line(environment):
     with pytest.raises(InvalidSettings) as refused:
         Config.from_environment({"ENVIRONMENT": environment, "PORT": "x"})
     assert set(refused.value.errors) == {"DATABASE_URL", "BETTER_AUTH_URL", "PORT"}
@@ -266,7 +267,7 @@ def test_config_production_names_all_that_is_missing_in_one_line(environment):
     assert "\n" not in str(refused.value)
 
 
-def test_config_production_says_one_thing_of_a_bad_url():
+def test_config_production_reports_one_fault_of_a_bad_url():
     with pytest.raises(InvalidSettings) as refused:
         Config.from_environment(PRODUCTION | {"DATABASE_URL": "mysql://db"})
     assert refused.value.errors == {"DATABASE_URL": ["must be a PostgreSQL URL that starts with postgresql://"]}
@@ -302,13 +303,13 @@ def test_config_production_refuses_a_weak_secret_and_does_not_repeat_it(name, se
         ("http://auth.localhost", "http://auth.localhost", "http://auth.localhost/api/auth/jwks"),
     ],
 )
-def test_config_better_auth_url_says_who_issues_and_where_the_keys_are(url, origin, jwks_url):
+def test_config_better_auth_url_sets_the_issuer_and_the_address_of_the_keys(url, origin, jwks_url):
     settings = Config.from_environment({"BETTER_AUTH_URL": url})
     assert settings.issuer_origin == origin
     assert (settings.issuers, settings.audiences, settings.jwks_url) == ((origin,), (origin,), jwks_url)
 
 
-def test_config_issuer_audience_and_keys_can_be_said_apart():
+def test_config_issuer_audience_and_keys_can_be_set_apart():
     settings = Config.from_environment(
         {
             "BETTER_AUTH_URL": "https://auth.example.com",
@@ -326,7 +327,7 @@ def test_config_without_an_issuer_expects_nothing():
     assert (settings.issuers, settings.audiences, settings.issuer_origin, settings.jwks_url) == ((), (), None, None)
 
 
-def test_config_production_with_an_issuer_needs_no_secret_and_does_not_judge_one():
+def test_config_production_with_an_issuer_needs_no_secret_and_does_not_check_one():
     settings = {"ENVIRONMENT": "production", "DATABASE_URL": URL, "BETTER_AUTH_URL": "https://auth.example.com"}
     assert Config.from_environment(settings).better_auth_secret is None
     assert Config.from_environment(settings | {"BETTER_AUTH_SECRET": "short"}).production
@@ -364,7 +365,7 @@ def test_config_reads_dotenv_and_the_environment_wins(tmp_path, monkeypatch):
     assert (settings.port, settings.web_threads, settings.jwt_audience) == (8002, 5, ())
 
 
-def test_source_says_where_a_variable_was_read_from(tmp_path, monkeypatch):
+def test_source_is_where_a_variable_was_read_from(tmp_path, monkeypatch):
     (tmp_path / ".env").write_text("PORT=8001\nWEB_THREADS=5\nHOST=\n")
     monkeypatch.setattr(config, "ROOT", tmp_path)
     for name in ("PORT", "WEB_THREADS", "HOST"):
@@ -373,7 +374,7 @@ def test_source_says_where_a_variable_was_read_from(tmp_path, monkeypatch):
     assert [config.source(name) for name in ("PORT", "WEB_THREADS", "HOST")] == ["environment", ".env", "default"]
 
 
-def test_misspelt_names_what_was_meant(tmp_path, monkeypatch):
+def test_misspelt_names_the_likely_setting(tmp_path, monkeypatch):
     (tmp_path / ".env").write_text("CORS_ORIGIN=x\nDATABASE_URI=x\nPORT=8001\nFLASK_DATABASE_URL=x\n")
     monkeypatch.setattr(config, "ROOT", tmp_path)
     monkeypatch.setattr(os, "environ", {"BETTER_AUTH_ULR": "x", "PATH": "x"})
@@ -384,13 +385,14 @@ def test_misspelt_names_what_was_meant(tmp_path, monkeypatch):
     }
 
 
-def test_with_secret_completes_a_development_machine_alone(tmp_path):
+def test_with_secret_makes_a_secret_only_without_one_and_without_an_issuer(tmp_path):
     made = with_secret(Config(), str(tmp_path))
     assert made.better_auth_secret == (tmp_path / "better-auth-secret").read_text()
     assert with_secret(Config(better_auth_secret="s"), str(tmp_path)).better_auth_secret == "s"
     assert with_secret(Config(jwks_url="https://auth.example.com/jwks"), str(tmp_path)).better_auth_secret is None
 
 
+@pytest.mark.process
 def test_invalid_settings_end_a_process_with_one_line_and_status_1(root):
     environment = {"ENVIRONMENT": "production", "PATH": os.environ["PATH"]}
     ended = subprocess.run(
@@ -407,5 +409,23 @@ def test_invalid_settings_end_a_process_with_one_line_and_status_1(root):
 def test_dotenv_example_names_exactly_the_variables_that_are_read(root):
     lines = (root / ".env.example").read_text().splitlines()
     listed = [line.removeprefix("#").partition("=")[0] for line in lines if "=" in line and not line.startswith("# ")]
-    assert listed == [field.data_key for field in config.ConfigSchema().fields.values()]
-    assert all(f"`{name}`" in (root / "README.md").read_text() for name in listed)
+    assert (
+        listed == [field.data_key for field in config.ConfigSchema().fields.values()] == [*config.variables().values()]
+    )
+    assert all(f"`{name}`" in (root / "docs" / "settings.md").read_text() for name in listed)
+
+
+def test_dotenv_example_holds_values_that_are_accepted(root):
+    lines = (root / ".env.example").read_text().splitlines()
+    values = dict(line.removeprefix("#").split("=", 1) for line in lines if line.startswith("#") and line[1:2] != " ")
+    assert values.keys() == set(config.variables().values())
+    assert Config.from_environment(values).metrics_port == 9100
+
+
+def test_every_setting_is_declared_with_what_the_documentation_needs():
+    for field in dataclasses.fields(Config):
+        assert field.metadata["meaning"].endswith(".")
+        assert field.metadata["rule"].expected
+    hidden = {field.name for field in dataclasses.fields(Config) if not field.repr}
+    secrets = {"better_auth_secret", "better_auth_secret_previous"}
+    assert hidden == secrets | {"database_url", "rate_limit_storage_url"}

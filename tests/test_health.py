@@ -1,4 +1,4 @@
-"""The front door and the two questions of an orchestrator."""
+"""The root page, and the liveness and readiness probes."""
 
 import uuid
 
@@ -15,7 +15,7 @@ from todo.database.migrate import newest
 from todo.extensions import db
 
 
-def test_root_says_who_is_here_and_every_link_works(client):
+def test_root_names_the_service_and_every_link_works(client):
     response = client.get("/")
     assert response.status_code == 200
     assert response.json["name"] == "todo"
@@ -24,7 +24,7 @@ def test_root_says_who_is_here_and_every_link_works(client):
         assert client.get(link).status_code == 200
 
 
-def test_health_touches_nothing(proxied, proxy):
+def test_health_does_without_the_database(proxied, proxy):
     proxy.refuse = True
     response = proxied.test_client().get("/health")
     assert response.status_code == 200
@@ -50,7 +50,7 @@ def test_ready_without_database_names_the_check(proxied, proxy):
 
 @pytest.fixture
 def versioned(postgres):
-    """Give a way to have an application on a database with these revisions, or without the table of revisions."""
+    """Return a function that creates an application on a database at these revisions; None drops their table."""
     apps = []
 
     def build(*revisions, serves_from=None):
@@ -76,20 +76,20 @@ def versioned(postgres):
     ("revisions", "serves_from"),
     [
         pytest.param([None], None, id="no migration ever ran"),
-        pytest.param([], None, id="all were taken back"),
+        pytest.param([], None, id="every migration was reverted"),
         pytest.param(["0000_older"], None, id="an older schema"),
-        pytest.param(["9999_newer"], "9998_contracted", id="a newer schema that ends this version"),
+        pytest.param(["9999_newer"], "9998_contracted", id="a newer schema that excludes this version"),
         pytest.param(["9999_newer", "9999_other"], None, id="two schemas at once"),
     ],
 )
-def test_ready_with_a_schema_that_cannot_be_served_names_the_check(versioned, revisions, serves_from):
+def test_ready_with_an_incompatible_schema_names_the_check(versioned, revisions, serves_from):
     problem = assert_problem(versioned(*revisions, serves_from=serves_from).test_client().get("/health/ready"), 503)
 
     assert problem["checks"] == {"database": "ok", "schema": "failed"}
 
 
 @pytest.mark.parametrize("serves_from", [None, "0001_create_tasks", newest()])
-def test_ready_with_a_newer_schema_that_keeps_what_this_version_uses_is_200_and_says_so(versioned, serves_from):
+def test_ready_with_a_newer_compatible_schema_is_200_and_reports_it(versioned, serves_from):
     response = versioned("9999_newer", serves_from=serves_from).test_client().get("/health/ready")
 
     assert (response.status_code, response.json["checks"]) == (200, {"database": "ok", "schema": "newer"})
@@ -100,7 +100,7 @@ def test_newest_is_the_head_of_the_migrations(app):
         assert newest() == ScriptDirectory(current_app.extensions["migrate"].directory).get_current_head()
 
 
-def test_ready_shows_how_the_issuers_keys_are(database_url):
+def test_ready_reports_the_state_of_the_issuers_keys(database_url):
     app = create_app(config_for(database_url, BETTER_AUTH_URL="http://127.0.0.1:1"))
     issuer = {"fault": FetchFailed("connection refused"), "now": 0.0}
 
@@ -111,8 +111,8 @@ def test_ready_shows_how_the_issuers_keys_are(database_url):
 
     keys = app.extensions["issuer_keys"] = KeyCache(fetch, clock=lambda: issuer["now"])
     client = app.test_client()
-    never = assert_problem(client.get("/health/ready"), 503, "The keys of the token issuer could not be fetched yet.")
-    assert never["checks"] == {"database": "ok", "schema": "ok", "issuer": "failed"}
+    problem = assert_problem(client.get("/health/ready"), 503, "The keys of the token issuer could not be fetched yet.")
+    assert problem["checks"] == {"database": "ok", "schema": "ok", "issuer": "failed"}
     issuer |= {"fault": None, "now": 20.0}
     assert client.get("/health/ready").json["checks"]["issuer"] == "ok"
     issuer |= {"fault": FetchFailed("status 503"), "now": 2000.0}
@@ -122,7 +122,7 @@ def test_ready_shows_how_the_issuers_keys_are(database_url):
     assert (later.status_code, later.json["checks"]["issuer"]) == (200, "stale")
 
 
-def test_ready_without_database_and_keys_shows_both(proxied, proxy):
+def test_ready_without_database_and_keys_reports_both(proxied, proxy):
     proxy.refuse = True
     proxied.extensions["issuer_keys"] = KeyCache(lambda: 1 / 0)
     problem = assert_problem(proxied.test_client().get("/health/ready"), 503, "The database does not answer.")

@@ -1,20 +1,23 @@
-"""The flask commands: one line out, a progress bar on long work, exit status set."""
+"""The commands that concern the whole service: serve, dev, migrate, token and seed.
 
+`todo` and `flask` share these functions; `serve` and `migrate` belong to `todo` alone, because `flask` has `run` and
+`db upgrade`.
+"""
+
+import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
 from typing import ClassVar
 
 import click
 from flask import Blueprint, Flask, current_app
-from sqlalchemy.exc import DBAPIError
+from flask.cli import with_appcontext
 
 from config import ROOT, Config
-from todo.auth.tokens import USER_ID, issue
-from todo.database import failures
-from todo.database.embedded import EmbeddedUnavailable
-from todo.database.failures import DatabaseUnavailable
+from todo.auth.tokens import issue
+from todo.commands import Command, UserId, reporting_database_errors
 from todo.extensions import db
+from todo.health import database_state
 from todo.tasks import seeds
 
 bp = Blueprint("cli", __name__, cli_group=None)
@@ -22,18 +25,7 @@ bp = Blueprint("cli", __name__, cli_group=None)
 DEMO_USER = "user-123"
 DAY_S = 86_400
 LIFETIME_MAX_S = 366 * DAY_S
-
-
-class UserId(click.ParamType[str]):
-    """An id that a token may carry."""
-
-    name = "id"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse what no token could name."""
-        if not USER_ID.fullmatch(value):
-            self.fail("must have 1 to 255 characters, none of them a control character.", param, ctx)
-        return value
+GUNICORN_CONF = ROOT / "gunicorn.conf.py"
 
 
 class Duration(click.ParamType[int]):
@@ -43,7 +35,7 @@ class Duration(click.ParamType[int]):
     UNITS: ClassVar[dict[str, int]] = {"s": 1, "m": 60, "h": 3600, "d": DAY_S}
 
     def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Parse it, and refuse a lifetime that nobody can mean."""
+        """Return the number of seconds, or fail for no duration, for none at all and for more than 366 days."""
         match = re.fullmatch(r"([0-9]{1,9})([smhd])", str(value).strip().lower())
         if not match:
             self.fail(f"{value!r} is not a duration such as 90s, 30m, 1h or 7d.", param, ctx)
@@ -53,35 +45,186 @@ class Duration(click.ParamType[int]):
         return seconds
 
 
-@bp.cli.command("token")
-@click.option("--user", type=UserId(), required=True, help="Whose token: the `sub` of its claims.")
-@click.option("--email", help="The e-mail address in it, for front-ends that show one.")
-@click.option(
-    "--expires", type=Duration(), default="1h", show_default=True, help="How long it is good: 90s, 30m, 1h, 7d."
+@click.command(
+    "serve",
+    cls=Command,
+    examples={
+        "todo migrate && todo serve": "Start in production",
+        "PORT=8080 WEB_CONCURRENCY=4 todo serve": "Listen on port 8080 with four worker processes",
+    },
+    exit_status={
+        0: "The server was stopped by SIGTERM or SIGINT.",
+        1: "It cannot start: a setting is wrong, or the port is in use.",
+    },
+    see_also=["todo migrate", "todo dev", "todo doctor"],
 )
-@click.option("--force", is_flag=True, help="Do it in production too, where only the issuer should make tokens.")
+def serve() -> None:
+    """Serve the API with gunicorn, as in production.
+
+    The settings set the address and the number of processes and threads, gunicorn.conf.py the rest. The database is not
+    migrated. SIGTERM ends it once the requests in progress have been answered.
+    """
+    # gunicorn takes the place of this process. Its configuration must run before the application is imported, which
+    # has happened here, and whatever stops or watches the service deals with gunicorn itself.
+    command = [sys.executable, "-m", "gunicorn", "--config", str(GUNICORN_CONF), "--chdir", str(ROOT), "wsgi:app"]
+    os.execv(sys.executable, command)  # noqa: S606 (no shell is wanted)  # nosec B606
+
+
+@bp.cli.command(
+    "dev",
+    cls=Command,
+    examples={"todo dev": "Start on http://127.0.0.1:8000", "PORT=8123 todo dev": "Start on another port"},
+    exit_status={
+        0: "The server was stopped by Ctrl-C or SIGTERM.",
+        1: "It cannot start, or this is production.",
+    },
+    see_also=["todo serve", "todo migrate", "todo seed", "todo token"],
+)
+def dev() -> None:
+    """Migrate, add example tasks, serve, and print a call to paste.
+
+    The server is gunicorn with gunicorn.conf.py, as in production. Without DATABASE_URL it uses an embedded PostgreSQL
+    that keeps its data in instance/. Ctrl-C stops everything.
+    """
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+    config: Config = app.extensions["config"]
+    if config.production:
+        raise click.ClickException("this is production: run `todo migrate && todo serve` instead.")
+    _upgrade(sql=False)
+    with seeds.planting(DEMO_USER, len(seeds.EXAMPLES)) as (_, batches):
+        sum(batches)
+    db.engine.dispose()
+    serve_app(app, greeting(config))
+
+
+def greeting(config: Config) -> str:
+    """Return the message with the address of the server and a call to paste, with a token that works."""
+    address = f"http://{config.host}:{config.port}"
+    if config.jwks_url is None:
+        token = development_token(config, DEMO_USER, DAY_S)
+        user, origin = DEMO_USER, f"A token for {DEMO_USER}, valid for a day:\n\n{token}"
+    else:
+        user, token = "me", "$TOKEN"
+        origin = f"Tokens come from {config.better_auth_url}: a front-end gets one with authClient.token()."
+    return f"""
+todo is ready at {address} (try it in a browser: {address}/docs)
+
+{origin}
+
+A call to paste:
+
+curl -H "Authorization: Bearer {token}" {address}/api/{user}/tasks
+
+Ctrl-C stops everything.
+"""
+
+
+def serve_app(app: Flask, message: str) -> None:
+    """Serve an application with gunicorn in this process until it is stopped.
+
+    Args:
+        app: The application.
+        message: What to print once the server listens.
+
+    """
+    # gunicorn needs a POSIX system; the other commands do not.
+    from gunicorn.app.base import Application  # noqa: PLC0415
+    from gunicorn.arbiter import Arbiter  # noqa: PLC0415
+
+    class Server(Application):  # type: ignore[misc]
+        def load_config(self) -> None:
+            self.load_config_from_file(str(GUNICORN_CONF))
+            self.cfg.set("when_ready", when_ready)
+
+        def load(self) -> Flask:
+            return app
+
+    def when_ready(_arbiter: Arbiter) -> None:
+        click.echo(message)
+
+    Server().run()
+
+
+@click.command(
+    "migrate",
+    cls=Command,
+    examples={
+        "todo migrate": "Before a new version serves",
+        "todo migrate --check": "Find out whether that is necessary",
+        "todo migrate --sql > migrations.sql": "Have a database administrator apply the migrations",
+    },
+    exit_status={
+        0: "The schema is up to date.",
+        1: "The database cannot be used, a migration failed, or --check found that the schema does not fit.",
+    },
+    see_also=["todo serve", "todo doctor", "flask db"],
+)
+@click.option("--check", is_flag=True, help="Change nothing; check whether this version can serve the schema.")
+@click.option("--sql", is_flag=True, help="Change nothing; print all migrations as an SQL script.")
+@with_appcontext
+def migrate(*, check: bool, sql: bool) -> None:
+    """Migrate the database to the newest schema.
+
+    Migrations run while older versions serve, each in a transaction of its own. Several processes may start this at
+    once: they wait for one another, and the work is done once.
+    """
+    if check and sql:
+        raise click.UsageError("--check and --sql exclude each other.")
+    if not check:
+        _upgrade(sql=sql)
+        return
+    _, fault = database_state()
+    if fault is not None:
+        raise click.ClickException(f"{fault.reason}: run `todo migrate`, or `todo doctor` for the reason.")
+    click.echo("The schema is up to date.")
+
+
+def _upgrade(*, sql: bool) -> None:
+    # The other commands do without Alembic.
+    import flask_migrate  # noqa: PLC0415
+
+    flask_migrate.upgrade(sql=sql)
+
+
+@bp.cli.command(
+    "token",
+    cls=Command,
+    examples={
+        'curl -H "Authorization: Bearer $(todo token --user user-123)" http://127.0.0.1:8000/api/me/tasks': "A call",
+        "todo token --user user-123 --expires 7d": "A token that is valid for a week",
+    },
+    exit_status={0: "The token was printed.", 1: "Only the issuer can make tokens, or this is production."},
+    see_also=["todo doctor --token -", "todo seed"],
+)
+@click.option("--user", type=UserId(), required=True, help="The user's id: the claim sub.")
+@click.option("--email", help="The claim email, for front-ends that show it.")
+@click.option("--expires", type=Duration(), default="1h", show_default=True, help="The lifetime: 90s, 30m, 1h, 7d.")
+@click.option("--force", is_flag=True, help="Make one in production too, where tokens should come from the issuer.")
 def token(user: str, email: str | None, expires: int, *, force: bool) -> None:
     """Print a token for development.
 
-    It is signed with BETTER_AUTH_SECRET, as Better Auth would, and it is all that is printed:
-
-    \b
-        curl -H "Authorization: Bearer $(flask token --user user-123)" http://127.0.0.1:8000/api/me/tasks
-    """  # noqa: D301 (click looks for the character itself)
+    It is signed with BETTER_AUTH_SECRET, as Better Auth would sign it. Nothing else is printed.
+    """
     config: Config = current_app.extensions["config"]
     if config.jwks_url is not None:
         raise click.ClickException(
             f"tokens come from {config.better_auth_url} (BETTER_AUTH_URL), and only it can make them: sign in there."
         )
     if config.production and not force:
-        raise click.ClickException(
-            "this is production, where tokens come from the issuer; --force makes one all the same."
-        )
+        raise click.ClickException("this is production, where tokens come from the issuer; --force makes one anyway.")
     click.echo(development_token(config, user, expires, email))
 
 
 def development_token(config: Config, user: str, lifetime_s: int, email: str | None = None) -> str:
-    """Make a token that this application, with these settings, takes as good."""
+    """Return a token that this application accepts with these settings.
+
+    Args:
+        config: The settings; they must hold a shared secret.
+        user: The user's id.
+        lifetime_s: The lifetime in seconds.
+        email: The claim `email`; none by default.
+
+    """
     return issue(
         config.better_auth_secret or "",
         user,
@@ -92,21 +235,30 @@ def development_token(config: Config, user: str, lifetime_s: int, email: str | N
     )
 
 
-@bp.cli.command("seed")
-@click.option("--user", type=UserId(), default=DEMO_USER, show_default=True, help="Whose tasks.")
+@bp.cli.command(
+    "seed",
+    cls=Command,
+    examples={
+        "todo seed": f"A dozen tasks for {DEMO_USER}",
+        "todo seed --user user-456 --count 1000000": "A million tasks for another user",
+    },
+    exit_status={0: "The user has that many tasks.", 1: "The database cannot be used; nothing was added."},
+    see_also=["todo token", "todo user erase"],
+)
+@click.option("--user", type=UserId(), default=DEMO_USER, show_default=True, help="The user's id.")
 @click.option(
     "--count",
     type=click.IntRange(1, 10_000_000),
     default=len(seeds.EXAMPLES),
     show_default=True,
-    help="How many tasks the user has afterwards, at least.",
+    help="The least number of tasks that the user has afterwards.",
 )
 def seed(user: str, count: int) -> None:
-    """Give a user example tasks, up to a number of them.
+    """Add example tasks to a user, up to a number of tasks.
 
-    A second run adds nothing; an interrupted one leaves nothing behind.
+    A second run adds nothing, and an interrupted run leaves nothing behind.
     """
-    with reported(), seeds.planting(user, count) as (missing, batches):
+    with reporting_database_errors(), seeds.planting(user, count) as (missing, batches):
         if missing == 0:
             click.echo(f"{user} has {count} tasks or more already: nothing added.")
             return
@@ -114,89 +266,3 @@ def seed(user: str, count: int) -> None:
             for added in batches:
                 bar.update(added)
     click.echo(f"Added {missing} tasks for {user}.")
-
-
-@contextmanager
-def reported() -> Iterator[None]:
-    """End a command whose database does not do its part with one line about that."""
-    try:
-        yield
-    except (DBAPIError, EmbeddedUnavailable) as error:
-        raise database_trouble(error) from error
-    except DatabaseUnavailable as problem:
-        if isinstance(cause := problem.__cause__, DBAPIError | EmbeddedUnavailable):
-            raise database_trouble(cause) from problem
-        raise click.ClickException(str(problem)) from problem
-
-
-def database_trouble(error: DBAPIError | EmbeddedUnavailable) -> click.ClickException:
-    """Say in one line what an operator can do about a database that does not do its part."""
-    if isinstance(error, EmbeddedUnavailable):
-        return click.ClickException(str(error))
-    if failures.lacks_schema(error):
-        return click.ClickException("the database has no tables yet, or older ones: run `flask db upgrade` first.")
-    return click.ClickException(f"the database cannot be used: {failures.first_line(error)}")
-
-
-@bp.cli.command("dev")
-def dev() -> None:
-    """Do everything that a newcomer needs: migrate, seed, serve, and print a call to try.
-
-    The server is gunicorn with gunicorn.conf.py, as in production. Ctrl-C stops everything.
-    """
-    # No other command of ours needs Alembic.
-    import flask_migrate  # noqa: PLC0415
-
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
-    config: Config = app.extensions["config"]
-    if config.production:
-        raise click.ClickException(
-            "this is production: run `flask db upgrade`, then gunicorn -c gunicorn.conf.py wsgi:app."
-        )
-    flask_migrate.upgrade()
-    with seeds.planting(DEMO_USER, len(seeds.EXAMPLES)) as (_, batches):
-        sum(batches)
-    db.engine.dispose()
-    serve(app, greeting(config))
-
-
-def greeting(config: Config) -> str:
-    """Say where the server is and how to call it, with a token that works."""
-    address = f"http://{config.host}:{config.port}"
-    if config.jwks_url is None:
-        token = development_token(config, DEMO_USER, DAY_S)
-        user, where = DEMO_USER, f"A token for {DEMO_USER}, good for a day:\n\n{token}"
-    else:
-        user, token = "me", "$TOKEN"
-        where = f"Tokens come from {config.better_auth_url}: a front-end gets one with authClient.token()."
-    return f"""
-todo is ready at {address} (try it in a browser: {address}/docs)
-
-{where}
-
-A call to paste:
-
-curl -H "Authorization: Bearer {token}" {address}/api/{user}/tasks
-
-Ctrl-C stops everything.
-"""
-
-
-def serve(app: Flask, message: str) -> None:
-    """Run gunicorn in this process until it is stopped, and print the message once it listens."""
-    # gunicorn needs a POSIX system; the other commands do not.
-    from gunicorn.app.base import Application  # noqa: PLC0415
-    from gunicorn.arbiter import Arbiter  # noqa: PLC0415
-
-    class Server(Application):  # type: ignore[misc]
-        def load_config(self) -> None:
-            self.load_config_from_file(str(ROOT / "gunicorn.conf.py"))
-            self.cfg.set("when_ready", when_ready)
-
-        def load(self) -> Flask:
-            return app
-
-    def when_ready(_arbiter: Arbiter) -> None:
-        click.echo(message)
-
-    Server().run()

@@ -1,10 +1,11 @@
-"""The extensions, built here and wired in the factory. Imports nothing from todo."""
+"""The extensions, created here and initialised by the factory. This module imports nothing from todo."""
 
 import re
 from collections.abc import Iterable
 from typing import Any
 
 import orjson
+from flask import Flask
 from flask.json.provider import JSONProvider
 from flask.wrappers import Response
 from flask_cors import CORS
@@ -15,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase
 
 
 class Base(DeclarativeBase):
-    """Every constraint has a name that says its table, so that migrations can drop it."""
+    """The base of the models. Every constraint has a name, by its kind and its table, so migrations can drop it."""
 
     metadata = MetaData(
         naming_convention={
@@ -29,21 +30,26 @@ class Base(DeclarativeBase):
 
 
 class ORJSONProvider(JSONProvider):
-    """JSON by orjson: strict RFC 8259 in, UTF-8 out, datetimes as RFC 3339 in UTC with `Z`."""
+    """JSON by orjson: reads strict RFC 8259, writes UTF-8, and date-times as RFC 3339 in UTC with `Z`."""
 
     OPTIONS = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
     def dumps(self, obj: Any, **kwargs: Any) -> str:
-        """Give the JSON text of an object."""
+        """Return the JSON text of an object."""
         indent = orjson.OPT_INDENT_2 if kwargs.get("indent") else 0
         return orjson.dumps(obj, option=self.OPTIONS | indent).decode()
 
     def loads(self, s: str | bytes, **_: Any) -> Any:
-        """Parse JSON text; a ValueError says where it is wrong."""
+        """Parse JSON text.
+
+        Raises:
+            ValueError: The text is not JSON; the message names the position of the fault.
+
+        """
         return orjson.loads(s)
 
     def response(self, *args: Any, **kwargs: Any) -> Response:
-        """Make an answer of a body, with no detour through text."""
+        """Return a response with a body that orjson writes as bytes, without the intermediate text of `dumps`."""
         body = orjson.dumps(self._prepare_response_obj(args, kwargs), option=self.OPTIONS)
         return Response(body, mimetype="application/json")
 
@@ -85,12 +91,14 @@ cors = CORS(
 api = Api()
 
 
-def exactly(origins: Iterable[str]) -> list[re.Pattern[str]]:
-    """Give patterns that match these origins and nothing else; a text with brackets would be taken for a pattern."""
-    return [re.compile(rf"{re.escape(origin)}\Z") for origin in origins]
+def init_cors(app: Flask, origins: Iterable[str]) -> None:
+    """Allow these origins, and no others, to read responses (Fetch, CORS protocol)."""
+    # Flask-CORS takes some texts for regular expressions, so each origin becomes a pattern that matches it alone.
+    cors.init_app(app, origins=[re.compile(rf"{re.escape(origin)}\Z") for origin in origins])
+    app.after_request(_vary_by_origin)
 
 
-def vary_by_origin(response: Response) -> Response:
-    """Tell caches that the answer depends on who asks, whether or not this one was allowed (Fetch, CORS protocol)."""
+def _vary_by_origin(response: Response) -> Response:
+    """Add `Vary: Origin`, which caches need on allowed and refused requests alike (Fetch, CORS protocol)."""
     response.headers.add("Vary", "Origin")
     return response

@@ -1,10 +1,9 @@
-"""The front door and the two questions an orchestrator asks: are you up, and can you work?"""
+"""The root page, and the two probes of an orchestrator: liveness and readiness."""
 
 from flask import current_app, jsonify
 from flask.typing import ResponseReturnValue
 from flask_smorest import Blueprint
 from marshmallow import fields
-from sqlalchemy import text
 
 from todo.auth.jwks import KeyCache
 from todo.database import statements
@@ -14,17 +13,17 @@ from todo.http.fields import Output
 from todo.http.openapi import VERSION
 from todo.http.problems import Unavailable
 
-bp = Blueprint("health", __name__, description="Public: who we are and how we are.")
+bp = Blueprint("health", __name__, description="Public: the name and the state of the service.")
 
-# A migration after which code of before cannot serve any more says from which revision on code can, as a comment on
-# this table; what a later release says to an older one must be where that one already looks.
-APPLIED = text(
+# A migration that older code cannot work with stores the oldest revision that can, as a comment on this table. The
+# comment is read by releases older than the migration, so it has to stay in a place that they already read.
+APPLIED_REVISION = (
     "SELECT version_num AS applied, obj_description('alembic_version'::regclass) AS serves_from FROM alembic_version"
 )
 
 
 class RootOut(Output):
-    """Who answers, and where to go from here."""
+    """The name of the service, and the paths of its public pages."""
 
     name = fields.String(required=True, metadata={"example": "todo"})
     version = fields.String(required=True, metadata={"example": VERSION})
@@ -37,13 +36,13 @@ class RootOut(Output):
 
 
 class HealthOut(Output):
-    """That the process is up."""
+    """The state of the process."""
 
     status = fields.String(required=True, metadata={"enum": ["healthy"]})
 
 
 class ReadyOut(Output):
-    """That requests can be served, and each check."""
+    """The state of the service, and the result of each check."""
 
     status = fields.String(required=True, metadata={"enum": ["ready"]})
     checks = fields.Dict(
@@ -56,10 +55,10 @@ class ReadyOut(Output):
 
 @bp.route("/")
 @bp.doc(security=[])
-@bp.response(200, RootOut, description="Name, version, and where to go from here.")
+@bp.response(200, RootOut, description="The name, the version, and the paths of the public pages.")
 @bp.alt_response(503, "Unavailable")
 def root() -> ResponseReturnValue:
-    """Say who is here."""
+    """Return the name of the service."""
     return jsonify(
         {
             "name": "todo",
@@ -79,43 +78,43 @@ def root() -> ResponseReturnValue:
 @bp.doc(security=[])
 @bp.response(200, HealthOut, description="The process is up.")
 def health() -> ResponseReturnValue:
-    """Tell whether the process is up; touches nothing."""
+    """Check whether the process is up, without any other access."""
     return jsonify({"status": "healthy"})
 
 
 @bp.route("/health/ready")
 @bp.doc(security=[])
 @bp.response(
-    200, ReadyOut, description="The database answers, its schema is the right one, and the issuer's keys are known."
+    200, ReadyOut, description="The database answers, its schema is compatible, and the issuer's keys are known."
 )
 @bp.alt_response(503, "Unavailable")
 def ready() -> ResponseReturnValue:
-    """Tell whether requests can be served."""
-    checks, trouble = database_state()
+    """Check whether requests can be served."""
+    checks, problem = database_state()
     issuer_keys: KeyCache | None = current_app.extensions["issuer_keys"]
     if issuer_keys is not None:
         checks["issuer"] = issuer_keys.state()
-        if checks["issuer"] == "failed" and trouble is None:
-            trouble = Unavailable("The keys of the token issuer could not be fetched yet.", reason="no issuer keys")
-    if trouble is not None:
-        trouble.members["checks"] = checks
-        raise trouble
+        if checks["issuer"] == "failed" and problem is None:
+            problem = Unavailable("The keys of the token issuer could not be fetched yet.", reason="no issuer keys")
+    if problem is not None:
+        problem.members["checks"] = checks
+        raise problem
     return jsonify({"status": "ready", "checks": checks})
 
 
 def database_state() -> tuple[dict[str, str], Unavailable | None]:
-    """Say how the database and its schema are, and what to answer when that is not enough.
+    """Return the results of the checks of the database and of its schema, and a problem if one of them failed.
 
-    A schema that is newer than this code is good: migrations keep what the code before them uses, and one that does
-    not says so.
+    A schema that is newer than this code passes: a migration keeps what the code before it uses, and a migration that
+    does not says so (see `APPLIED_REVISION`).
     """
     try:
-        rows = statements.read(APPLIED, {})
+        rows = statements.read(APPLIED_REVISION, {})
     except SchemaLacking:
         rows = []
-    except DatabaseUnavailable as problem:
+    except DatabaseUnavailable as error:
         checks = {"database": "failed", "schema": "unknown"}
-        return checks, Unavailable("The database does not answer.", reason=problem.reason)
+        return checks, Unavailable("The database does not answer.", reason=error.reason)
     applied, serves_from = (rows[0].applied, rows[0].serves_from) if len(rows) == 1 else ("", None)
     if applied == newest():
         return {"database": "ok", "schema": "ok"}, None
@@ -124,5 +123,5 @@ def database_state() -> tuple[dict[str, str], Unavailable | None]:
     reason = f"the schema is at {applied or 'nothing'}, this version needs {newest()}"
     if newest() < applied:
         reason += f", and the schema is for {serves_from} and later"
-    trouble = Unavailable("The database schema is not one that this version can serve.", reason=reason)
-    return {"database": "ok", "schema": "failed"}, trouble
+    problem = Unavailable("The database schema is not one that this version can serve.", reason=reason)
+    return {"database": "ok", "schema": "failed"}, problem

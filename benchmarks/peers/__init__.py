@@ -1,1 +1,1 @@
-"""What users would pick instead, each as its own documentation has it, and what no Python server gets below."""
+"""Other services, each written as its own documentation shows, and baselines of Python servers without a framework."""

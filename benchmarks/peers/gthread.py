@@ -1,4 +1,4 @@
-"""How gunicorn serves the others: as it serves us, without what only our application needs."""
+"""The configuration of gunicorn for the peers: that of this service, without the settings that only it needs."""
 
 worker_class = "gthread"
 workers = 2

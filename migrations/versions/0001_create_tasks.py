@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply it."""
+    """Apply the migration."""
     op.create_table(
         "tasks",
         sa.Column("user_id", sa.Text(), nullable=False),
@@ -20,7 +20,7 @@ def upgrade() -> None:
         sa.Column("completed", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
-        # The owner first: a user's rows lie together, and no other index is needed to list them or to find one.
+        # The owner comes first: a user's index entries are adjacent, and a list or a single task needs no other index.
         sa.PrimaryKeyConstraint("user_id", "id", name=op.f("pk_tasks")),
         sa.CheckConstraint("char_length(user_id) BETWEEN 1 AND 255", name=op.f("ck_tasks_user_id_length")),
         sa.CheckConstraint("char_length(title) BETWEEN 1 AND 200", name=op.f("ck_tasks_title_length")),
@@ -30,5 +30,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it back, with all tasks."""
+    """Revert the migration, and drop all tasks."""
     op.drop_table("tasks")

@@ -1,4 +1,4 @@
-"""Add priority, due date, tags and the time of completion; every step is a matter of the catalogue alone."""
+"""Add priority, due date, tags and the time of completion; every step changes the catalogue alone."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,7 +11,7 @@ depends_on = None
 
 PRIORITY = postgresql.ENUM("low", "medium", "high", name="priority", create_type=False)
 
-# With a default a column is required. PostgreSQL keeps both in the catalogue, and writes no row.
+# A column with a default is NOT NULL. PostgreSQL keeps both in the catalogue, and rewrites no row.
 COLUMNS = {
     "priority": (PRIORITY, None),
     "due_at": (sa.DateTime(timezone=True), None),
@@ -26,7 +26,7 @@ COLUMNS = {
 
 
 def upgrade() -> None:
-    """Apply it."""
+    """Apply the migration."""
     PRIORITY.create(op.get_bind())
     for name, (kind, default) in COLUMNS.items():
         server_default = None if default is None else sa.text(default)
@@ -34,7 +34,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it back, with what was written into these columns."""
+    """Revert the migration, and drop these columns with their values."""
     for name in COLUMNS:
         op.drop_column("tasks", name)
     PRIORITY.drop(op.get_bind())

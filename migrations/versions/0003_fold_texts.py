@@ -1,7 +1,7 @@
-"""Fold the titles and descriptions that are not plain ASCII, so that a search finds them without case and accents.
+"""Fold the titles and descriptions that are not plain ASCII, so that a search ignores their case and accents.
 
-It goes through the table in batches, each a transaction of its own that holds nothing but the rows it changes.
-Interrupted, it goes on where it was when it is run again.
+The migration walks the table in batches, each in its own transaction that locks only the rows it changes. If it is
+interrupted, the next run continues: rows that are folded already are skipped.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,8 +20,8 @@ depends_on = None
 
 BATCH = 5_000
 
-# Text that is plain ASCII has as many bytes as characters. What is folded already is sorted out later: PostgreSQL knows
-# nothing about new columns, and would sort the whole table for each batch rather than walk through its key.
+# A text of plain ASCII has as many bytes as characters. Rows that are folded already are filtered out in Python:
+# PostgreSQL has no statistics about new columns, and would sort the table for each batch rather than walk its key.
 BATCH_AFTER = sa.text("""
     SELECT user_id, id, title, description, updated_at, folded_title, folded_description FROM tasks
     WHERE (user_id, id) > (:user_id, :id)
@@ -38,7 +38,7 @@ FOLD = sa.text("""
 
 
 def upgrade() -> None:
-    """Apply it."""
+    """Apply the migration."""
     if context.is_offline_mode():
         return
     with op.get_context().autocommit_block():
@@ -55,14 +55,14 @@ def upgrade() -> None:
 
 
 def _folded(rows: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-    """Give what to write, for each row where it is not written yet."""
+    """Yield the folded texts of each row that does not have them yet."""
     for row in rows:
         made = columns({"title": row.title, "description": row.description})
         title, description = made["folded_title"], made["folded_description"]
         if (title, description) != (row.folded_title, row.folded_description):
-            # A task that has changed since it was read is left to whoever changed it.
+            # A task that has changed since it was read is left to the statement that changed it.
             yield row.user_id, row.id, row.updated_at, title, description
 
 
 def downgrade() -> None:
-    """Take nothing back: the columns hold nothing that anybody wrote."""
+    """Do nothing: the columns hold derived values alone."""

@@ -1,7 +1,7 @@
-"""Add revisions, safe retries and the trash; every step is a matter of the catalogue alone.
+"""Add revisions, safe retries and the trash; every step changes the catalogue alone.
 
-The version before this one goes on serving, and knows nothing of revisions. What it writes gets them from a trigger,
-which a later release takes away.
+The previous version of the code goes on serving, and sets no revisions. A trigger sets them on its writes; a later
+release drops the trigger.
 """
 
 import sqlalchemy as sa
@@ -27,7 +27,7 @@ ON_INSERT = """
 CREATE TRIGGER number_older_insert BEFORE INSERT ON tasks
 FOR EACH ROW WHEN (NEW.revision = 0) EXECUTE FUNCTION number_older_write()
 """
-# Every change of the older version moves the time; numbering a task does not.
+# Every update by the older version changes updated_at; numbering a task does not.
 ON_UPDATE = """
 CREATE TRIGGER number_older_update BEFORE UPDATE ON tasks
 FOR EACH ROW WHEN (NEW.revision = OLD.revision AND NEW.updated_at <> OLD.updated_at)
@@ -36,7 +36,7 @@ EXECUTE FUNCTION number_older_write()
 
 
 def upgrade() -> None:
-    """Apply it."""
+    """Apply the migration."""
     op.create_table(
         "task_lists",
         sa.Column("user_id", sa.Text(), nullable=False),
@@ -73,7 +73,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it back, with all deleted tasks."""
+    """Revert the migration, and drop all deleted tasks."""
     op.execute("DROP TRIGGER number_older_update ON tasks")
     op.execute("DROP TRIGGER number_older_insert ON tasks")
     op.execute("DROP FUNCTION number_older_write()")

@@ -1,8 +1,8 @@
-"""Give the tasks that are there their revisions, and add the indexes that begin with them or with the keys of retries.
+"""Set the revisions of the existing tasks, and create the indexes on revisions and on idempotency keys.
 
-It goes through the table in batches, each a transaction of its own that holds nothing but the rows it changes and the
-lists of their users. Interrupted, it goes on where it was when it is run again. The indexes are built while others
-write.
+The migration walks the table in batches, each in its own transaction that locks only the rows it changes and the lists
+of their users. If it is interrupted, the next run continues: tasks with a revision are skipped. The indexes are built
+concurrently with writes.
 """
 
 import click
@@ -17,8 +17,8 @@ depends_on = None
 BATCH = 5_000
 ALL = 2**62
 
-# Tasks are locked before lists, in the order of the older version that may be writing meanwhile: what it changed in the
-# last moment has its number already. Each task gets the number of its place among those of its user.
+# Tasks are locked before lists, in the order of the older version, which may be writing meanwhile: a task that it has
+# just changed has its revision already. The revisions follow the order of the ids of each user.
 NUMBER = """
     WITH batch AS MATERIALIZED (
         SELECT user_id, id, revision FROM tasks WHERE (user_id, id) > ({user_id}, {id})
@@ -68,14 +68,14 @@ INDEXES = {
 
 
 def upgrade() -> None:
-    """Apply it."""
+    """Apply the migration."""
     with op.get_context().autocommit_block():
         if context.is_offline_mode():
             op.execute(NUMBER.format(user_id="''", id=0, batch=ALL))
         else:
             _number()
         for name, (columns, options) in INDEXES.items():
-            # One that an interrupted run left behind cannot be used.
+            # An index that an interrupted run left behind is invalid.
             op.drop_index(name, "tasks", if_exists=True, postgresql_concurrently=True)
             op.create_index(name, "tasks", columns, unique=True, postgresql_concurrently=True, **options)
 
@@ -92,6 +92,6 @@ def _number() -> None:
 
 
 def downgrade() -> None:
-    """Take the indexes back; the numbers go with their column."""
+    """Drop the indexes; the revisions are dropped with their column."""
     for name in INDEXES:
         op.drop_index(name, "tasks")

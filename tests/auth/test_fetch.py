@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from auth.certificates import self_signed, server_context
+from fakes.certificates import self_signed, server_context
 
 from todo.auth import fetch
 from todo.auth.fetch import BODY_MAX_BYTES, CertificateRefused, Fetched, FetchFailed
@@ -252,6 +252,7 @@ def resolve(monkeypatch) -> Callable[..., None]:
     return set_addresses
 
 
+@pytest.mark.slow
 def test_get_host_whose_first_address_is_dead_is_reached_by_the_second(monkeypatch, deaf_port, resolve, requests):
     monkeypatch.setattr(fetch, "DEADLINE_S", 2)
     resolve("127.0.0.2", "127.0.0.1")

@@ -298,6 +298,7 @@ changed_entries = st.builds(lambda good, changes: good | changes, st.sampled_fro
 key_sets = st.fixed_dictionaries({"keys": st.lists(entries | changed_entries | json_values, max_size=4) | json_values})
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(st.builds(orjson.dumps, key_sets | json_values) | st.binary(max_size=64))
 def test_parse_any_document_returns_keys_or_is_unusable(body):

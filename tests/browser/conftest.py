@@ -1,4 +1,4 @@
-"""A real gunicorn and a real Chromium. A page that does anything it should not fails its test."""
+"""A server and a Chromium. A page that breaks a rule fails its test."""
 
 import os
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ QUIET = [
     "--disable-sync",
 ]
 
-# Chromium tells a page about each violation of its policy; this passes the news on.
-TELL_VIOLATIONS = """
+# Chromium raises an event in the page for each violation of its policy; this script reports them to the test.
+REPORT_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) =>
-  tellViolation(`${event.effectiveDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));
+  reportViolation(`${event.effectiveDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));
 """
 
 
@@ -29,7 +29,7 @@ addEventListener("securitypolicyviolation", (event) =>
 def server(
     request: pytest.FixtureRequest, database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """Give the URL of a running server, mounted at the root and then behind a path prefix."""
+    """Return the URL of a running server, mounted at the root and then behind a path prefix."""
     log = tmp_path_factory.mktemp("gunicorn") / "log"
     server = Server(log, DATABASE_URL=database_url, SCRIPT_NAME=request.param)
     try:
@@ -42,7 +42,7 @@ def server(
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Give a running Chromium."""
+    """Return a running Chromium."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield browser
@@ -51,7 +51,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, server: str) -> Iterator[Page]:
-    """Give a page in a profile of its own, and afterwards assert that it kept to the rules."""
+    """Return a page in a profile of its own, and assert afterwards that it broke no rule."""
     faults: list[str] = []
 
     def on_console(message: ConsoleMessage) -> None:
@@ -60,10 +60,10 @@ def page(browser: Browser, server: str) -> Iterator[Page]:
 
     def on_request(request: Request) -> None:
         if not request.url.startswith((f"{server}/", "data:", "blob:")):
-            faults.append(f"request elsewhere: {request.url}")
+            faults.append(f"request to another origin: {request.url}")
 
     def on_failure(request: Request) -> None:
-        # A reload gives up what is under way, such as the icon.
+        # A reload aborts requests that are under way, such as that of the icon.
         if request.failure != "net::ERR_ABORTED":
             faults.append(f"{request.failure}: {request.url}")
 
@@ -72,8 +72,8 @@ def page(browser: Browser, server: str) -> Iterator[Page]:
             faults.append(f"{response.status}: {response.url}")
 
     with browser.new_context(base_url=server, viewport={"width": 1280, "height": 900}) as context:
-        context.expose_function("tellViolation", lambda text: faults.append(f"policy: {text}"))
-        context.add_init_script(TELL_VIOLATIONS)
+        context.expose_function("reportViolation", lambda text: faults.append(f"policy: {text}"))
+        context.add_init_script(REPORT_VIOLATIONS)
         page = context.new_page()
         page.on("console", on_console)
         page.on("pageerror", lambda error: faults.append(f"exception: {error}"))

@@ -1,4 +1,4 @@
-"""The pages, as a reader with a browser meets them."""
+"""The pages in a browser."""
 
 import json
 import urllib.request
@@ -62,9 +62,9 @@ def test_swagger_ui_authorized_creates_a_task(page: Page, server: str, user: str
     post.locator("textarea.body-param__text").fill('{"title": "Made in a browser"}')
     post.get_by_role("button", name="Execute").click()
 
-    answer = post.locator(".live-responses-table .response")
-    expect(answer.locator(".response-col_status")).to_contain_text("201")
-    expect(answer.locator(".response-col_description")).to_contain_text("Made in a browser")
+    row = post.locator(".live-responses-table .response")
+    expect(row.locator(".response-col_status")).to_contain_text("201")
+    expect(row.locator(".response-col_description")).to_contain_text("Made in a browser")
     expect(post.get_by_text("Request duration")).to_be_visible()
     call = urllib.request.Request(f"{server}/api/me/tasks", headers=bearer(user))
     with urllib.request.urlopen(call) as response:
@@ -108,7 +108,7 @@ def test_redoc_searched_finds_the_operation(page: Page, server: str) -> None:
     expect(page.get_by_role("heading", name="Complete a task, or reopen it")).to_be_in_viewport()
 
 
-def test_redoc_shows_its_logo_from_here(page: Page, server: str) -> None:
+def test_redoc_shows_its_logo_from_this_server(page: Page, server: str) -> None:
     page.goto(f"{server}/redoc")
 
     logo = page.get_by_alt_text("redocly logo")

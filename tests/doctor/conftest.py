@@ -1,19 +1,11 @@
-"""Applications and issuers to be examined."""
+"""Applications and issuers for the doctor to check."""
 
-import json
-import ssl
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from fakes.issuers import OwnIssuer
 from flask import Flask
-from issuer.issuers import OwnIssuer
-from jwt.algorithms import get_default_algorithms
 from support import config_for
 
 import config
@@ -23,7 +15,7 @@ from todo.extensions import db
 
 @pytest.fixture(autouse=True)
 def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Hide what is set on this machine, and give the folder where a .env would count."""
+    """Hide the settings of this machine, and return the folder whose .env is read."""
     monkeypatch.setattr(config, "ROOT", tmp_path)
     for name in config.variables().values():
         monkeypatch.delenv(name, raising=False)
@@ -32,7 +24,7 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_app(database_url: str) -> Iterator[Callable[..., Flask]]:
-    """Give a way to make applications, on the migrated database unless they say otherwise."""
+    """Return a function that builds applications, on the migrated database by default."""
     made: list[Flask] = []
 
     def make(*, url: str = database_url, **changes: str) -> Flask:
@@ -47,50 +39,12 @@ def make_app(database_url: str) -> Iterator[Callable[..., Flask]]:
 
 @pytest.fixture
 def issuer() -> Iterator[OwnIssuer]:
-    """Give an issuer that the test may do anything to."""
+    """Return an issuer that the test may change."""
     with OwnIssuer() as issuer:
         yield issuer
 
 
 @pytest.fixture
 def issuer_app(make_app: Callable[..., Flask], issuer: OwnIssuer) -> Flask:
-    """Give an application that takes the tokens of that issuer."""
+    """Return an application that accepts the tokens of that issuer."""
     return make_app(BETTER_AUTH_URL=issuer.url, BETTER_AUTH_SECRET="")
-
-
-@contextmanager
-def odd_issuer(
-    *,
-    date: str | None = None,
-    age: str | None = None,
-    kid: str = "the-key",
-    others: tuple[Any, ...] = (),
-    tls: ssl.SSLContext | None = None,
-) -> Iterator[str]:
-    """Run an issuer that is good but for this, and give its address."""
-    public = ed25519.Ed25519PrivateKey.generate().public_key()
-    key = get_default_algorithms()["EdDSA"].to_jwk(public, as_dict=True)
-    body = json.dumps({"keys": [key | {"kid": kid}, *others]}).encode()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response_only(200)
-            for name, value in (("Date", date), ("Age", age)):
-                if value is not None:
-                    self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, *_: object) -> None:
-            """Say nothing of clients that do not trust us."""
-
-    with ExitStack() as stack:
-        server = stack.enter_context(Server(("127.0.0.1", 0), Handler))
-        if tls is not None:
-            server.socket = stack.enter_context(tls.wrap_socket(server.socket, server_side=True))
-        serving = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        serving.start()
-        stack.callback(serving.join)
-        stack.callback(server.shutdown)
-        yield f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}"

@@ -1,4 +1,4 @@
-"""One run of `flask doctor`, read line by line. Every run is searched for what it must not say."""
+"""One run of `todo doctor`, parsed line by line. Every run is searched for what it must not print."""
 
 import re
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ PART_OF_A_TOKEN = re.compile(r"eyJ[\w-]+")
 
 
 class Line(NamedTuple):
-    """What the doctor says of one thing."""
+    """The result of one check."""
 
     mark: str
     subject: str
@@ -26,21 +26,21 @@ class Line(NamedTuple):
 
 
 class Report:
-    """All that a run said, and how it ended.
+    """The output of a run, and its exit status.
 
     Args:
         status: Its exit status.
-        output: What it printed, logs and all.
-        pasted: What it was given to read.
+        output: What it printed, logs included.
+        pasted: What it read from its input.
 
     """
 
     def __init__(self, status: int, output: str, pasted: str = "") -> None:
         self.status = status
         self.output = output
-        self.lines = [Line(*found) for found in LINE.findall(output)]
+        self.lines = [Line(*groups) for groups in LINE.findall(output)]
         self._assert_is_well_formed()
-        assert_says_nothing_secret(output, pasted)
+        assert_prints_nothing_secret(output, pasted)
 
     def _assert_is_well_formed(self) -> None:
         faults = self.of_mark("✗")
@@ -54,21 +54,21 @@ class Report:
 
     @property
     def faults(self) -> dict[str, str]:
-        """Give what does not work."""
+        """The failed checks."""
         return {line.subject: line.text for line in self.of_mark("✗")}
 
     @property
-    def advice(self) -> dict[str, str]:
-        """Give what is worth a thought."""
+    def warnings(self) -> dict[str, str]:
+        """The warnings."""
         return {line.subject: line.text for line in self.of_mark("!")}
 
     @property
     def last(self) -> str:
-        """Give the verdict."""
+        """The verdict."""
         return self.output.rstrip().splitlines()[-1]
 
     def of(self, subject: str) -> Line:
-        """Give the one line about a thing."""
+        """Return the one result for a subject."""
         (line,) = [line for line in self.lines if line.subject == subject]
         return line
 
@@ -81,7 +81,7 @@ class Report:
         return cls(ended.exit_code, ended.output, text)
 
 
-def assert_says_nothing_secret(output: str, pasted: str) -> None:
+def assert_prints_nothing_secret(output: str, pasted: str) -> None:
     """Assert that there is no secret, no password, no part of a token and no e-mail address in an output."""
     for secret in (SECRET, PREVIOUS_SECRET, PASSWORD, *_parts(pasted)):
         assert secret not in output
@@ -90,5 +90,5 @@ def assert_says_nothing_secret(output: str, pasted: str) -> None:
 
 
 def _parts(pasted: str) -> Iterable[str]:
-    """Give what a token, or what was pasted instead of one, consists of; short words are no secrets."""
+    """Return the parts of a token, or of what was pasted instead of one; short words are no secrets."""
     return (part for part in re.split(r'[.\s:"{}]+', pasted) if len(part) > 12)

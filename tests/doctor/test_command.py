@@ -1,9 +1,13 @@
-"""`flask doctor` as an operator runs it: a process with an environment."""
+"""`todo doctor` as an operator runs it, with an environment. Only what a process decides is tested in one."""
 
 import pytest
-from doctor.examination import PASSWORD, PREVIOUS_SECRET, Report, assert_says_nothing_secret
+from click.testing import CliRunner
+from doctor.examination import PASSWORD, PREVIOUS_SECRET, Report, assert_prints_nothing_secret
+from flask.cli import ScriptInfo
 from support import SECRET
 from wire.server import run
+
+from todo import __main__ as command
 
 UNFIT = {
     "ENVIRONMENT": "development",
@@ -13,22 +17,42 @@ UNFIT = {
 }
 
 
-def examine(*words: str, **changes: str) -> Report:
-    ended = run("flask", "doctor", *words, **changes)
-    return Report(ended.returncode, ended.stdout + ended.stderr)
+@pytest.fixture
+def invoke(monkeypatch):
+    """Run a command of `todo` in this process, with the variables that production needs and these changes."""
+
+    def invoke(*words, **changes):
+        for name, value in ({"ENVIRONMENT": "production", "BETTER_AUTH_SECRET": SECRET} | changes).items():
+            monkeypatch.setenv(name, value)
+        return CliRunner().invoke(command.todo, words, obj=ScriptInfo(create_app=command.application))
+
+    return invoke
+
+
+@pytest.fixture
+def examine(invoke):
+    """Return a function that runs the doctor and returns its report."""
+
+    def examine(*words, **changes):
+        ended = invoke("doctor", *words, **changes)
+        return Report(ended.exit_code, ended.output)
+
+    return examine
 
 
 def test_doctor_of_a_good_production_finds_nothing(database_url):
-    report = examine(DATABASE_URL=database_url, JWT_ISSUER="https://auth.example.com", JWT_AUDIENCE="todo")
+    expected = {"JWT_ISSUER": "https://auth.example.com", "JWT_AUDIENCE": "todo"}
+    ended = run("todo", "doctor", DATABASE_URL=database_url, **expected)
+    report = Report(ended.returncode, ended.stdout + ended.stderr)
     assert report.status == 0
-    assert (report.faults, report.advice) == ({}, {})
+    assert (report.faults, report.warnings) == ({}, {})
     assert report.of("ENVIRONMENT").text == "production (environment)"
     assert report.of("LOG_LEVEL").text == "INFO (default)"
     assert report.of("BETTER_AUTH_SECRET").text == f"set, {len(SECRET)} bytes (environment)"
     assert report.last == "All is well."
 
 
-def test_doctor_where_much_is_wrong_says_all_of_it_and_nothing_secret():
+def test_doctor_where_much_is_wrong_reports_all_of_it_and_nothing_secret(examine):
     address = "127.0.0.1:1"
     report = examine(
         "--origin",
@@ -41,11 +65,11 @@ def test_doctor_where_much_is_wrong_says_all_of_it_and_nothing_secret():
     )
     assert report.status == 1
     assert list(report.faults) == ["database", "issuer", "front-end"]
-    assert {"BETTER_AUTH_SECRETS", "BETTER_AUTH_SECRET"} <= report.advice.keys()
+    assert {"BETTER_AUTH_SECRETS", "BETTER_AUTH_SECRET"} <= report.warnings.keys()
 
 
 @pytest.mark.parametrize("words", [(), ("--token", "-"), ("--origin", "https://app.example.com")])
-def test_doctor_of_unfit_settings_names_each(words):
+def test_doctor_of_unfit_settings_names_each(examine, words):
     report = examine(*words, **UNFIT)
     assert report.status == 1
     assert {line.mark for line in report.lines} == {"✗"}
@@ -54,22 +78,22 @@ def test_doctor_of_unfit_settings_names_each(words):
     assert report.of("PORT").remedy.startswith("It is set in the environment;")
 
 
-def test_doctor_of_settings_that_are_missing_says_where_to_set_them():
+def test_doctor_of_missing_settings_reports_where_to_set_them(examine):
     report = examine(BETTER_AUTH_SECRET="")
     assert report.faults.keys() == {"DATABASE_URL", "BETTER_AUTH_URL"}
     assert report.of("DATABASE_URL").remedy.startswith("Set it in the environment or in .env;")
 
 
-def test_every_other_command_refuses_unfit_settings_in_one_line():
-    ended = run("flask", "routes", **UNFIT)
-    assert (ended.returncode, ended.stdout) == (1, "")
-    (line,) = ended.stderr.splitlines()
+def test_every_other_command_refuses_unfit_settings_in_one_line(invoke):
+    ended = invoke("purge", **UNFIT)
+    assert ended.exit_code == 1
+    (line,) = ended.output.splitlines()
     assert line.startswith("todo cannot start: ")
-    assert_says_nothing_secret(line, "")
+    assert_prints_nothing_secret(line, "")
 
 
-def test_doctor_on_a_console_without_the_marks_says_them_in_words():
+def test_doctor_of_flask_on_a_console_without_the_marks_writes_their_names():
     ended = run("flask", "doctor", PYTHONIOENCODING="latin-1", **UNFIT)
     assert (ended.returncode, ended.stderr) == (1, "")
     assert r"\N{BALLOT X} PORT: must be a port number" in ended.stdout
-    assert_says_nothing_secret(ended.stdout, "")
+    assert_prints_nothing_secret(ended.stdout, "")

@@ -1,4 +1,4 @@
-"""Faults that take root and Debian's packages: poolers, stores and networks of our own to break."""
+"""Faults that require root and Debian's packages: poolers, stores and networks that tests may break."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ POOLED = "todo_pooled"
 
 @pytest.fixture(scope="session")
 def make_pooler(servers_folder: Path) -> Iterator[Callable[..., Pooler]]:
-    """Give a way to put a pooler in front of a PostgreSQL."""
+    """Return a function that starts a pooler in front of a PostgreSQL."""
     made: list[Pooler] = []
 
     def make(postgres: Any, *place: Any) -> Pooler:
@@ -32,13 +32,13 @@ def make_pooler(servers_folder: Path) -> Iterator[Callable[..., Pooler]]:
 
 @pytest.fixture(scope="session")
 def pooler(postgres: Any, make_pooler: Callable[..., Pooler]) -> Pooler:
-    """Give a pooler in front of the PostgreSQL of all tests."""
+    """Return a pooler in front of the PostgreSQL of all tests."""
     return make_pooler(postgres)
 
 
 @pytest.fixture(scope="session")
 def direct_url(postgres: Any, pooler: Pooler) -> str:
-    """Give the URL, past the pooler, of a database that was migrated through it."""
+    """Return the direct URL of a database that was migrated through the pooler."""
     url = new_database(postgres, POOLED)
     upgraded = run("flask", "db", "upgrade", DATABASE_URL=pooler.url(POOLED))
     assert (upgraded.returncode, upgraded.stderr) == (0, "")
@@ -47,12 +47,12 @@ def direct_url(postgres: Any, pooler: Pooler) -> str:
 
 @pytest.fixture(scope="session")
 def pooled_url(pooler: Pooler, direct_url: str) -> str:
-    """Give the URL of that database through the pooler."""
+    """Return the URL of that database through the pooler."""
     return pooler.url(POOLED)
 
 
 @pytest.fixture(scope="session")
 def pooled_server(pooled_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Give a server with four times as many threads as there are sessions behind the pooler."""
+    """Return a server with four times as many threads as the pooler has sessions."""
     with servers(tmp_path_factory.mktemp("gunicorn")) as start:
         yield start(DATABASE_URL=pooled_url, WEB_CONCURRENCY="1", WEB_THREADS="8")

@@ -1,4 +1,4 @@
-"""PgBouncer, as Debian packages it, in transaction mode: how providers share few sessions between many clients."""
+"""PgBouncer as Debian packages it, in transaction mode, as providers share few sessions between many clients."""
 
 import socket
 import subprocess
@@ -64,11 +64,11 @@ class Pooler:
         self.start()
 
     def url(self, database: str) -> str:
-        """Give the URL of a database behind it."""
+        """Return the URL of a database behind it."""
         return f"postgresql://postgres@{self.address}:{self.port}/{database}"
 
     def start(self) -> None:
-        """Start it, and wait until it listens."""
+        """Start the process, and wait until it listens."""
         self.process = subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
 
         def listens() -> bool:
@@ -82,6 +82,6 @@ class Pooler:
         wait_until(listens, "listening")
 
     def kill(self) -> None:
-        """End it at once, whatever it does."""
+        """Kill the process at once."""
         self.process.kill()
         self.process.wait(DEADLINE_S)

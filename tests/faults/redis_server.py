@@ -1,4 +1,4 @@
-"""Redis, as Debian packages it: it keeps nothing, and tests do with it what they like."""
+"""Redis as Debian packages it, without persistence, for tests to break."""
 
 import signal
 import subprocess
@@ -14,7 +14,7 @@ class RedisServer:
     """A running Redis.
 
     Args:
-        certificate: What it speaks TLS with; its key is in the same file.
+        certificate: The file with the certificate and the key for TLS; without one the port is plain TCP.
 
     """
 
@@ -30,30 +30,30 @@ class RedisServer:
         self.start()
 
     def start(self) -> None:
-        """Start it empty, and wait until it answers."""
+        """Start an empty Redis, and wait until it responds."""
         self.process = subprocess.Popen(
             ["redis-server", *self._listen, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
             stdout=subprocess.DEVNULL,
         )
 
-        def answers() -> bool:
+        def responds() -> bool:
             assert self.process.poll() is None
             try:
                 return bool(self.client.ping())
             except redis.RedisError:
                 return False
 
-        wait_until(answers, "Redis answers")
+        wait_until(responds, "Redis responds")
 
     def hang(self) -> None:
-        """Let it take connections and answer nobody."""
+        """Let Redis accept connections and respond to none."""
         self.process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Let it end at once, and with it all that it knew."""
+        """Kill Redis at once; it loses all counts."""
         self.process.kill()
         self.process.wait()
 

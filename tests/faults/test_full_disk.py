@@ -1,4 +1,4 @@
-"""The disk of the database fills up: reads go on, writes are refused, and all is well when there is room again."""
+"""The disk of the database fills up: reads succeed, writes are refused until there is space again."""
 
 import subprocess
 import uuid
@@ -12,7 +12,7 @@ from wire.server import query, run, titles, wait_until
 
 @pytest.fixture
 def disk(postgres, server_folder) -> Iterator[Path]:
-    """Give a small disk that PostgreSQL may write on."""
+    """Return a small disk that PostgreSQL may write to."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", server_folder], check=True)
     data = server_folder / "data"
     data.mkdir()
@@ -23,7 +23,7 @@ def disk(postgres, server_folder) -> Iterator[Path]:
 
 @pytest.fixture
 def small_url(postgres, disk) -> Iterator[str]:
-    """Give the URL of a migrated database on it."""
+    """Return the URL of a migrated database on it."""
     name = f"small_{uuid.uuid4().hex}"
     query(postgres.get_uri(), f"CREATE TABLESPACE {name} LOCATION '{disk / 'data'}'")
     query(postgres.get_uri(), f"CREATE DATABASE {name} TABLESPACE {name}")
@@ -35,7 +35,7 @@ def small_url(postgres, disk) -> Iterator[str]:
 
 
 def fill(file: Path) -> None:
-    """Write until there is no room left."""
+    """Write until the disk is full."""
     with file.open("wb", buffering=0) as output:
         try:
             while True:

@@ -1,4 +1,4 @@
-"""The network between the service and its database falls silent: no FIN, no RST, nothing comes and nothing arrives."""
+"""The network between the service and its database loses every packet: no FIN and no RST arrives."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ def ip(*command: str) -> None:
 
 
 class Network:
-    """A network of its own, with one cable to ours."""
+    """A network namespace with one virtual cable to this one."""
 
     def __init__(self) -> None:
         self.name = f"todo-{os.getpid()}"
@@ -36,7 +36,7 @@ class Network:
         self.mend()
 
     def cut(self) -> None:
-        """Let everything be lost that is sent from now on."""
+        """Lose every packet from now on."""
         ip("-n", self.name, "link", "set", self._theirs, "down")
 
     def mend(self) -> None:
@@ -55,14 +55,14 @@ def module_network() -> Iterator[Network]:
 
 @pytest.fixture
 def network(module_network: Network) -> Iterator[Network]:
-    """Give the network; it is mended afterwards."""
+    """Return the network, and repair it afterwards."""
     yield module_network
     module_network.mend()
 
 
 @pytest.fixture(scope="module")
 def far_server(module_network, make_pooler, postgres, direct_url, start_server) -> Server:
-    """Give a server whose database is in the other network; only PgBouncer there can be reached."""
+    """Return a server whose database is in the other network, where it reaches PgBouncer alone."""
     within = ("ip", "netns", "exec", module_network.name)
     pooler = make_pooler(postgres, module_network.address, within)
     return start_server(DATABASE_URL=pooler.url("todo_pooled"), WEB_CONCURRENCY="1", WEB_THREADS="4")
@@ -73,7 +73,7 @@ def created(server, user, title="x"):
 
 
 def test_network_that_falls_silent_while_an_answer_is_awaited_frees_the_thread(far_server, network, direct_url, user):
-    """Everything sent was acknowledged, so that only a keepalive probe can find out."""
+    """Every sent packet was acknowledged, so only a keepalive probe can detect the fault."""
     assert created(far_server, user).status_code == 201
     waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s"
     with ThreadPoolExecutor(1) as clients, closing(psycopg2.connect(direct_url)) as other:

@@ -1,4 +1,4 @@
-"""OpenTelemetry, as the README shows it: nothing of it is in the code, and traces go through all the same."""
+"""OpenTelemetry, as docs/operate/metrics.md shows it: nothing of it is in the code, and traces go through it."""
 
 import json
 import re
@@ -12,11 +12,11 @@ TRACE_ID, PARENT_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
 class Instrumented(Server):
-    """The server, started with the command of the README in a virtual environment of its own."""
+    """The server, started with the documented command in a virtual environment of its own."""
 
     def __init__(self, log, root, port, database_url):
-        readme = (root / "README.md").read_text()
-        shown = re.search(r"^ *((?:OTEL_\w+=\S+ )+)\\\n *\.venv/bin/(opentelemetry-.*)$", readme, re.MULTILINE)
+        page = (root / "docs/operate/metrics.md").read_text()
+        shown = re.search(r"^ *((?:OTEL_\w+=\S+ )+)\\\n *\.venv/bin/(opentelemetry-.*)$", page, re.MULTILINE)
         variables, command = shown.groups()
         tools = root / ".venv" / "otel" / "bin"
         settings = dict(variable.split("=") for variable in variables.split())
@@ -33,7 +33,7 @@ class Instrumented(Server):
 
 
 def spans(server):
-    """Give the spans that were written so far."""
+    """Return the spans written so far."""
     decoder, said = json.JSONDecoder(), server.log.read_text()
     return [decoder.raw_decode(said, match.start())[0] for match in re.finditer(r'^\{\n +"name"', said, re.MULTILINE)]
 

@@ -1,4 +1,4 @@
-"""Behind PgBouncer in transaction mode, as behind Neon's pooled address: all holds, and nothing is left behind."""
+"""PgBouncer in transaction mode, as behind Neon's pooled address: no session keeps a setting of another client."""
 
 import signal
 import time
@@ -22,7 +22,7 @@ from wire.server import (
     wait_until,
 )
 
-# No call is promised to take less, whatever happens to the database: see README.md, "In production".
+# No call is promised to take less, whatever happens to the database: see docs/operate/database.md.
 PATIENCE_S = 20
 
 SETTINGS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "default_transaction_isolation")
@@ -33,7 +33,7 @@ def created(server, user, title="x"):
 
 
 def timed_call(server, user, method, path, body=None):
-    """Make a call, and give its answer when it came soon enough."""
+    """Send a request, assert that the response came in time, and return it."""
     started = time.monotonic()
     answer = server.call(method, path, bearer(user), body)
     assert time.monotonic() - started < PATIENCE_S
@@ -41,7 +41,7 @@ def timed_call(server, user, method, path, body=None):
 
 
 def sessions(url) -> list[tuple[str, ...]]:
-    """Give how each session behind the pooler is set, whoever had it before."""
+    """Return the settings of each session behind the pooler."""
     shown = ", ".join(f"current_setting('{name}')" for name in SETTINGS)
     with ExitStack() as stack:
         # Each stays in its transaction until all have begun, so each has a session of its own.
@@ -87,7 +87,7 @@ def test_commands_through_the_pooler_work(pooled_url, direct_url, user):
 
 @pytest.fixture
 def slow_user(direct_url) -> Iterator[str]:
-    """Give a user with one task, which takes PostgreSQL a minute to look at."""
+    """Return a user with one task, which PostgreSQL takes a minute to read."""
     user = new_user()
     query(direct_url, "INSERT INTO task_lists (user_id, revision) VALUES (%s, 1)", user)
     query(direct_url, "INSERT INTO tasks (user_id, title, revision) VALUES (%s, 'slow', 1)", user)
@@ -157,7 +157,7 @@ def test_pooler_whose_sessions_are_ended_under_load_is_never_a_500(pooled_server
 
 
 def test_pooler_that_stands_still_keeps_no_thread_for_long(pooled_server, pooler, direct_url, user):
-    """The kernel still acknowledges everything in its name, so nobody but us will ever notice."""
+    """The kernel still acknowledges every packet, so only the service can detect the fault."""
     assert created(pooled_server, user).status_code == 201
     pooler.process.send_signal(signal.SIGSTOP)
     try:
@@ -175,7 +175,7 @@ def test_pooler_that_stands_still_keeps_no_thread_for_long(pooled_server, pooler
 
 
 def test_postgresql_that_stops_behind_the_pooler_is_503_soon_and_loses_nothing(own_postgres, make_pooler, serve, user):
-    """The pooler itself would let everybody wait for two minutes."""
+    """The pooler itself would let every client wait for two minutes."""
     url = own_postgres.get_uri()
     server = serve(DATABASE_URL=make_pooler(own_postgres).url("postgres"), WEB_THREADS="4")
     with Load(server, user, clients=4) as load:

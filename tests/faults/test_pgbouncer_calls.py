@@ -1,10 +1,14 @@
-"""Behind PgBouncer the calls do all that they do elsewhere: these are the tests of `wire/test_calls.py`."""
+"""Every call of the contract behind PgBouncer."""
 
 import pytest
-from wire.test_calls import *  # noqa: F403
+from wire.calls import CallChecks
+from wire.server import Server
 
 
-@pytest.fixture
-def server(pooled_server):
-    """Give the server behind the pooler."""
-    return pooled_server
+class TestCallsBehindPgBouncer(CallChecks):
+    """The calls with a connection pooler between the server and PostgreSQL."""
+
+    @pytest.fixture
+    def server(self, pooled_server: Server) -> Server:
+        """Return the server behind the pooler."""
+        return pooled_server

@@ -1,4 +1,4 @@
-"""Days and moments: how they are read, and where they stand."""
+"""Dates and date-times: how they are parsed, and what they stand for in comparisons."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
 
@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from todo.http import dates
 from todo.http.dates import bound, due, parse
 
-AWAY = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-# A day from either end of time, so that each of them can be said at each offset.
-MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))
+OFFSETS = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+# A day away from the first and the last date-time, so that each one exists at each offset.
+DATETIMES = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))
 
 
 @pytest.mark.parametrize(
@@ -24,14 +24,14 @@ MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.j
         ("9999-12-31", date.max),
     ],
 )
-def test_parse_of_a_day_is_the_day(text, day):
+def test_parse_of_a_date_is_the_date(text, day):
     parsed = parse(text)
     assert type(parsed) is date
     assert parsed == day
 
 
 @pytest.mark.parametrize(
-    ("text", "moment"),
+    ("text", "value"),
     [
         ("2026-03-01T09:30:00Z", datetime(2026, 3, 1, 9, 30)),
         ("2026-03-01t09:30:00z", datetime(2026, 3, 1, 9, 30)),
@@ -48,7 +48,7 @@ def test_parse_of_a_day_is_the_day(text, day):
         ("2026-03-01T12:00:00-23:59", datetime(2026, 3, 2, 11, 59)),
         ("2026-03-01T23:59:59.9Z", datetime(2026, 3, 1, 23, 59, 59, 900_000)),
         ("2026-03-01T23:59:59.999999Z", datetime(2026, 3, 1, 23, 59, 59, 999_999)),
-        # What is finer than a microsecond is cut off: rounded up, a moment could leave its day.
+        # Digits after the microseconds are cut off: rounded up, a date-time could leave its date.
         ("2026-03-01T23:59:59.999999999Z", datetime(2026, 3, 1, 23, 59, 59, 999_999)),
         ("2026-03-01T00:00:00.000000001Z", datetime(2026, 3, 1)),
         ("2026-03-01T23:59:59.123+01:00", datetime(2026, 3, 1, 22, 59, 59, 123_000)),
@@ -58,11 +58,11 @@ def test_parse_of_a_day_is_the_day(text, day):
         ("9999-12-31T13:59:59.999999-10:00", datetime(9999, 12, 31, 23, 59, 59, 999_999)),
     ],
 )
-def test_parse_of_a_moment_is_the_moment_in_utc(text, moment):
+def test_parse_of_a_datetime_is_the_datetime_in_utc(text, value):
     parsed = parse(text)
     assert isinstance(parsed, datetime)
     assert parsed.tzinfo is UTC
-    assert parsed == moment.replace(tzinfo=UTC)
+    assert parsed == value.replace(tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_parse_of_a_moment_is_the_moment_in_utc(text, moment):
         "2026-03-01\0",
         "2026-03-01T09:30:00\0Z",
         "2026-03-01T09:30:00Z\0",
-        # These are written well, and there is no such thing.
+        # These are well-formed, and no such date or date-time exists.
         "0000-01-01",
         "0000-12-31T23:59:59Z",
         "2026-00-01",
@@ -155,13 +155,13 @@ def test_parse_of_anything_else_is_refused(text):
 
 
 @pytest.mark.parametrize("value", [None, 5, True, 1.5, ["2026-03-01"], {}, b"2026-03-01", date(2026, 3, 1)])
-def test_parse_of_what_is_no_text_is_a_type_error(value):
+def test_parse_of_another_type_is_a_type_error(value):
     with pytest.raises(TypeError):
         parse(value)
 
 
 @given(st.text() | st.text("0123456789-:+.TZtz W", max_size=30))
-def test_parse_of_any_text_is_a_day_or_a_moment_or_refused(text):
+def test_parse_of_any_text_is_a_date_or_a_datetime_or_refused(text):
     try:
         parsed = parse(text)
     except ValueError:
@@ -170,35 +170,35 @@ def test_parse_of_any_text_is_a_day_or_a_moment_or_refused(text):
 
 
 @given(st.dates())
-def test_parse_of_any_day_is_the_day(day):
+def test_parse_of_any_date_is_the_date(day):
     assert parse(day.isoformat()) == day
 
 
-@given(moment=MOMENTS, zone=AWAY)
-def test_parse_of_any_moment_at_any_offset_is_the_moment(moment, zone):
-    written = moment.astimezone(zone).isoformat()
-    assert parse(written) == moment
-    assert parse(written.replace("T", " ").lower()) == moment
-    # The offset may come without its colon.
-    assert parse(written[:-3] + written[-2:]) == moment
-    assert parse(moment.replace(tzinfo=None).isoformat()) == moment
-    assert parse(moment.isoformat().replace("+00:00", "Z")) == moment
+@given(value=DATETIMES, zone=OFFSETS)
+def test_parse_of_any_datetime_at_any_offset_is_the_datetime(value, zone):
+    written = value.astimezone(zone).isoformat()
+    assert parse(written) == value
+    assert parse(written.replace("T", " ").lower()) == value
+    # The colon of the offset is optional.
+    assert parse(written[:-3] + written[-2:]) == value
+    assert parse(value.replace(tzinfo=None).isoformat()) == value
+    assert parse(value.isoformat().replace("+00:00", "Z")) == value
 
 
 @pytest.mark.parametrize("day", [date.min, date(2024, 2, 29), date(2026, 3, 1), date.max])
-def test_due_on_a_day_is_its_last_moment(day):
+def test_due_on_a_date_is_its_last_microsecond(day):
     at, all_day = due(day)
     assert all_day
     assert at == datetime(day.year, day.month, day.day, 23, 59, 59, 999_999, tzinfo=UTC)
 
 
-@given(MOMENTS)
-def test_due_at_a_moment_is_the_moment(moment):
-    assert due(moment) == dates.Due(moment, all_day=False)
+@given(DATETIMES)
+def test_due_at_a_datetime_is_the_datetime(value):
+    assert due(value) == dates.Due(value, all_day=False)
 
 
 @given(st.dates())
-def test_due_on_a_day_stands_after_all_moments_of_it_and_before_the_next(day):
+def test_due_on_a_date_is_after_its_datetimes_and_before_the_next_date(day):
     at = due(day).at
     assert bound(day) <= at
     assert at - bound(day) == timedelta(days=1) - timedelta(microseconds=1)
@@ -208,12 +208,12 @@ def test_due_on_a_day_stands_after_all_moments_of_it_and_before_the_next(day):
 
 
 @pytest.mark.parametrize("day", [date.min, date(2024, 2, 29), date(2026, 3, 1), date.max])
-def test_bound_of_a_day_is_its_first_moment(day):
-    first = bound(day)
-    assert first == datetime(day.year, day.month, day.day, tzinfo=UTC)
-    assert first.tzinfo is UTC
+def test_bound_of_a_date_is_its_first_instant(day):
+    start = bound(day)
+    assert start == datetime(day.year, day.month, day.day, tzinfo=UTC)
+    assert start.tzinfo is UTC
 
 
-@given(MOMENTS)
-def test_bound_of_a_moment_is_the_moment(moment):
-    assert bound(moment) == moment
+@given(DATETIMES)
+def test_bound_of_a_datetime_is_the_datetime(value):
+    assert bound(value) == value

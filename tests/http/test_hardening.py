@@ -1,4 +1,4 @@
-"""What every answer says to browsers and caches, and which hosts are served."""
+"""Security headers on every response, trusted proxies and trusted hosts."""
 
 import pytest
 from flask import Flask, request
@@ -14,7 +14,7 @@ TLS = "https://api.example.com"
 
 @pytest.fixture(scope="module")
 def production(database_url: str) -> Flask:
-    """Give the application as production has it, and two answers that no call of ours gives."""
+    """Return the application with production settings, a route that raises and a route that streams."""
     app = create_app(config_for(database_url, ENVIRONMENT="production", TRUSTED_HOSTS=""))
     app.add_url_rule("/bug", "bug", lambda: 1 // 0)
     app.add_url_rule("/stream", "stream", lambda: iter(["a", "b"]))
@@ -49,7 +49,7 @@ def assert_hardened(response, policy: str = NOTHING) -> None:
         pytest.param("GET", "/bug", 500, id="bug"),
     ],
 )
-def test_answer_that_is_not_conditional_is_hardened_and_kept_by_nobody(production, user, method, path, status):
+def test_response_that_is_not_conditional_is_hardened_and_not_stored(production, user, method, path, status):
     with capture_logs():
         response = production.test_client().open(path, method=method, headers=bearer(user))
 
@@ -58,7 +58,7 @@ def test_answer_that_is_not_conditional_is_hardened_and_kept_by_nobody(productio
     assert response.headers["Cache-Control"] == "no-store"
 
 
-def test_answer_without_a_token_is_hardened_and_kept_by_nobody(client):
+def test_response_without_a_token_is_hardened_and_not_stored(client):
     response = client.get("/api/me/tasks")
 
     assert_problem(response, 401)
@@ -66,21 +66,21 @@ def test_answer_without_a_token_is_hardened_and_kept_by_nobody(client):
     assert response.headers["Cache-Control"] == "no-store"
 
 
-def test_conditional_answer_may_be_kept_for_its_user_and_is_hardened(client, user):
+def test_conditional_response_is_stored_privately_and_hardened(client, user):
     created = client.post("/api/me/tasks", headers=bearer(user), json={"title": "x"})
     path = created.headers["Location"]
     read = client.get(path, headers=bearer(user))
-    known = client.get(path, headers=bearer(user) | {"If-None-Match": read.headers["ETag"]})
+    not_modified = client.get(path, headers=bearer(user) | {"If-None-Match": read.headers["ETag"]})
 
-    assert [response.status_code for response in (created, read, known)] == [201, 200, 304]
-    for response in (created, read, known):
+    assert [response.status_code for response in (created, read, not_modified)] == [201, 200, 304]
+    for response in (created, read, not_modified):
         assert_hardened(response)
         assert response.headers["Cache-Control"] == "private, no-cache"
-    assert known.data == b""
-    assert "Content-Type" not in known.headers
+    assert not_modified.data == b""
+    assert "Content-Type" not in not_modified.headers
 
 
-def test_conflict_with_the_current_task_in_it_is_kept_by_nobody(client, user):
+def test_conflict_with_the_current_task_in_it_is_not_stored(client, user):
     created = client.post("/api/me/tasks", headers=bearer(user), json={"title": "x"})
 
     stale = client.delete(created.headers["Location"], headers=bearer(user) | {"If-Match": '"0"'})
@@ -91,7 +91,7 @@ def test_conflict_with_the_current_task_in_it_is_kept_by_nobody(client, user):
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/docs/assets/redoc.svg"])
-def test_page_and_asset_keep_their_own_policy_and_are_asked_for_again(client, path):
+def test_page_and_asset_have_their_own_policies_and_are_revalidated(client, path):
     response = client.get(path)
 
     policy = response.headers["Content-Security-Policy"]
@@ -101,28 +101,28 @@ def test_page_and_asset_keep_their_own_policy_and_are_asked_for_again(client, pa
 
 
 @pytest.mark.parametrize("path", ["/health", "/nowhere", "/bug", "/docs", "/api/me/tasks"])
-def test_production_promises_tls_to_those_who_came_by_it(production, path):
+def test_production_sends_hsts_over_tls_only(production, path):
     client = production.test_client()
     with capture_logs():
-        by_tls, in_clear = client.get(path, base_url=TLS), client.get(path)
+        secure, plain = client.get(path, base_url=TLS), client.get(path)
 
-    assert by_tls.headers.getlist(HSTS) == ["max-age=31536000"]
-    assert HSTS not in in_clear.headers
+    assert secure.headers.getlist(HSTS) == ["max-age=31536000"]
+    assert HSTS not in plain.headers
 
 
-def test_development_promises_no_tls(client):
+def test_development_sends_no_hsts(client):
     assert HSTS not in client.get("/health", base_url=TLS).headers
 
 
 @pytest.fixture(scope="module")
-def choosy(database_url: str) -> Flask:
-    """Give the application with two hosts that it answers for."""
+def restricted(database_url: str) -> Flask:
+    """Return the application with two trusted hosts, one of them with its subdomains."""
     return create_app(config_for(database_url, TRUSTED_HOSTS="api.example.com, .example.org"))
 
 
 @pytest.mark.parametrize("host", ["api.example.com", "API.Example.com:8443", "example.org", "a.b.example.org:80"])
-def test_host_that_is_trusted_is_served(choosy, user, host):
-    response = choosy.test_client().get("/api/me/tasks", headers=bearer(user) | {"Host": host})
+def test_host_that_is_trusted_is_served(restricted, user, host):
+    response = restricted.test_client().get("/api/me/tasks", headers=bearer(user) | {"Host": host})
 
     assert response.status_code == 200
 
@@ -141,9 +141,9 @@ def test_host_that_is_trusted_is_served(choosy, user, host):
         pytest.param("", id="empty"),
     ],
 )
-def test_any_other_host_is_400(choosy, host):
+def test_host_that_is_not_trusted_is_400(restricted, host):
     with capture_logs() as logs:
-        response = choosy.test_client().get("/", headers={"Host": host})
+        response = restricted.test_client().get("/", headers={"Host": host})
 
     assert_problem(response, 400, "This server does not answer for that host.")
     assert_hardened(response)
@@ -160,11 +160,11 @@ def test_any_other_host_is_400(choosy, host):
         pytest.param("GET", "/nowhere", id="no-path"),
     ],
 )
-def test_any_other_host_is_400_whatever_is_asked(choosy, method, path):
-    assert_problem(choosy.test_client().open(path, method=method, headers={"Host": "evil.test"}), 400)
+def test_any_other_host_is_400_before_any_other_check(restricted, method, path):
+    assert_problem(restricted.test_client().open(path, method=method, headers={"Host": "evil.test"}), 400)
 
 
-def test_forwarded_host_is_nobodys_host(database_url):
+def test_forwarded_host_is_ignored(database_url):
     app = create_app(config_for(database_url, TRUSTED_HOSTS="api.example.com", TRUSTED_PROXIES="1"))
 
     response = app.test_client().get("/", headers={"Host": "evil.test", "X-Forwarded-Host": "api.example.com"})
@@ -174,25 +174,25 @@ def test_forwarded_host_is_nobodys_host(database_url):
 
 @pytest.mark.parametrize("path", ["/health", "/health/ready"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_probe_by_address_is_answered_whatever_hosts_are_trusted(choosy, method, path):
-    assert choosy.test_client().open(path, method=method, headers={"Host": "10.1.2.3:8000"}).status_code == 200
+def test_probe_by_address_is_served_with_any_trusted_hosts(restricted, method, path):
+    assert restricted.test_client().open(path, method=method, headers={"Host": "10.1.2.3:8000"}).status_code == 200
 
 
-def test_host_is_not_looked_at_by_default(client):
+def test_host_is_not_checked_by_default(client):
     assert client.get("/", headers={"Host": "evil.test"}).status_code == 200
 
 
 @pytest.mark.parametrize(
     ("proxies", "forwarded", "address"),
     [
-        pytest.param("0", "1.1.1.1, 2.2.2.2", "127.0.0.1", id="nobody"),
+        pytest.param("0", "1.1.1.1, 2.2.2.2", "127.0.0.1", id="no-proxy"),
         pytest.param("1", "1.1.1.1, 2.2.2.2", "2.2.2.2", id="last"),
         pytest.param("2", "1.1.1.1, 2.2.2.2, 3.3.3.3", "2.2.2.2", id="last-but-one"),
         pytest.param("2", "1.1.1.1", "127.0.0.1", id="fewer-than-there-should-be"),
         pytest.param("1", "", "127.0.0.1", id="none"),
     ],
 )
-def test_address_of_the_client_is_what_the_outermost_trusted_proxy_saw(database_url, proxies, forwarded, address):
+def test_client_address_is_the_one_that_the_outermost_trusted_proxy_appended(database_url, proxies, forwarded, address):
     app = create_app(config_for(database_url, TRUSTED_PROXIES=proxies))
     app.add_url_rule("/address", "address", lambda: str(request.remote_addr))
 

@@ -1,12 +1,10 @@
-"""Safe retries: a creation that is sent again with its key is the same creation."""
+"""Safe retries: a creation that is repeated with its key is the same creation."""
 
 import threading
-import time
 from contextlib import closing
 
 import psycopg2
 import pytest
-from sqlalchemy import text
 from support import assert_problem, bearer, config_for, new_user
 
 from todo import create_app
@@ -18,8 +16,8 @@ from todo.tasks import queries
 THREADS = 20
 
 
-def creating(client, user):
-    """Give a function that makes a task as this user, with a key: create("key", title="x")."""
+def creator(client, user):
+    """Return a function that creates a task as this user, with a key: create("key", title="x")."""
 
     def create(key, **members):
         headers = bearer(user) | ({} if key is None else {"Idempotency-Key": key})
@@ -30,27 +28,27 @@ def creating(client, user):
 
 @pytest.fixture
 def create(client, user):
-    """Make a task as the user."""
-    return creating(client, user)
+    """Return a function that creates a task as the user."""
+    return creator(client, user)
 
 
 @pytest.fixture
 def call(client, user):
-    """Call as the user."""
+    """Return a function that sends requests as the user."""
     return lambda method, path, **members: client.open(
         f"/api/me/{path}", method=method, headers=bearer(user), json=members or None
     )
 
 
-def assert_made(response):
-    """Assert that a task was made now, and give it."""
+def assert_created(response):
+    """Assert that the request created a task, and return the task."""
     assert response.status_code == 201
     assert "Idempotent-Replayed" not in response.headers
     return response.json
 
 
 def assert_replayed(response, task):
-    """Assert that an answer is that of an earlier creation, with the task as it is now."""
+    """Assert that a response repeats that of an earlier creation, with the current task."""
     assert response.status_code == 201
     assert response.headers["Idempotent-Replayed"] == "true"
     assert response.json == task
@@ -58,33 +56,33 @@ def assert_replayed(response, task):
     assert response.headers["Location"] == f"/api/me/tasks/{task['id']}"
 
 
-def test_creation_with_a_key_again_is_replayed_and_raises_nothing(create, call):
-    made = assert_made(create("key", description="y", tags=["a"]))
+def test_creation_repeated_with_its_key_is_replayed_and_keeps_the_revision(create, call):
+    created = assert_created(create("key", description="y", tags=["a"]))
     before = call("GET", "tasks").headers["ETag"]
     for _ in range(3):
-        assert_replayed(create("key", description="y", tags=["a"]), made)
+        assert_replayed(create("key", description="y", tags=["a"]), created)
     listed = call("GET", "tasks")
-    assert (listed.json, listed.headers["ETag"]) == ([made], before)
+    assert (listed.json, listed.headers["ETag"]) == ([created], before)
     assert create(None).json["revision"] == 2
 
 
 def test_creation_without_a_key_is_never_replayed(create, call):
-    assert assert_made(create(None)) != assert_made(create(None))
+    assert assert_created(create(None)) != assert_created(create(None))
     assert len(call("GET", "tasks").json) == 2
 
 
 def test_creation_with_another_key_is_another(create):
-    made = [assert_made(create(key))["id"] for key in ("a", "A", "b", "a b", "é", '%s"')]
-    assert len(set(made)) == 6
+    created = [assert_created(create(key))["id"] for key in ("a", "A", "b", "a b", "é", '%s"')]
+    assert len(set(created)) == 6
 
 
 def test_creation_with_the_key_of_another_user_is_another(client, create):
-    made = assert_made(create("key"))
-    stranger = creating(client, new_user())
-    theirs = assert_made(stranger("key", title="another"))
-    assert theirs["id"] != made["id"]
+    created = assert_created(create("key"))
+    stranger = creator(client, new_user())
+    theirs = assert_created(stranger("key", title="another"))
+    assert theirs["id"] != created["id"]
     assert_replayed(stranger("key", title="another"), theirs)
-    assert_replayed(create("key"), made)
+    assert_replayed(create("key"), created)
 
 
 @pytest.mark.parametrize(
@@ -102,8 +100,8 @@ def test_creation_with_the_key_of_another_user_is_another(client, create):
     ],
 )
 def test_key_bare_or_quoted_is_the_same_key(create, bare, quoted):
-    made = assert_made(create(bare))
-    assert_replayed(create(quoted), made)
+    created = assert_created(create(bare))
+    assert_replayed(create(quoted), created)
 
 
 @pytest.mark.parametrize(
@@ -113,12 +111,12 @@ def test_key_bare_or_quoted_is_the_same_key(create, bare, quoted):
         pytest.param("  ", id="white space"),
         pytest.param('""', id="empty in quotation marks"),
         pytest.param('"', id="one quotation mark"),
-        pytest.param('"key', id="not ended"),
-        pytest.param('"a"b"', id="a quotation mark that is not escaped"),
-        pytest.param(r'"a\b"', id="an escape that is none"),
-        pytest.param('"a\\"', id="an escaped end"),
+        pytest.param('"key', id="no closing quotation mark"),
+        pytest.param('"a"b"', id="an unescaped quotation mark"),
+        pytest.param(r'"a\b"', id="an invalid escape"),
+        pytest.param('"a\\"', id="an escaped closing quotation mark"),
         pytest.param('"key";a=1', id="parameters"),
-        pytest.param('"a", "b"', id="two"),
+        pytest.param('"a", "b"', id="two keys"),
         pytest.param('"a\tb"', id="a tab in quotation marks"),
         pytest.param("a\0b", id="NUL"),
         pytest.param('"\xe9"', id="not ASCII in quotation marks"),
@@ -126,14 +124,14 @@ def test_key_bare_or_quoted_is_the_same_key(create, bare, quoted):
         pytest.param(f'"{"k" * 256}"', id="256 characters in quotation marks"),
     ],
 )
-def test_key_bad_is_refused_by_the_name_of_its_header(create, call, key):
+def test_invalid_key_is_refused_by_the_name_of_its_header(create, call, key):
     (fault,) = assert_problem(create(key), 422)["errors"]
     assert fault["header"] == "Idempotency-Key"
     assert "1 to 255 characters" in fault["detail"]
     assert call("GET", "tasks").json == []
 
 
-def test_key_bad_beside_a_fault_of_the_body_is_told_after_it(create):
+def test_invalid_key_is_reported_after_faults_of_the_body(create):
     assert assert_problem(create('"', title=""), 422)["errors"][0]["pointer"] == "#/title"
 
 
@@ -143,19 +141,19 @@ def test_key_bad_beside_a_fault_of_the_body_is_told_after_it(create):
         pytest.param({"title": "  x "}, {"title": "x"}, id="white space around the title"),
         pytest.param({}, {"description": None}, id="no description"),
         pytest.param({"priority": "HIGH"}, {"priority": "high"}, id="case of the priority"),
-        pytest.param({}, {"completed": False, "priority": None, "due_date": None, "tags": []}, id="what is left out"),
+        pytest.param({}, {"completed": False, "priority": None, "due_date": None, "tags": []}, id="absent members"),
         pytest.param({"tags": None}, {}, id="null for no tags"),
         pytest.param({"tags": [" a ", "A", "b"]}, {"tags": ["a", "b"]}, id="tags"),
         pytest.param(
-            {"due_date": "2026-03-01T10:30:00+01:00"}, {"due_date": "2026-03-01T09:30Z"}, id="ways to write a moment"
+            {"due_date": "2026-03-01T10:30:00+01:00"}, {"due_date": "2026-03-01T09:30Z"}, id="spellings of a date-time"
         ),
-        pytest.param({"colour": "red", "id": 7, "revision": 9}, {}, id="what has no effect"),
+        pytest.param({"colour": "red", "id": 7, "revision": 9}, {}, id="ignored members"),
         pytest.param({"tags": ["a"], "completed": True}, {"completed": True, "tags": ["a"]}, id="order of members"),
     ],
 )
-def test_body_that_means_the_same_is_replayed(create, first, again):
-    made = assert_made(create("key", **first))
-    assert_replayed(create("key", **again), made)
+def test_equivalent_body_is_replayed(create, first, again):
+    created = assert_created(create("key", **first))
+    assert_replayed(create("key", **again), created)
 
 
 def test_digest_does_not_depend_on_the_order_of_members():
@@ -172,124 +170,119 @@ def test_digest_does_not_depend_on_the_order_of_members():
         pytest.param({}, {"completed": True}, id="completed"),
         pytest.param({"priority": "low"}, {"priority": "high"}, id="priority"),
         pytest.param({"due_date": "2026-03-01"}, {}, id="no due date"),
-        pytest.param({"due_date": "2026-03-01"}, {"due_date": "2026-03-01T23:59:59.999999Z"}, id="a day or a moment"),
+        pytest.param(
+            {"due_date": "2026-03-01"}, {"due_date": "2026-03-01T23:59:59.999999Z"}, id="a date or a date-time"
+        ),
         pytest.param({"tags": ["a", "b"]}, {"tags": ["b", "a"]}, id="order of tags"),
         pytest.param({"tags": ["a"]}, {"tags": ["A"]}, id="case of a tag"),
         pytest.param({"title": "y", "description": "x"}, {"title": "x", "description": "y"}, id="swapped"),
     ],
 )
-def test_body_that_means_another_task_is_refused(create, call, first, again):
-    made = assert_made(create("key", **first))
+def test_different_body_is_refused(create, call, first, again):
+    created = assert_created(create("key", **first))
     before = call("GET", "tasks").headers["ETag"]
     (fault,) = assert_problem(create("key", **again), 422)["errors"]
     assert fault["header"] == "Idempotency-Key"
     listed = call("GET", "tasks")
-    assert (listed.json, listed.headers["ETag"]) == ([made], before)
-    assert_replayed(create("key", **first), made)
+    assert (listed.json, listed.headers["ETag"]) == ([created], before)
+    assert_replayed(create("key", **first), created)
 
 
-def test_replay_gives_the_task_as_it_is_now(create, call):
-    made = assert_made(create("key"))
-    changed = call("PATCH", f"tasks/{made['id']}", title="new", completed=True).json
+def test_replay_returns_the_current_task(create, call):
+    created = assert_created(create("key"))
+    changed = call("PATCH", f"tasks/{created['id']}", title="new", completed=True).json
     assert_replayed(create("key"), changed)
     assert_problem(create("key", title="new", completed=True), 422)
 
 
 def test_replay_of_a_deleted_task_comes_from_the_trash(create, call):
-    made = assert_made(create("key", due_date="2026-03-01", tags=["a"]))
+    created = assert_created(create("key", due_date="2026-03-01", tags=["a"]))
     body = {"due_date": "2026-03-01", "tags": ["a"]}
-    changed = call("PATCH", f"tasks/{made['id']}", priority="low", completed=True).json
-    call("DELETE", f"tasks/{made['id']}")
+    changed = call("PATCH", f"tasks/{created['id']}", priority="low", completed=True).json
+    call("DELETE", f"tasks/{created['id']}")
     assert_replayed(create("key", **body), changed)
     assert_problem(create("key"), 422)
     assert call("GET", "tasks").json == []
-    restored = call("POST", f"trash/{made['id']}/restore").json
+    restored = call("POST", f"trash/{created['id']}/restore").json
     assert restored["revision"] == 4
     assert_replayed(create("key", **body), restored)
 
 
 @pytest.mark.parametrize("path", ["trash", "trash/{id}"])
-def test_key_of_a_task_that_is_forgotten_makes_a_new_one(create, call, path):
-    made = assert_made(create("key"))
-    call("DELETE", f"tasks/{made['id']}")
-    call("DELETE", path.format(id=made["id"]))
-    again = assert_made(create("key", title="another"))
-    assert again["id"] > made["id"]
+def test_key_of_a_discarded_task_creates_a_new_one(create, call, path):
+    created = assert_created(create("key"))
+    call("DELETE", f"tasks/{created['id']}")
+    call("DELETE", path.format(id=created["id"]))
+    again = assert_created(create("key", title="another"))
+    assert again["id"] > created["id"]
     assert_replayed(create("key", title="another"), again)
 
 
-def test_key_of_a_deleted_task_where_nothing_is_kept_makes_a_new_one(database_url, user):
+def test_key_of_a_deleted_task_without_a_trash_creates_a_new_one(database_url, user):
     app = create_app(config_for(database_url, TRASH_DAYS="0"))
     client = app.test_client()
-    create = creating(client, user)
-    made = assert_made(create("key"))
-    client.delete(f"/api/me/tasks/{made['id']}", headers=bearer(user))
-    assert assert_made(create("key"))["id"] > made["id"]
+    create = creator(client, user)
+    created = assert_created(create("key"))
+    client.delete(f"/api/me/tasks/{created['id']}", headers=bearer(user))
+    assert assert_created(create("key"))["id"] > created["id"]
     with app.app_context():
         db.engine.dispose()
 
 
 @pytest.mark.parametrize("newcomer", [True, False], ids=["no list yet", "a list"])
-def test_creations_at_once_with_one_key_are_one_task(database_url, user, newcomer):
+def test_concurrent_creations_with_one_key_are_one_task(database_url, user, newcomer):
     app = create_app(config_for(database_url, WEB_THREADS=str(THREADS)))
-    first = 1 if newcomer else assert_made(creating(app.test_client(), user)(None))["revision"] + 1
-    barrier, answers = threading.Barrier(THREADS), []
+    first = 1 if newcomer else assert_created(creator(app.test_client(), user)(None))["revision"] + 1
+    barrier, responses = threading.Barrier(THREADS), []
 
     def run():
-        create = creating(app.test_client(), user)
+        create = creator(app.test_client(), user)
         barrier.wait()
-        answers.append(create("key"))
+        responses.append(create("key"))
 
     threads = [threading.Thread(target=run) for _ in range(THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [answer.status_code for answer in answers] == [201] * THREADS
-    assert {(answer.json["id"], answer.json["revision"]) for answer in answers} == {(answers[0].json["id"], first)}
-    assert sum("Idempotent-Replayed" in answer.headers for answer in answers) == THREADS - 1
+    assert [response.status_code for response in responses] == [201] * THREADS
+    assert {(response.json["id"], response.json["revision"]) for response in responses} == {
+        (responses[0].json["id"], first)
+    }
+    assert sum("Idempotent-Replayed" in response.headers for response in responses) == THREADS - 1
     with app.app_context():
         db.engine.dispose()
 
 
-def test_creation_that_waits_for_the_deletion_of_its_task_is_replayed(app, database_url, create, call, user):
-    made = assert_made(create("key"))
-    answers = []
-    creation = threading.Thread(target=lambda: answers.append(creating(app.test_client(), user)("key")))
+def test_creation_that_waits_for_the_deletion_of_its_task_is_replayed(
+    app, database_url, create, call, user, wait_for_lock
+):
+    created = assert_created(create("key"))
+    responses = []
+    creation = threading.Thread(target=lambda: responses.append(creator(app.test_client(), user)("key")))
     with closing(psycopg2.connect(database_url)) as other, other.cursor() as cursor:
         cursor.execute("SELECT FROM task_lists WHERE user_id = %s FOR UPDATE", (user,))
         creation.start()
-        wait_for_a_lock(app, user)
-        sent = {"caller": user, "task": made["id"], "revisions": None, "days": 30}
-        cursor.execute(queries.DELETE.sql, {**queries.DELETE.constants, **sent})
+        wait_for_lock()
+        parameters = {"caller": user, "task_id": created["id"], "revisions": None, "days": 30}
+        cursor.execute(queries.SQL["delete_task"], parameters)
         other.commit()
     creation.join()
-    assert_replayed(answers[0], made)
+    assert_replayed(responses[0], created)
     assert call("GET", "tasks").json == []
-    assert [task["id"] for task in call("GET", "trash").json] == [made["id"]]
-
-
-def wait_for_a_lock(app, user):
-    """Wait until a statement about this user waits for another transaction."""
-    waiting = text("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE :about")
-    with app.app_context(), db.engine.connect() as connection:
-        for _ in range(500):
-            if connection.execute(waiting, {"about": f"%{user}%"}).first():
-                return
-            time.sleep(0.01)
-    raise AssertionError("nobody waits")
+    assert [task["id"] for task in call("GET", "trash").json] == [created["id"]]
 
 
 def test_creation_with_a_key_is_two_statements_in_one_message(proxied, proxy, user):
     client = proxied.test_client()
-    create = creating(client, user)
+    create = creator(client, user)
     create(None)
     proxy.queries.clear()
-    made = assert_made(create("key"))
-    assert_replayed(create("key"), made)
+    created = assert_created(create("key"))
+    assert_replayed(create("key"), created)
     assert_problem(create("key", title="another"), 422)
-    client.delete(f"/api/me/tasks/{made['id']}", headers=bearer(user))
-    assert_replayed(create("key"), made)
+    client.delete(f"/api/me/tasks/{created['id']}", headers=bearer(user))
+    assert_replayed(create("key"), created)
     assert_problem(create('"'), 422)
     parts = [query.removeprefix(CALL.settings).split(";\n") for query in proxy.queries]
     assert [len(part) for part in parts] == [2, 2, 2, 1, 2]

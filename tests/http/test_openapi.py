@@ -1,14 +1,25 @@
-"""The committed contract is the one that the code speaks, and it is a good document."""
+"""The committed contract is the one that the code generates, and it is a valid document."""
 
 import json
+import re
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from openapi_spec_validator import validate
+from support import WRITABLE_MEMBERS
 
-from todo.http.openapi import VERSION
+from todo.http import idempotency
+from todo.http.openapi import REQUEST_HEADERS, VERSION
+from todo.http.problems import UnprocessableContent
+
+# The header values that a server passes on; it strips the white space around them (RFC 9110, section 5.5).
+HEADER_VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f")).map(str.strip)
+QUOTED_VALUES = st.text(st.sampled_from('a "\\'), max_size=300).map('"{}"'.format)
 
 
 def test_openapi_committed_is_what_the_code_generates(client, root):
-    # When this fails: `make openapi`, and read the difference as a client would.
+    # If this fails, run `make openapi`, and review the difference as a client would.
     assert json.loads((root / "openapi.json").read_text()) == client.get("/openapi.json").json
 
 
@@ -18,21 +29,21 @@ def test_openapi_is_valid_3_1(client):
     validate(document)
 
 
-def test_openapi_lists_every_call_and_which_errors_it_has(client):
+def test_openapi_lists_every_call_and_its_errors(client):
     paths = client.get("/openapi.json").json["paths"]
     body, row = {"400", "413", "415"}, {"404"}
     common = {"401", "403", "422", "429", "503"}
-    known, changed = {"304"}, {"412", "428"}
+    not_modified, precondition = {"304"}, {"412", "428"}
     expected = {
-        ("/api/{user_id}/tasks", "get"): {"200"} | common | known,
+        ("/api/{user_id}/tasks", "get"): {"200"} | common | not_modified,
         ("/api/{user_id}/tasks", "post"): {"201"} | common | body,
-        ("/api/{user_id}/tasks/changes", "get"): {"200", "410"} | common | known,
+        ("/api/{user_id}/tasks/changes", "get"): {"200", "410"} | common | not_modified,
         ("/api/{user_id}/tasks/summary", "get"): {"200"} | common,
-        ("/api/{user_id}/tasks/{task_id}", "get"): {"200"} | common | row | known,
-        ("/api/{user_id}/tasks/{task_id}", "put"): {"200"} | common | row | body | changed,
-        ("/api/{user_id}/tasks/{task_id}", "patch"): {"200"} | common | row | body | changed,
-        ("/api/{user_id}/tasks/{task_id}", "delete"): {"200", "204"} | common | row | changed,
-        ("/api/{user_id}/tasks/{task_id}/complete", "patch"): {"200"} | common | row | body | changed,
+        ("/api/{user_id}/tasks/{task_id}", "get"): {"200"} | common | row | not_modified,
+        ("/api/{user_id}/tasks/{task_id}", "put"): {"200"} | common | row | body | precondition,
+        ("/api/{user_id}/tasks/{task_id}", "patch"): {"200"} | common | row | body | precondition,
+        ("/api/{user_id}/tasks/{task_id}", "delete"): {"200", "204"} | common | row | precondition,
+        ("/api/{user_id}/tasks/{task_id}/complete", "patch"): {"200"} | common | row | body | precondition,
         ("/api/{user_id}/trash", "get"): {"200"} | common,
         ("/api/{user_id}/trash", "delete"): {"204"} | common,
         ("/api/{user_id}/trash/{task_id}", "delete"): {"204"} | common | row,
@@ -51,7 +62,7 @@ def test_openapi_lists_every_call_and_which_errors_it_has(client):
     } == expected
 
 
-def test_openapi_says_which_calls_are_public(client):
+def test_openapi_names_the_public_calls(client):
     document = client.get("/openapi.json").json
     assert document["security"] == [{"bearer": []}]
     public = {
@@ -63,22 +74,21 @@ def test_openapi_says_which_calls_are_public(client):
     assert public == {"/", "/health", "/health/ready"}
 
 
-def test_openapi_says_that_a_patch_changes_something(client):
+def test_openapi_requires_a_member_of_a_patch(client):
     schemas = client.get("/openapi.json").json["components"]["schemas"]
-    members = ["title", "description", "completed", "priority", "due_date", "tags"]
-    assert schemas["TaskPatch"]["anyOf"] == [{"required": [member]} for member in members]
+    assert schemas["TaskPatch"]["anyOf"] == [{"required": [member]} for member in WRITABLE_MEMBERS]
     assert "anyOf" not in schemas["TaskIn"]
 
 
-def test_openapi_lets_patches_be_merge_patches(client):
+def test_openapi_accepts_merge_patches(client):
     for path in ("/api/{user_id}/tasks/{task_id}", "/api/{user_id}/tasks/{task_id}/complete"):
         patch = client.get("/openapi.json").json["paths"][path]["patch"]
         assert set(patch["requestBody"]["content"]) == {"application/json", "application/merge-patch+json"}
 
 
-def test_openapi_links_lead_to_calls_that_take_what_they_give(client):
+def test_openapi_links_lead_to_calls_with_their_parameters(client):
     document = client.get("/openapi.json").json
-    takes = {
+    accepted = {
         operation.get("operationId"): {parameter["name"] for parameter in parameters}
         for operation, parameters in operations(document)
     }
@@ -92,11 +102,11 @@ def test_openapi_links_lead_to_calls_that_take_what_they_give(client):
         link["operationId"] for link in document["components"]["links"].values()
     }
     for link in links:
-        assert {name.removeprefix("header.") for name in link["parameters"]} <= takes[link["operationId"]]
+        assert {name.removeprefix("header.") for name in link["parameters"]} <= accepted[link["operationId"]]
 
 
-def test_openapi_fills_in_no_parameter_that_nobody_asked_for(client):
-    # Pages put an `example` into the form, so a call that is tried out would have every filter there is.
+def test_openapi_fills_no_optional_parameter_in(client):
+    # Swagger UI fills each `example` into its form, so a call that is tried out would be sent with every filter.
     document = client.get("/openapi.json").json
     filled = {
         parameter["name"]
@@ -108,7 +118,7 @@ def test_openapi_fills_in_no_parameter_that_nobody_asked_for(client):
 
 
 def operations(document):
-    """Give every operation, and its parameters."""
+    """Yield each operation and its parameters."""
     for item in document["paths"].values():
         shared = item.get("parameters", [])
         for method, operation in item.items():
@@ -118,7 +128,7 @@ def operations(document):
 
 
 def resolved(document, part):
-    """Give what a reference means."""
+    """Return the target of a reference, or the part itself."""
     if "$ref" not in part:
         return part
     for name in part["$ref"].split("/")[1:]:
@@ -129,3 +139,13 @@ def resolved(document, part):
 def test_version_is_the_same_everywhere(root):
     assert f'version = "{VERSION}"' in (root / "pyproject.toml").read_text()
     assert f"## {VERSION}" in (root / "CHANGELOG.md").read_text()
+
+
+@settings(deadline=None)
+@given(HEADER_VALUES | QUOTED_VALUES)
+def test_pattern_of_idempotency_key_accepts_what_the_service_accepts(key):
+    if re.fullmatch(REQUEST_HEADERS["Idempotency-Key"]["schema"]["pattern"], key):
+        idempotency.parse(key, {})
+    else:
+        with pytest.raises(UnprocessableContent):
+            idempotency.parse(key, {})

@@ -1,5 +1,7 @@
-"""The pages without a browser: what they link to, what they forbid, and that the assets are there."""
+"""The documentation pages without a browser: their links, their policies and their assets."""
 
+import hashlib
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -25,7 +27,7 @@ TYPES = {
 
 
 class Links(HTMLParser):
-    """Every attribute that can make a browser load or run something."""
+    """The attributes of a page that make a browser load or run something."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -37,7 +39,7 @@ class Links(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self._in_script = tag == "script"
-        self.urls += [value for name, value in attrs if name in ("src", "href", "data-openapi")]
+        self.urls += [value for name, value in attrs if name in ("src", "href", "data-openapi", "data-logo")]
         self.inline += [name for name, _ in attrs if name.startswith("on") or name == "style"]
         self.inline += [tag] if tag == "style" else []
 
@@ -51,7 +53,7 @@ class Links(HTMLParser):
 
 @pytest.mark.parametrize("path", [*PAGES, "/docs/", "/redoc/"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_page_asked_for_by_anybody_is_html(client: FlaskClient, path: str, method: str) -> None:
+def test_page_without_a_token_is_html(client: FlaskClient, path: str, method: str) -> None:
     response = client.open(path, method=method)
 
     assert response.status_code == 200
@@ -84,7 +86,7 @@ def test_page_has_nothing_inline(client: FlaskClient, path: str) -> None:
 
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("prefix", ["", "/behind/a-prefix"], ids=["root", "prefix"])
-def test_page_links_to_assets_that_are_there(client: FlaskClient, path: str, prefix: str) -> None:
+def test_page_links_to_assets_that_exist(client: FlaskClient, path: str, prefix: str) -> None:
     urls = Links(client.get(path, environ_overrides={"SCRIPT_NAME": prefix}).text).urls
 
     assert urls.count(f"{prefix}/openapi.json") == 2
@@ -103,9 +105,9 @@ def test_asset_served_is_typed_and_revalidated(client: FlaskClient, name: str) -
     assert response.content_type == TYPES[Path(name).suffix]
     assert again.status_code == 304
     assert again.data == b""
-    for answer in (response, again):
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["Cache-Control"] == "no-cache"
+    for headers in (response.headers, again.headers):
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Cache-Control"] == "no-cache"
 
 
 @pytest.mark.parametrize("name", ["absent.js", "swagger-ui.css.map", "..%2Fpages.py", "__init__.py", "%00", "a/b"])
@@ -119,30 +121,46 @@ def test_every_asset_of_the_table_is_installed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "says"),
+    ("package", "message"),
     [
         pytest.param("no_such_package", "no_such_package, which is not installed", id="package"),
         pytest.param("flask_swagger_ui", "where the installed version of flask_swagger_ui has no file", id="file"),
     ],
 )
-def test_asset_missing_from_its_package_says_so(monkeypatch: pytest.MonkeyPatch, package: str, says: str) -> None:
+def test_asset_missing_from_its_package_names_the_package(
+    monkeypatch: pytest.MonkeyPatch, package: str, message: str
+) -> None:
     monkeypatch.setitem(assets.ASSETS, "absent.js", (package, "absent.js"))
 
-    with pytest.raises(assets.AssetMissing, match=says):
+    with pytest.raises(assets.AssetMissing, match=message):
         assets.read("absent.js")
 
 
+def test_redoc_vendored_is_the_published_file_and_has_its_licences() -> None:
+    folder = assets.locate("redoc.standalone.js").parent
+    digests = dict(reversed(line.split()) for line in (folder / "SHA256SUMS").read_text().splitlines())
+
+    assert set(digests) == {"LICENSE", "redoc.standalone.js", "redoc.standalone.js.LICENSE.txt"}
+    for name, digest in digests.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
+    version = re.search(r'Version: "([0-9.]+)"', (folder / "redoc.standalone.js.LICENSE.txt").read_text())[1]
+    assert (folder / "README.md").read_text().startswith(f"# ReDoc {version}\n")
+
+
 @pytest.mark.parametrize("prefix", ["", "/behind/a-prefix"], ids=["root", "prefix"])
-def test_redoc_bundle_fetches_its_logo_from_here(client: FlaskClient, prefix: str) -> None:
-    assert assets.REDOC_LOGO_ELSEWHERE in assets.locate(assets.REDOC).read_bytes()
+def test_redoc_loads_its_logo_from_this_server(client: FlaskClient, prefix: str) -> None:
+    remote = set(re.findall(rb"https://cdn\.[^\"']*", assets.read("redoc.standalone.js").body))
+    script = assets.read("redoc.js").body
+    page = client.get("/redoc", environ_overrides={"SCRIPT_NAME": prefix}).text
 
-    bundle = client.get(f"/docs/assets/{assets.REDOC}", environ_overrides={"SCRIPT_NAME": prefix}).data
+    # The whole of what the bundle would load from elsewhere is replaced by the page's own script.
+    assert remote == {b"https://cdn.redoc.ly/redoc/logo-mini.svg"}
+    assert all(url in script for url in remote)
+    assert f'data-logo="{prefix}/docs/assets/redoc.svg"' in page
 
-    assert b"cdn." not in bundle
-    assert f'src:"{prefix}/docs/assets/{assets.REDOC_LOGO}"'.encode() in bundle
 
-
-def test_pages_served_import_neither_flask_openapi3_nor_pydantic(root: Path) -> None:
+@pytest.mark.process
+def test_pages_served_import_neither_flask_swagger_ui_nor_pydantic(root: Path) -> None:
     script = f"""
 import sys
 from config import Config
@@ -151,7 +169,7 @@ from todo.http.pages.assets import ASSETS
 client = create_app(Config(better_auth_secret="{"s" * 32}", log_level="WARNING")).test_client()
 for path in ["/docs", "/redoc", *(f"/docs/assets/{{name}}" for name in ASSETS)]:
     assert client.get(path).status_code == 200, path
-unwanted = ("pydantic", "flask_openapi3", "flask_openapi3_redoc", "flask_swagger_ui")
+unwanted = ("pydantic", "flask_swagger_ui")
 print(sorted(name for name in sys.modules if name.partition(".")[0] in unwanted))
 """
     run = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)

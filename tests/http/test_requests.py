@@ -1,4 +1,4 @@
-"""What may be sent, and what is said of what may not."""
+"""Which requests are accepted, and how the faults of the others are reported."""
 
 import json
 from io import BytesIO
@@ -15,7 +15,7 @@ LIMIT = 64 * 1024
 
 @pytest.fixture
 def post(client, user):
-    """Send a body to the creation of a task."""
+    """Return a function that sends a body to the creation of a task."""
 
     def post(data=None, *, content_type="application/json", path="", **headers):
         sent = {"Authorization": bearer(user)["Authorization"]} | headers
@@ -26,7 +26,7 @@ def post(client, user):
 
 @pytest.fixture
 def patch(client, user):
-    """Send a body to the change of a task."""
+    """Return a function that sends a body to the change of a task."""
     task = client.post("/api/me/tasks", headers=bearer(user), json={"title": "x"}).json
 
     def patch(data=None, *, content_type="application/json", **headers):
@@ -38,19 +38,19 @@ def patch(client, user):
 
 
 def chunked(stream):
-    """Give what a server hands over with a body whose length nobody has announced."""
+    """Return the WSGI environment of a chunked body, whose length is unknown."""
     return {"wsgi.input": stream, "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
 
 
 def nested(depth):
-    """Give a good body that nests so deep."""
+    """Return a valid body of this depth."""
     return b'{"title":"x","deep":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        pytest.param(b"{", id="cut off"),
+        pytest.param(b"{", id="truncated"),
         pytest.param(b"title=x", id="a form"),
         pytest.param(b'{"title": "x",}', id="trailing comma"),
         pytest.param(b"{'title': 'x'}", id="single quotes"),
@@ -58,7 +58,7 @@ def nested(depth):
         pytest.param(b'{"title": NaN}', id="NaN"),
         pytest.param(b'{"title": "x", "n": Infinity}', id="Infinity"),
         pytest.param(b'{"title": "x", "n": -Infinity}', id="-Infinity"),
-        pytest.param(b'{"title": "x", "n": 1e999}', id="a number that is infinite"),
+        pytest.param(b'{"title": "x", "n": 1e999}', id="a number beyond the range of floats"),
         pytest.param(b'{"title": "\xff"}', id="not UTF-8"),
         pytest.param('{"title": "é"}'.encode("latin-1"), id="Latin-1"),
         pytest.param('{"title": "x"}'.encode("utf-16"), id="UTF-16"),
@@ -76,7 +76,7 @@ def nested(depth):
         pytest.param(b"[" * 60_000, id="60000 brackets"),
     ],
 )
-def test_body_that_is_no_json_is_400(client, user, post, data):
+def test_body_that_is_not_json_is_400(client, user, post, data):
     problem = assert_problem(post(data), 400)
     assert "JSON" in problem["detail"] or "nested" in problem["detail"]
     assert client.get("/api/me/tasks", headers=bearer(user)).json == []
@@ -91,16 +91,16 @@ def test_body_that_is_no_json_is_400(client, user, post, data):
         pytest.param(b'{"title":"y","title":"x"}', id="a member twice: the last one counts"),
         pytest.param(b'{"title":"\\ud83d\\ude00"}', id="a surrogate pair"),
         pytest.param(b' \r\n\t{"title":"x"} ', id="white space around"),
-        pytest.param(b'{"title":"x","n":123456789012345678901234567890}', id="a great number"),
+        pytest.param(b'{"title":"x","n":123456789012345678901234567890}', id="a large number"),
         pytest.param(sized(LIMIT), id="64 KiB"),
     ],
 )
-def test_body_that_is_json_is_taken(post, data):
+def test_body_that_is_json_is_accepted(post, data):
     assert post(data).status_code == 201
 
 
 @pytest.mark.parametrize("data", [b"[]", b'"x"', b"5", b"null", b"true", b"[{}]"])
-def test_body_that_is_no_object_is_422(post, patch, client, user, data):
+def test_body_that_is_not_an_object_is_422(post, patch, client, user, data):
     for response in (post(data), patch(data)):
         problem = assert_problem(response, 422, "The body must be a JSON object.")
         assert problem["errors"] == [{"pointer": "#", "detail": "The body must be a JSON object."}]
@@ -127,7 +127,7 @@ def test_body_over_64_kib_without_a_length_is_413(client, user, data):
 @pytest.mark.parametrize(
     "content_type", ["application/json", "Application/JSON", "application/json; charset=utf-8", None, ""]
 )
-def test_body_of_json_or_of_no_media_type_is_taken(post, content_type):
+def test_body_of_json_or_of_no_media_type_is_accepted(post, content_type):
     assert post(b'{"title": "x"}', content_type=content_type).status_code == 201
 
 
@@ -163,15 +163,15 @@ def test_body_with_a_content_coding_is_415(post, coding):
     assert response.headers["Accept-Encoding"] == "identity"
 
 
-def test_body_with_the_coding_identity_is_taken(post):
+def test_body_with_the_coding_identity_is_accepted(post):
     assert post(b'{"title": "x"}', **{"Content-Encoding": "identity"}).status_code == 201
 
 
-@pytest.mark.parametrize("error", [OSError, RuntimeError], ids=["the client left", "the server's own exception"])
-def test_body_that_breaks_off_is_400(client, user, error):
+@pytest.mark.parametrize("error", [OSError, RuntimeError], ids=["disconnected client", "server's own exception"])
+def test_body_that_is_cut_short_is_400(client, user, error):
     class Broken(BytesIO):
         def readinto(self, _):
-            raise error("chunk size is no number")
+            raise error("chunk size is not a number")
 
         read = readinto
 
@@ -197,7 +197,7 @@ def test_body_that_breaks_off_is_400(client, user, error):
         (",,;=", False),
     ],
 )
-def test_prefer_handling_is_read_as_rfc_7240_says(app, prefer, strict):
+def test_prefer_handling_follows_rfc_7240(app, prefer, strict):
     with app.test_request_context("/", headers={"Prefer": prefer} if prefer else {}):
         assert (preference("handling") == "strict") is strict
 
@@ -227,13 +227,13 @@ def test_strict_patch_of_unknown_members_alone_names_them(patch):
     assert [error["pointer"] for error in problem["errors"]] == ["#/titel"]
 
 
-def test_strict_body_that_is_no_object_is_422(patch):
+def test_strict_body_that_is_not_an_object_is_422(patch):
     response = patch(b"[]", Prefer="handling=strict")
     assert_problem(response, 422)
     assert response.headers["Preference-Applied"] == "handling=strict"
 
 
-def test_strict_complete_knows_completed_alone(client, user, patch):
+def test_strict_complete_accepts_completed_alone(client, user, patch):
     task = client.get("/api/me/tasks", headers=bearer(user)).json[0]
     url, strict = f"/api/me/tasks/{task['id']}/complete", bearer(user) | {"Prefer": "handling=strict"}
     problem = assert_problem(client.patch(url, headers=strict, json={"title": "y", "done": True}), 422)
@@ -256,12 +256,12 @@ def test_strict_complete_knows_completed_alone(client, user, patch):
         ("DELETE", "/{id}", None),
     ],
 )
-def test_strict_names_each_unknown_parameter_and_says_when_all_is_known(client, user, method, path, body):
+def test_strict_names_each_unknown_parameter_and_confirms_the_preference(client, user, method, path, body):
     task = client.post("/api/me/tasks", headers=bearer(user), json={"title": "x"}).json
     url, strict = f"/api/me/tasks{path.format(id=task['id'])}", bearer(user) | {"Prefer": "handling=strict"}
     refused = client.open(f"{url}?colour=red&statsu=done", method=method, headers=strict, json=body)
     problem = assert_problem(refused, 422)
-    # A call that takes parameters names the nearest.
+    # Only a call with query parameters has names to suggest.
     is_list = (method, path) == ("GET", "")
     colour, statsu = ("; did you mean count?", "; did you mean status?") if is_list else (".", ".")
     assert problem["errors"] == [
@@ -282,7 +282,7 @@ def test_strict_without_a_required_body_names_that_and_the_parameters(post):
     assert response.headers["Preference-Applied"] == "handling=strict"
 
 
-def test_strict_with_thousands_of_unknown_members_names_each_and_tells_a_person_the_first(post):
+def test_strict_with_thousands_of_unknown_members_names_each_and_the_first_in_detail(post):
     members = {f"titl{number}": 0 for number in range(4000)}
     problem = assert_problem(post(json.dumps({"title": "x"} | members), Prefer="handling=strict"), 422)
     assert [error["pointer"] for error in problem["errors"]] == [f"#/{name}" for name in members]
@@ -290,20 +290,20 @@ def test_strict_with_thousands_of_unknown_members_names_each_and_tells_a_person_
     assert problem["detail"].endswith(" There are 3990 more faults.")
 
 
-def test_strict_takes_back_what_was_read(client, user):
+def test_strict_accepts_a_task_as_it_was_read(client, user):
     task = client.post("/api/me/tasks", headers=bearer(user), json={"title": "x"}).json
     url, strict = f"/api/me/tasks/{task['id']}", bearer(user) | {"Prefer": "handling=strict"}
     for method in ("PUT", "PATCH"):
         assert client.open(url, method=method, headers=strict, json=task).status_code == 200
 
 
-def test_not_strict_says_nothing_of_a_preference(post):
+def test_lenient_confirms_no_preference(post):
     assert "Preference-Applied" not in post(b'{"title": "x"}', Prefer="return=minimal").headers
 
 
-def test_load_of_a_schema_with_rules_on_the_whole_points_at_the_whole(app):
+def test_load_body_of_known_members_without_faults_returns_them(app):
     class Nothing(Schema):
         known = fields.Integer()
 
     with app.test_request_context("/"):
-        assert requests.load(Nothing(), {"known": 1}, frozenset({"known"}), [], strict=True) == {"known": 1}
+        assert requests.load_body(Nothing(), {"known": 1}, frozenset({"known"}), [], strict=True) == {"known": 1}

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from issuer.issuers import BetterAuth, Issuer, OwnIssuer
+from fakes.issuers import BetterAuth, Issuer, OwnIssuer
 from wire.conftest import servers
 from wire.server import Server
 

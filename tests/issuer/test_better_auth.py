@@ -7,8 +7,8 @@ from typing import Any
 
 import jwt
 import pytest
+from fakes.issuers import BetterAuth
 from flask.testing import FlaskClient
-from issuer.issuers import BetterAuth
 from issuer.test_verification import authorization, known_and_unknown
 from support import assert_problem, config_for
 from wire.server import Server, wait_until

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import jwt
 import pytest
-from issuer.issuers import ALGS, BIG, Issuer
+from fakes.issuers import ALGS, BIG, Issuer
 
 MEMBERS = {
     "EdDSA": {"alg", "crv", "x", "kty", "kid"},

@@ -9,13 +9,14 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
+from fakes.issuers import ALGS, FAULTS, Issuer, User
 from flask import Flask
 from flask.testing import FlaskClient
-from issuer.issuers import ALGS, FAULTS, Issuer, User
 from support import assert_problem, config_for
 from wire.server import DEADLINE_S, Server, wait_until
 
 from todo import create_app
+from todo.auth import fetch, jwks
 from todo.auth.jwks import ATTEMPT_INTERVAL_S, FRESH_S, STALE_S, KeyCache
 
 # The faults of the key endpoint. A compressed response is a fault too, because no request accepts one.
@@ -52,6 +53,13 @@ def known_and_unknown(issuer: Issuer, user: User) -> tuple[str, Callable[[], str
     claims = jwt.decode(good, options={"verify_signature": False})
     key = ed25519.Ed25519PrivateKey.generate()
     return good, lambda: jwt.encode(claims, key, "EdDSA", {"typ": None, "kid": uuid.uuid4().hex})
+
+
+@pytest.fixture
+def short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait one second for the keys instead of three."""
+    monkeypatch.setattr(fetch, "DEADLINE_S", 1)
+    monkeypatch.setattr(jwks, "DEADLINE_S", 1)
 
 
 @pytest.fixture
@@ -132,6 +140,7 @@ def test_retired_key_is_refused_after_the_fresh_time(issuer, service):
     assert service.call(issuer.token(alice)).status_code == 200
 
 
+@pytest.mark.usefixtures("short_deadline")
 @pytest.mark.parametrize("fault", BROKEN)
 def test_fault_of_the_key_endpoint_is_503_for_unknown_keys_and_nothing_for_known_ones(issuer, service, fault):
     alice = issuer.sign_up()
@@ -156,6 +165,7 @@ def test_fault_of_the_key_endpoint_is_503_for_unknown_keys_and_nothing_for_known
     assert service.client.get("/health/ready").json["checks"]["issuer"] == "ok"
 
 
+@pytest.mark.usefixtures("short_deadline")
 @pytest.mark.parametrize("fault", BROKEN)
 def test_fault_of_the_key_endpoint_from_the_beginning_is_503_until_it_is_over(issuer, service, fault):
     alice = issuer.sign_up()

@@ -1,4 +1,4 @@
-"""What schemathesis cannot read in the document: which values are there, and what the contract wants beside its checks.
+"""What schemathesis cannot read in the document: which values exist, and what the contract requires beside its checks.
 
 It loads this file by itself, as schemathesis.toml says.
 """
@@ -27,12 +27,12 @@ UNSAID = re.compile("is not known here|Idempotency-Key has been used for another
 
 @dataclass
 class Seen:
-    """What the service has answered so far.
+    """The responses of the service so far.
 
     Attributes:
-        cursors: Where a changes feed goes on.
-        keys: The names of creations.
-        ids: Those of all tasks, whatever became of them.
+        cursors: Cursors of the changes feed.
+        keys: Idempotency keys.
+        ids: The ids of all tasks, existing or deleted.
         tasks: Those of the tasks that are there.
         trash: Those of the tasks in the trash.
         restored: Those of the tasks that came back from it.
@@ -52,7 +52,7 @@ seen = Seen()
 
 @schemathesis.hook
 def before_call(context: HookContext, case: Case, kwargs: dict) -> None:
-    """Let a call be about something that is there, which no schema says, and wrong only where it is meant to be."""
+    """Aim a request at a task that exists, which no schema expresses, and make it invalid only where intended."""
     if not case.meta:
         return
     if not case.meta.is_negative_at(ParameterLocation.QUERY):
@@ -66,7 +66,7 @@ def before_call(context: HookContext, case: Case, kwargs: dict) -> None:
 
 
 def name_what_is_there(case: Case) -> None:
-    """Put in a new name for a creation, and the state that a task is in."""
+    """Insert a new idempotency key for a creation, and the ETag of a task."""
     if (key := case.headers.get("Idempotency-Key")) is not None:
         fresh = f"key-{len(seen.keys)}" if key in seen.keys else key
         case.headers["Idempotency-Key"] = fresh
@@ -76,7 +76,7 @@ def name_what_is_there(case: Case) -> None:
 
 
 def point_at_a_task(case: Case) -> None:
-    """Put in the id of a task that is there, or in the trash; make it where there is none."""
+    """Insert the id of a task that exists or is in the trash; create one where there is none."""
     trashed = case.path.startswith(TRASH)
     found = seen.trash if trashed else seen.tasks
     # One call after another asks for what was deleted, too.
@@ -94,14 +94,14 @@ def point_at_a_task(case: Case) -> None:
 
 
 def alice() -> dict[str, str]:
-    """Give the headers of a call by the user whose tasks these are."""
+    """Return the headers of a request by the owner of these tasks."""
     first, *_ = json.loads(Path(os.environ["SCHEMATHESIS_USERS"]).read_text())["auth"]
     return {header["name"]: header["value"] for header in first["fixedHeaders"]}
 
 
 @schemathesis.hook
 def after_call(context: HookContext, case: Case, response: Response) -> None:
-    """Remember what there is now."""
+    """Record the tasks that exist after a response."""
     answered = f"{case.method} {case.path} {response.status_code}"
     asked = str(case.path_parameters.get("task_id"))
     if answered == f"GET {TASKS}/changes 200":
@@ -125,7 +125,7 @@ def after_call(context: HookContext, case: Case, response: Response) -> None:
 
 
 def move(task: str, origin: list[str], destination: list[str]) -> None:
-    """Note that a task is elsewhere now."""
+    """Record that a task has moved between the list and the trash."""
     if task in origin:
         origin.remove(task)
     if task not in destination:
@@ -134,7 +134,7 @@ def move(task: str, origin: list[str], destination: list[str]) -> None:
 
 @schemathesis.hook
 def filter_failure(context: HookContext, failure: Failure, case: Case, response: Response) -> bool:
-    """Tell whether what a check takes for a failure is one."""
+    """Check whether a reported failure is one."""
     if "positive_data_acceptance" in failure.checks and response.status_code == 422:
         return not all(UNSAID.search(error["detail"]) for error in response.json()["errors"])
     # What was deleted comes back when somebody wants it back.

@@ -1,4 +1,4 @@
-"""What openapi.json says is what the service does: schemathesis, with all of its checks, against a real gunicorn."""
+"""The running service compared with openapi.json, by all checks of schemathesis."""
 
 import json
 import os
@@ -39,6 +39,6 @@ def test_service_is_what_its_document_says(database_url: str, root: Path, tmp_pa
 
 
 def as_user(name: str) -> dict[str, object]:
-    """Give what schemathesis needs to call as this user."""
+    """Return the headers with which schemathesis makes requests as this user."""
     header = {"name": "Authorization", "value": bearer(name, exp=4102444800)["Authorization"]}
     return {"name": name, "fixedHeaders": [header]}

@@ -1,10 +1,10 @@
-"""Where a request ends, however its bytes come."""
+"""The end of a request, in whatever pieces its bytes arrive."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from todo.http.requests import BODY_MAX_BYTES, DISCARD_MAX_BYTES
+from todo.http.body import BODY_MAX_BYTES, DISCARD_MAX_BYTES
 from todo.serving.framing import CHUNK_LINE_MAX_BYTES, HEAD_MAX_BYTES, KEPT_MAX_BYTES, Message
 
 GET = b"GET /api/me/tasks HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -12,7 +12,7 @@ POST = b"POST /api/me/tasks HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-def counted(body: bytes, name: bytes = b"Content-Length") -> bytes:
+def with_length(body: bytes, name: bytes = b"Content-Length") -> bytes:
     return POST + b"%b: %d\r\n\r\n" % (name, len(body)) + body
 
 
@@ -29,26 +29,28 @@ chunked = st.builds(
     st.sampled_from([b"", b";a=b", b' ; a="\r"']),
     st.sampled_from([b"", b"X-Sum: 1\r\n", b"A: 1\r\nB: 2\r\n"]),
 )
-requests = st.just(GET) | st.builds(counted, bodies, st.sampled_from([b"Content-Length", b"content-length"])) | chunked
+requests = (
+    st.just(GET) | st.builds(with_length, bodies, st.sampled_from([b"Content-Length", b"content-length"])) | chunked
+)
 
 
 @given(requests, st.sampled_from([b"", b"G", GET, GET + GET]), st.data())
-def test_message_in_any_pieces_ends_where_the_request_ends(request, behind, data):
+def test_message_in_any_pieces_ends_where_the_request_ends(request, following, data):
     message = Message()
-    sent = request + behind
+    sent = request + following
     while sent:
-        assert message.is_ready == (len(request + behind) - len(sent) >= len(request))
+        assert message.is_ready == (len(request + following) - len(sent) >= len(request))
         size = data.draw(st.integers(1, len(sent)))
         message.feed(sent[:size])
         sent = sent[size:]
 
     assert message.is_ready
     assert message.has_head
-    assert (message.request(), message.rest()) == (request, behind)
+    assert (message.request(), message.rest()) == (request, following)
     assert not message.is_shortened
 
 
-def test_message_begun_with_a_whole_request_is_ready():
+def test_message_created_with_a_whole_request_is_ready():
     message = Message(GET + b"G")
 
     assert message.is_ready
@@ -57,8 +59,8 @@ def test_message_begun_with_a_whole_request_is_ready():
 
 
 @pytest.mark.parametrize("piece", [1000, 70_000, 10**6], ids=["small-pieces", "big-pieces", "one-piece"])
-def test_message_with_a_body_over_the_limit_keeps_only_what_shows_that(piece):
-    whole = counted(b"x" * 200_000)
+def test_message_with_a_body_over_the_limit_keeps_only_enough_to_show_that(piece):
+    whole = with_length(b"x" * 200_000)
     message = Message()
     for at in range(0, len(whole), piece):
         assert not message.is_ready
@@ -72,7 +74,7 @@ def test_message_with_a_body_over_the_limit_keeps_only_what_shows_that(piece):
     assert message.is_shortened == (piece < 200_000)
 
 
-def test_message_with_a_body_too_large_to_be_thrown_away_is_ready_when_that_shows():
+def test_message_with_a_body_too_large_to_discard_is_ready_when_that_shows():
     message = Message(POST + b"Content-Length: %d\r\n\r\n" % (DISCARD_MAX_BYTES + 1))
     message.feed(b"x" * BODY_MAX_BYTES)
     assert not message.is_ready
@@ -97,24 +99,24 @@ def test_message_with_chunks_over_the_limit_is_ready_when_that_shows(size):
 
 
 @pytest.mark.parametrize(
-    "begun",
+    "data",
     [
         pytest.param(CHUNKED + b"zz\r\n", id="no-size"),
         pytest.param(CHUNKED + b"-1\r\n", id="negative-size"),
-        pytest.param(CHUNKED + b"1" * 16 + b"\r\n", id="size-beyond-reason"),
+        pytest.param(CHUNKED + b"1" * 16 + b"\r\n", id="size-too-long"),
         pytest.param(CHUNKED + b"1;" + b"x" * CHUNK_LINE_MAX_BYTES, id="endless-extension"),
         pytest.param(CHUNKED + b"0\r\n" + b"x" * (HEAD_MAX_BYTES + 1), id="endless-trailers"),
         pytest.param(POST + b"Content-Length: many\r\n\r\n", id="no-length"),
         pytest.param(POST + b"Content-Length: -1\r\n\r\n", id="negative-length"),
-        pytest.param(POST + b"Content-Length: %d\r\n\r\n" % 10**18, id="length-beyond-reason"),
+        pytest.param(POST + b"Content-Length: %d\r\n\r\n" % 10**18, id="length-too-long"),
     ],
 )
-def test_message_that_makes_no_sense_is_ready_at_once_and_nothing_may_follow_it(begun):
-    message = Message(begun)
+def test_message_that_cannot_be_valid_is_ready_at_once_and_no_other_may_follow_it(data):
+    message = Message(data)
 
     assert message.is_ready
     assert message.size is None
-    assert message.request() == begun
+    assert message.request() == data
 
 
 def test_message_whose_head_does_not_end_is_too_large():
@@ -130,5 +132,5 @@ def test_message_whose_head_does_not_end_is_too_large():
 @pytest.mark.parametrize(
     ("expected", "wants"), [(b"100-continue", True), (b"100-Continue ", True), (b"tea", False)], ids=repr
 )
-def test_message_says_whether_its_client_waits_to_be_told(expected, wants):
+def test_message_reports_whether_its_client_waits_for_100_continue(expected, wants):
     assert Message(POST + b"Expect: %b\r\nContent-Length: 1\r\n\r\n" % expected).wants_continue is wants

@@ -1,19 +1,19 @@
-"""What gunicorn says of requests, and that it never quotes one."""
+"""Messages of gunicorn about requests, which must not quote them."""
 
 import logging
 
 import pytest
 from gunicorn.http import errors
 
-from todo.serving.logger import quote_nothing
+from todo.serving.logger import remove_quotation
 
 SECRET = "GET /api/user-123/tasks?search=oat%20milk token: (Bearer eyJ) 'é"
 
 
-def said(message, *args):
-    """Give what comes through of what gunicorn says."""
+def filtered(message, *args):
+    """Return what remains of a message of gunicorn."""
     record = logging.LogRecord("gunicorn.error", logging.WARNING, __file__, 1, message, args, None)
-    assert quote_nothing(record)
+    assert remove_quotation(record)
     return record.getMessage()
 
 
@@ -36,8 +36,8 @@ def said(message, *args):
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 @pytest.mark.parametrize("address", ["127.0.0.1", "2001:db8::1", ""], ids=["v4", "v6", "socket"])
-def test_request_that_cannot_be_read_is_said_to_be_wrong_and_not_quoted(error, kind, address):
-    assert said(f"Invalid request from ip={address}: {error}") == f"Invalid request from ip={address}: {kind}"
+def test_request_that_cannot_be_parsed_is_named_by_its_fault_and_not_quoted(error, kind, address):
+    assert filtered(f"Invalid request from ip={address}: {error}") == f"Invalid request from ip={address}: {kind}"
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ def test_request_that_cannot_be_read_is_said_to_be_wrong_and_not_quoted(error, k
         ("Closing connection. %s", (SECRET,)),
     ],
 )
-def test_request_that_failed_or_broke_off_is_not_quoted(message, args):
-    assert said(message, *args) == message.partition("%")[0].strip(" .")
+def test_request_that_failed_or_was_cut_off_is_not_quoted(message, args):
+    assert filtered(message, *args) == message.partition("%")[0].strip(" .")
 
 
-def test_what_is_no_request_is_said_in_full():
-    assert said("Booting worker with pid: %s", 7) == "Booting worker with pid: 7"
+def test_message_that_is_not_about_a_request_is_kept_in_full():
+    assert filtered("Booting worker with pid: %s", 7) == "Booting worker with pid: 7"

@@ -1,4 +1,4 @@
-"""The feed of changes: whoever follows it has what the list has, and can tell."""
+"""The changes feed: its followers have what the list has, and can prove it."""
 
 import hashlib
 from itertools import pairwise
@@ -7,10 +7,9 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import assert_problem, bearer, new_user
+from support import assert_problem, bearer, call_as, new_user
 
-from todo.database.statements import Prepared, execute
-from todo.extensions import db
+from todo.database import statements
 from todo.http import pagination
 from todo.tasks import changes
 from todo.trash import purging
@@ -25,31 +24,28 @@ class Caller:
         self.client = app.test_client()
         self.user = user or new_user()
         self.headers = bearer(self.user)
-
-    def call(self, method, path, headers=(), **members):
-        url = f"/api/me/{path}"
-        return self.client.open(url, method=method, headers=self.headers | dict(headers), json=members or None)
+        self.call = call_as(self.client, self.user)
 
     def make(self, **members):
-        return self.call("POST", "tasks", **({"title": "x"} | members)).json
+        return self.call("POST", "/tasks", **({"title": "x"} | members)).json
 
     def delete(self, task):
-        assert self.call("DELETE", f"tasks/{task['id']}").status_code == 204
+        assert self.call("DELETE", f"/tasks/{task['id']}").status_code == 204
 
     def page(self, since=None, limit=None):
-        """Give one page of changes."""
+        """Return one page of changes."""
         response = self.ask(since, limit)
         assert response.status_code == 200, response.get_data(as_text=True)
         return response.json
 
     def ask(self, since=None, limit=None, tag=None):
-        """Give the answer to a question for changes."""
+        """Return the response to a request for changes."""
         query = {name: value for name, value in (("since", since), ("limit", limit)) if value is not None}
         headers = self.headers | ({} if tag is None else {"If-None-Match": tag})
         return self.client.get("/api/me/tasks/changes", query_string=query, headers=headers)
 
     def refused(self, since):
-        """Assert that a cursor is refused, and give what is said of it."""
+        """Assert that a cursor is refused, and return the reason."""
         (fault,) = assert_problem(self.ask(since), 422)["errors"]
         assert fault["parameter"] == "since"
         return fault["detail"].removeprefix("since ")
@@ -57,18 +53,18 @@ class Caller:
 
 @pytest.fixture
 def caller(app):
-    """Give a user with an empty list."""
+    """Return a user with an empty list."""
     return Caller(app)
 
 
 def checksum(tasks):
-    """Give the checksum of some tasks, as its description says."""
+    """Return the checksum of tasks as the document describes it."""
     lines = sorted((task["revision"], task["id"]) for task in tasks)
     return hashlib.sha256("".join(f"{number}:{revision}\n" for revision, number in lines).encode()).hexdigest()
 
 
 class Follower:
-    """A copy of a list that learns of it from the changes alone."""
+    """A copy of a list that the changes feed alone maintains."""
 
     def __init__(self, caller):
         self.caller = caller
@@ -76,7 +72,7 @@ class Follower:
         self.since = None
 
     def follow(self, limit=None):
-        """Read one page, check that it is in order, and keep what it says."""
+        """Read one page, check its order, and apply it."""
         page = self.caller.page(self.since, limit)
         found = [*page["tasks"], *page["deleted"]]
         assert len({change["id"] for change in found}) == len(found) <= (limit or 1000)
@@ -87,34 +83,34 @@ class Follower:
                 self.tasks[change["id"]] = change
             else:
                 assert list(change) == ["id", "revision", "deleted_at"]
-                # Nobody is told of the end of something that they never had.
+                # A follower receives no deletion of a task that it never had.
                 self.tasks.pop(change["id"], None)
         self.since = page["next"]
         assert ("count" in page) == ("checksum" in page) == (not page["has_more"])
         if not page["has_more"]:
-            listed = self.caller.call("GET", "tasks").json
+            listed = self.caller.call("GET", "/tasks").json
             assert sorted(self.tasks.values(), key=lambda task: task["id"]) == listed
             assert (page["count"], page["checksum"]) == (len(listed), checksum(listed))
         return page
 
 
 CALLS = {
-    "patch": ("PATCH", "tasks/{}"),
-    "same": ("PATCH", "tasks/{}"),
-    "complete": ("PATCH", "tasks/{}/complete"),
-    "delete": ("DELETE", "tasks/{}"),
-    "restore": ("POST", "trash/{}/restore"),
-    "discard": ("DELETE", "trash/{}"),
+    "patch": ("PATCH", "/tasks/{}"),
+    "same": ("PATCH", "/tasks/{}"),
+    "complete": ("PATCH", "/tasks/{}/complete"),
+    "delete": ("DELETE", "/tasks/{}"),
+    "restore": ("POST", "/trash/{}/restore"),
+    "discard": ("DELETE", "/trash/{}"),
 }
 
 
 def change(caller, step, pick, name):
-    """Make one change, where there is something to change."""
+    """Make one change, if there is a task to change."""
     if step == "create":
         caller.make(title=name)
         return
     method, path = CALLS[step]
-    there = caller.call("GET", path.partition("/")[0]).json
+    there = caller.call("GET", path.partition("/{}")[0]).json
     if there:
         task = there[pick % len(there)]
         body = {"patch": {"title": name}, "same": {"title": task["title"]}}.get(step, {})
@@ -124,6 +120,7 @@ def change(caller, step, pick, name):
 STEPS = st.sampled_from(["create", "create", "page", "page", *CALLS])
 
 
+@pytest.mark.slow
 @given(steps=st.lists(st.tuples(STEPS, st.integers(0, 100), st.integers(1, 4)), min_size=10, max_size=40))
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_follower_of_any_changes_ends_with_the_list(app, steps):
@@ -152,7 +149,7 @@ def test_changes_of_somebody_who_never_wrote_are_none(caller):
 def test_changes_without_a_cursor_are_all_tasks_and_no_deletions(caller):
     made = [caller.make() for _ in range(4)]
     caller.delete(made.pop(0))
-    first = caller.call("PATCH", f"tasks/{made[0]['id']}", title="new").json
+    first = caller.call("PATCH", f"/tasks/{made[0]['id']}", title="new").json
     page = caller.page()
     assert page["tasks"] == [made[1], made[2], first]
     assert (page["deleted"], page["has_more"], page["count"]) == ([], False, 3)
@@ -200,17 +197,17 @@ def test_deletions_while_a_snapshot_is_read_are_told(caller):
 def test_changes_that_meet_one_task_are_told_once_and_at_its_newest(caller):
     since = caller.page()["next"]
     task = caller.make()
-    caller.call("PATCH", f"tasks/{task['id']}", title="new")
+    caller.call("PATCH", f"/tasks/{task['id']}", title="new")
     caller.delete(task)
     (gone,) = caller.page(since)["deleted"]
     assert (gone["id"], gone["revision"]) == (task["id"], 3)
     assert gone["deleted_at"].endswith("Z")
     assert gone["deleted_at"] >= task["created_at"]
-    caller.call("DELETE", f"trash/{task['id']}")
+    caller.call("DELETE", f"/trash/{task['id']}")
     assert caller.page(since)["deleted"] == [gone]
     other = caller.make()
     caller.delete(other)
-    restored = caller.call("POST", f"trash/{other['id']}/restore").json
+    restored = caller.call("POST", f"/trash/{other['id']}/restore").json
     page = caller.page(since)
     assert (page["tasks"], page["deleted"]) == ([restored], [gone])
 
@@ -237,7 +234,7 @@ def test_changes_with_the_tag_are_not_modified_until_there_is_one(caller):
             assert (again.status_code, again.get_data(), again.headers["ETag"]) == (304, b"", tag)
             assert "Content-Type" not in again.headers
         assert caller.ask(cursor, limit=1, tag=tag).status_code == 200
-        task = caller.call("PATCH", f"tasks/{task['id']}/complete").json
+        task = caller.call("PATCH", f"/tasks/{task['id']}/complete").json
         changed = caller.ask(cursor, tag=tag)
         assert (changed.status_code, changed.json["tasks"]) == (200, [task])
 
@@ -249,7 +246,7 @@ def test_limit_out_of_range_is_refused(caller, limit):
 
 
 def test_since_given_twice_is_refused(caller):
-    (fault,) = assert_problem(caller.call("GET", "tasks/changes?since=a&since=b"), 422)["errors"]
+    (fault,) = assert_problem(caller.call("GET", "/tasks/changes?since=a&since=b"), 422)["errors"]
     assert fault == {"parameter": "since", "detail": "since must be given once."}
 
 
@@ -277,18 +274,18 @@ def test_cursor_of_another_user_is_refused(app, caller):
     assert caller.refused(stranger.page()["next"]) == OTHER_USER
 
 
-@pytest.mark.parametrize("path", ["tasks", "trash"])
+@pytest.mark.parametrize("path", ["/tasks", "/trash"])
 def test_cursor_of_a_list_is_refused(caller, path):
     for _ in range(2):
         task = caller.make()
-        if path == "trash":
+        if path == "/trash":
             caller.delete(task)
     link = caller.call("GET", f"{path}?limit=1").headers["Link"]
     assert caller.refused(link.partition("cursor=")[2].partition(">")[0]) == OTHER_VERSION
 
 
 def test_cursor_of_the_changes_is_none_of_a_list(caller):
-    response = caller.call("GET", f"tasks?cursor={caller.page()['next']}")
+    response = caller.call("GET", f"/tasks?cursor={caller.page()['next']}")
     (fault,) = assert_problem(response, 422)["errors"]
     assert fault == {"parameter": "cursor", "detail": f"cursor {OTHER_VERSION}"}
 
@@ -323,12 +320,14 @@ ME = object()
 def test_cursor_forged_with_the_right_checksum_is_refused(caller, parts, detail):
     for _ in range(2):
         caller.make()
-    mine = [changes._of(caller.user) if part is ME else part for part in parts] if isinstance(parts, list) else parts
-    assert caller.refused(pagination.seal(orjson.loads(orjson.dumps(mine)))) == detail
+    mine = (
+        [changes._digest(caller.user) if part is ME else part for part in parts] if isinstance(parts, list) else parts
+    )
+    assert caller.refused(pagination.encode_cursor(orjson.loads(orjson.dumps(mine)))) == detail
 
 
 def test_cursor_of_somebody_who_never_wrote_that_is_ahead_is_refused(caller):
-    assert caller.refused(pagination.seal(["changes 1", changes._of(caller.user), 1, 0])) == AHEAD
+    assert caller.refused(pagination.encode_cursor(["changes 1", changes._digest(caller.user), 1, 0])) == AHEAD
 
 
 def test_cursor_older_than_what_is_forgotten_is_expired(app, caller):
@@ -337,10 +336,10 @@ def test_cursor_older_than_what_is_forgotten_is_expired(app, caller):
     before = caller.page()["next"]
     caller.delete(gone)
     after = caller.page()["next"]
-    caller.call("DELETE", f"trash/{gone['id']}")
+    caller.call("DELETE", f"/trash/{gone['id']}")
     assert [deleted["id"] for deleted in caller.page(before)["deleted"]] == [gone["id"]]
     with app.app_context():
-        assert list(purging.forget(caller.user, tombstone_days=0)) == [1]
+        assert list(purging.purge(caller.user, tombstone_days=0)) == [1]
     for cursor in (before, snapshot):
         problem = assert_problem(caller.ask(cursor), 410)
         assert problem["code"] == "cursor_expired"
@@ -352,10 +351,10 @@ def test_cursor_older_than_what_is_forgotten_is_expired(app, caller):
 def test_cursor_of_a_snapshot_outlives_what_was_forgotten_before_it_began(app, caller):
     kept, gone = [caller.make() for _ in range(2)], caller.make()
     caller.delete(gone)
-    caller.call("DELETE", f"trash/{gone['id']}")
+    caller.call("DELETE", f"/trash/{gone['id']}")
     first = caller.page(limit=1)
     with app.app_context():
-        assert list(purging.forget(caller.user, tombstone_days=0)) == [1]
+        assert list(purging.purge(caller.user, tombstone_days=0)) == [1]
     second = caller.page(first["next"], limit=1)
     assert (first["tasks"], second["tasks"], second["count"]) == (kept[:1], kept[1:], 2)
 
@@ -371,7 +370,7 @@ def test_cursor_from_before_an_erasure_is_expired_and_a_new_one_is_good(caller):
     assert caller.page(page["next"])["tasks"] == []
 
 
-# What it costs.
+# Costs.
 
 
 def test_page_of_changes_is_one_statement_that_starts_from_the_caller(proxied, proxy):
@@ -389,7 +388,7 @@ def test_page_of_changes_is_one_statement_that_starts_from_the_caller(proxied, p
 
 
 def nodes(plan):
-    """Give all nodes of a plan."""
+    """Return all nodes of a plan."""
     return [plan, *(node for below in plan.get("Plans", ()) for node in nodes(below))]
 
 
@@ -404,10 +403,9 @@ def nodes(plan):
 def test_page_of_changes_reads_all_tasks_for_the_proof_alone_and_none_when_known(app, caller, rows, known, scans):
     for _ in range(4):
         caller.make()
-    asked = {"caller": caller.user, "since": 0, "deleted_since": 0, "rows": rows, "known": known}
-    explained = Prepared(f"EXPLAIN (ANALYZE, FORMAT JSON) {changes.CHANGES.sql}", changes.CHANGES.constants)
-    with app.app_context(), db.engine.connect() as connection:
-        (answer,) = execute(connection, explained, asked).scalar_one()
+    asked = {"caller": caller.user, "since": 0, "deleted_since": 0, "rows": rows, "known_revision": known}
+    with app.app_context():
+        (((answer,),),) = statements.read(f"EXPLAIN (ANALYZE, FORMAT JSON) {changes.SQL['list_changes']}", asked)
     loops = [node["Actual Loops"] for node in nodes(answer["Plan"]) if node.get("Relation Name") == "tasks"]
     assert len(loops) == 2
     assert sum(loops) == scans

@@ -1,4 +1,4 @@
-"""Cursors: they say what they were made with, and nothing else is ever taken for one."""
+"""Cursors: they carry the values they were made with, and no other text is accepted as one."""
 
 import base64
 import json
@@ -18,10 +18,10 @@ from todo.tasks.listing import BY_ID, Filters, Position, SortKey
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
-# What PostgreSQL can hold: no NUL, no surrogates.
+# The characters that PostgreSQL can store: no NUL, no surrogates.
 TITLES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=200)
 IDS = st.integers(0, 2**63 - 1)
-# As the database gives them, in UTC without saying so.
+# As the driver returns them: in UTC, without a time zone.
 MOMENTS = st.datetimes()
 VALUES = {
     "created_at": MOMENTS,
@@ -53,7 +53,7 @@ OTHER_QUESTION = "was given for other filters or another order: begin again with
 
 @st.composite
 def orders(draw):
-    """Give the keys of an order, and a value for each."""
+    """Return the keys of an order, and a value for each."""
     if draw(st.integers(0, 9)) == 0:
         return (SortKey("id", draw(st.booleans())),), (draw(IDS),)
     names = draw(st.lists(st.sampled_from(sorted(VALUES)), min_size=1, unique=True))
@@ -61,18 +61,18 @@ def orders(draw):
 
 
 def sealed(payload):
-    """Write bytes as a cursor with the right checksum, as anybody could who has read the code."""
-    return base64.urlsafe_b64encode(payload + pagination.digest_of(payload)).rstrip(b"=").decode()
+    """Encode bytes as a cursor with the right checksum, as any reader of the code could."""
+    return base64.urlsafe_b64encode(payload + pagination.short_digest(payload)).rstrip(b"=").decode()
 
 
 def forged(values, last=7, as_of="2026-03-01T12:00:00+00:00", *, sort=BY_ID):
-    """Write a cursor that has the right checksum, version and question, but perhaps nonsense in it."""
+    """Encode a cursor that has the right checksum, version and question, but possibly invalid values."""
     return sealed(json.dumps([1, cursors._question(Filters(), sort), values, last, as_of]).encode())
 
 
 @pytest.fixture
 def refuse(client, user):
-    """Assert that a cursor is refused on the wire, and give what is said of it."""
+    """Assert that a request with a cursor is refused, and return the reason."""
 
     def refuse(cursor, query=()):
         response = client.get("/api/me/tasks", query_string=[*query, ("cursor", cursor)], headers=bearer(user))
@@ -83,6 +83,7 @@ def refuse(client, user):
     return refuse
 
 
+@pytest.mark.slow
 @given(order=orders(), filters=FILTERS, last=IDS, as_of=AWARE)
 def test_cursor_says_what_it_was_made_with(order, filters, last, as_of):
     sort, values = order
@@ -107,7 +108,7 @@ def test_cursor_for_other_filters_or_another_order_is_refused(order, filters, ot
 
 def test_cursor_with_any_character_altered_is_refused():
     sort = (SortKey("title"), SortKey("due_date", descending=True))
-    # Each length leaves another number of unused bits in the last character.
+    # Each length leaves a different number of unused bits in the last character.
     for title in ("žluť", "žluť?", "žluť??"):
         cursor = encode(Filters(), sort, Position((title, None), 7, NOW))
         decode(cursor, Filters(), sort)
@@ -165,7 +166,7 @@ def test_cursor_for_another_question_is_refused_on_the_wire(client, user, refuse
     link = client.get("/api/me/tasks?limit=1", headers=bearer(user)).headers["Link"]
     cursor = link.partition("cursor=")[2].partition(">")[0]
     assert refuse(cursor, query) == OTHER_QUESTION
-    # How many are wanted at once, and whether they are counted, is not the question.
+    # The size of the page and the total are not part of the question.
     for same in ("limit=5", "count=true&limit=1000", "q=&status=all&sort=&order=asc&colour=red"):
         response = client.get(f"/api/me/tasks?{same}&cursor={cursor}", headers=bearer(user))
         assert response.status_code == 200
@@ -195,7 +196,7 @@ def test_cursor_for_the_same_question_in_other_words_is_taken(client, user):
         pytest.param("A" * 5000, id="long"),
         pytest.param("AAAAAAAA", id="shorter than the checksum"),
         pytest.param(
-            base64.urlsafe_b64encode(pagination.digest_of(b"")).decode().rstrip("="), id="the checksum of nothing"
+            base64.urlsafe_b64encode(pagination.short_digest(b"")).decode().rstrip("="), id="the checksum of nothing"
         ),
         pytest.param(sealed(b"{}"), id="an object"),
         pytest.param(sealed(b"null"), id="null"),

@@ -1,4 +1,4 @@
-"""The parameters of a list: what each of them takes, and how what it does not take is refused."""
+"""The parameters of a list: the values that each accepts, and how it refuses others."""
 
 from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
@@ -16,7 +16,7 @@ from todo.tasks.listing import BY_ID, Filters, SortKey
 STATUS_RULE = "must be all, pending, active, incomplete, todo, completed or done."
 SORT_RULE = "must be created_at, created, updated_at, title, due_date, priority or completed."
 BOOLEAN_RULE = "must be true or false."
-MOMENT_RULE = "must be a day such as 2026-03-01 or a moment such as 2026-03-01T09:30:00Z that exists."
+DATETIME_RULE = "must be a date such as 2026-03-01 or a date-time such as 2026-03-01T09:30:00Z that exists."
 LIMIT_RULE = "must be a whole number from 1 to 1000."
 OFFSET_RULE = "must be a whole number from 0 to 10000."
 NUL_RULE = "must not contain the NUL character (U+0000)."
@@ -25,7 +25,7 @@ BOUNDS = ["due_before", "due_after", "created_after", "updated_after"]
 
 @pytest.fixture
 def read(app):
-    """Read a query: read("limit=5"), or read(("limit", "5"))."""
+    """Parse a query: read("limit=5"), or read(("limit", "5"))."""
 
     def read(*query, strict=False):
         path = query[0] if query and isinstance(query[0], str) else urlencode(query)
@@ -37,7 +37,7 @@ def read(app):
 
 @pytest.fixture
 def faults(read):
-    """Give the faults of a query, as pairs of the parameter and what is said of it."""
+    """Return the faults of a query as pairs of the parameter and the detail."""
 
     def faults(*query):
         with pytest.raises(UnprocessableContent) as refused:
@@ -51,7 +51,7 @@ def faults(read):
 
 @pytest.fixture
 def get(client, user):
-    """Get a list on the wire."""
+    """Request a list."""
 
     def get(*sent, **headers):
         return client.get(f"/api/me/tasks?{urlencode(sent)}", headers=bearer(user) | headers)
@@ -109,7 +109,7 @@ def test_status_and_completed_both_count(read, get, client, user, status, comple
         client.post("/api/me/tasks", headers=bearer(user), json={"title": "x", "completed": done})
     sent = [("status", status), ("completed", completed)]
     assert read(*sent).filters == Filters(completed=wanted)
-    # What contradicts itself finds nothing.
+    # Filters that contradict each other match no task.
     found = [] if len(wanted) > 1 else list(wanted)
     assert [task["completed"] for task in get(*sent).json] == found
 
@@ -223,7 +223,7 @@ def test_bound_whose_plus_signs_arrive_as_spaces_is_understood(read, sent):
     ],
 )
 def test_bound_that_is_no_moment_is_refused_by_name(faults, parameter, sent):
-    assert faults((parameter, sent)) == [(parameter, MOMENT_RULE)]
+    assert faults((parameter, sent)) == [(parameter, DATETIME_RULE)]
 
 
 @pytest.mark.parametrize("parameter", ["search", "q"])
@@ -395,7 +395,7 @@ def test_several_faults_are_reported_at_once(get):
         "q": f"q {NUL_RULE}",
         "status": "status must be given once.",
         "priority": "priority must be low, medium, high or none.",
-        "due_before": f"due_before {MOMENT_RULE}",
+        "due_before": f"due_before {DATETIME_RULE}",
         "sort_by": f"sort_by {SORT_RULE}",
         "limit": f"limit {LIMIT_RULE}",
         "count": f"count {BOOLEAN_RULE}",
@@ -459,7 +459,7 @@ NAMES = [*ONCE, "priority", "tag", "sort", "sort_by"]
 
 
 def outcome(app, query):
-    """Give the listing that a query means, or none, and the parameters for which it is refused."""
+    """Return the listing of a query, or None, and the parameters for which it is refused."""
     with app.test_request_context(f"/?{query}"):
         try:
             return load_query(TaskQuery(), [], strict=False), []

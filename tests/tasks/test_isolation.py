@@ -1,13 +1,14 @@
-"""Three users against a model of what each should see: nothing that one does ever shows in another's answers."""
+"""Three users compared with a model of their lists: no request of one user shows in another's responses."""
 
 from datetime import datetime
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from support import assert_problem, bearer, new_user
 
-# What PostgreSQL can hold: no NUL, no surrogates.
+# The characters that PostgreSQL can store: no NUL, no surrogates.
 TEXT = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 TITLES = st.text(TEXT, min_size=1, max_size=200).filter(str.strip)
 DESCRIPTIONS = st.none() | st.text(TEXT, max_size=1000)
@@ -17,6 +18,7 @@ USERS = st.integers(0, 2)
 PICK = st.integers(0, 10**6)
 
 
+@pytest.mark.slow
 def test_users_never_see_each_other(client):  # noqa: C901 (the machine is one class with all calls)
     class Users(RuleBasedStateMachine):
         def __init__(self):
@@ -33,12 +35,12 @@ def test_users_never_see_each_other(client):  # noqa: C901 (the machine is one c
             return client.open(f"/api/me/tasks{path}", method=method, headers=self.headers[who], json=body)
 
         def pick(self, pick):
-            """Pick any task of anybody, or one that never was."""
+            """Choose a task of any user, or one that never existed."""
             known = [task for tasks in self.model for task in tasks] or [2**62]
             return known[pick % len(known)]
 
         def changed(self, who, task, response, **members):
-            """Check the answer to a change against the model, and follow it."""
+            """Compare the response to a change with the model, and update the model."""
             if task not in self.model[who]:
                 assert_problem(response, 404, "Task not found")
                 return

@@ -1,4 +1,4 @@
-"""Lists against a model of them in plain Python: which tasks, in what order, on which page."""
+"""Lists compared with a model in plain Python: which tasks, in what order, on which page."""
 
 import re
 import unicodedata
@@ -13,16 +13,16 @@ from sqlalchemy import text
 from support import assert_problem, bearer, config_for, new_user
 
 from todo import create_app
-from todo.database.statements import Prepared, execute
+from todo.database import statements
 from todo.extensions import db
-from todo.tasks import filters
-from todo.tasks.listing import DEFAULT, Listing, Position, default_parameters
+from todo.tasks import filters, listing
+from todo.tasks.listing import Listing, Position
 
 MODEL = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 
 LINK = re.compile(r'<(/[!-;=?-~]*)>; rel="next"')
 
-# Texts meet often in so few characters, and each of these has betrayed somebody.
+# With so few characters texts often match, and each of these characters has caused a fault in some program.
 LETTERS = ["a", "A", "b", "é", "É", "e", "e\u0301", "ß", "ss", "İ", "\u0131", "が", "か", "😀", "\u0001", "\u0327"]
 LETTERS += ["%", "_", "\\", "'", ":a", " ", "ﬁ", "Ω", "ω", "Σ", "ς", "日"]
 TEXTS = st.lists(st.sampled_from(LETTERS), min_size=1, max_size=5).map("".join)
@@ -45,7 +45,7 @@ TAGS = st.lists(st.sampled_from(SPELLINGS_OF_TAGS) | TITLES, max_size=4)
 
 PRIORITIES = ["low", "medium", "high", None]
 
-# Long ago or far ahead, so that no test runs while one of them passes.
+# Long ago or far ahead, so that none of them passes during a test.
 DAYS = [date(2020, 2, 28), date(2020, 2, 29), date(2020, 3, 1), date(2990, 1, 1)]
 TIMES_OF_DAY = [
     timedelta(),
@@ -80,7 +80,7 @@ def caseless(tag):
 
 
 def due_moment(due):
-    """Give the moment at which a due date stands."""
+    """Return the date-time at which a due date ends."""
     if due is None or isinstance(due, datetime):
         return due
     return datetime(due.year, due.month, due.day, 23, 59, 59, 999_999, tzinfo=UTC)
@@ -91,7 +91,7 @@ def first_moment(bound):
 
 
 def is_found(task, words):
-    """Tell whether each word stands in one of the texts."""
+    """Check whether each word occurs in one of the texts."""
     texts = [folded(part) for part in (task["title"], task["description"] or "", *task["tags"])]
     return all(any(word in part for part in texts) for word in folded(words).split())
 
@@ -126,7 +126,7 @@ VALUES = {
 
 
 def listed(tasks, question):
-    """Give the tasks that a question asks for, in the order that it asks for."""
+    """Return the tasks that match a question, in the order that it requests."""
     found = [task for task in tasks if all(KEEPS[name](task, wanted) for name, wanted in question["wanted"].items())]
     found.sort(key=VALUES["id"])
     # A sort leaves equals as they are, so the least important key comes first.
@@ -138,7 +138,7 @@ def listed(tasks, question):
     return found
 
 
-# What is sent.
+# The parameters to send.
 
 
 @st.composite
@@ -148,7 +148,7 @@ def spelt(draw, word):
 
 @st.composite
 def written(draw, moment):
-    """Write a day or a moment, the latter in one of the time zones, or in none."""
+    """Format a date or a date-time, the latter with an offset or without one."""
     if not isinstance(moment, datetime):
         return moment.isoformat()
     zone = draw(st.sampled_from([None, *ZONES]))
@@ -159,7 +159,7 @@ def written(draw, moment):
 
 @st.composite
 def tasks_to_make(draw):
-    """Give the body of a task, and beside it what it means."""
+    """Draw the body of a task, and its meaning."""
     due, priority = draw(DUES), draw(st.sampled_from(PRIORITIES))
     body = {
         "title": draw(TITLES),
@@ -180,7 +180,7 @@ def tasks_to_make(draw):
 
 @st.composite
 def wants(draw, name):
-    """Give what is wanted of one parameter, and the ways to send it: pairs of a name and a value."""
+    """Draw the meaning of one parameter, and ways to send it as pairs of a name and a value."""
     if name == "status":
         word = draw(st.sampled_from(sorted(STATUSES)))
         return STATUSES[word], [(name, draw(spelt(word)))]
@@ -203,9 +203,9 @@ def wants(draw, name):
 
 @st.composite
 def questions(draw):
-    """Give a question: what is wanted, in what order, and how it is sent."""
+    """Draw a question: the filters, the order, and the parameters to send."""
     wanted, ways = {}, []
-    # Most questions find something: a filter on top of others seldom does.
+    # Few filters, since a question with many seldom matches a task.
     for name in draw(st.lists(st.sampled_from(sorted(KEEPS)), unique=True, max_size=2)):
         wanted[name], pairs = draw(wants(name))
         ways.append(pairs)
@@ -234,7 +234,7 @@ def questions(draw):
 
 
 class Caller:
-    """A user with an empty list, who makes tasks and reads lists."""
+    """A user with an empty list, who creates tasks and reads lists."""
 
     def __init__(self, app):
         self.app = app
@@ -243,7 +243,7 @@ class Caller:
         self.headers = bearer(self.user)
 
     def make(self, drawn):
-        """Make tasks through the API, set back their times by SQL, and give them as the model has them."""
+        """Create tasks through the API, set back their times by SQL, and return them as the model has them."""
         made = []
         for body, meant in drawn:
             response = self.client.post("/api/me/tasks", headers=self.headers, json=body)
@@ -261,7 +261,7 @@ class Caller:
         times = [{"id": task["id"], "created": task["created"], "updated": task["updated"]} for task in made]
         if times:
             with self.app.app_context(), db.engine.connect() as connection:
-                # As any other change does, this takes the next number of the list, lest it goes unnoticed.
+                # Like any other change this takes the next revision, so that the ETag of the list changes too.
                 set_back = "UPDATE tasks SET created_at = :created, updated_at = :updated"
                 connection.execute(text(f"{set_back} WHERE user_id = '{self.user}' AND id = :id"), times)
                 numbers = text(f"SELECT id, revision FROM tasks WHERE user_id = '{self.user}'")
@@ -274,19 +274,19 @@ class Caller:
         assert self.client.delete(f"/api/me/tasks/{task['id']}", headers=self.headers).status_code == 204
 
     def get(self, sent=(), path="/api/me/tasks"):
-        """Give one page, the path of the next one if there is one, and the total if it is told."""
+        """Return one page, the path of the next one if any, and the total if it is in the response."""
         response = self.client.get(f"{path}?{urlencode(sent)}" if sent else path, headers=self.headers)
         assert response.status_code == 200, response.get_data(as_text=True)
         link, total = response.headers.get("Link"), response.headers.get("X-Total-Count")
         return response.json, LINK.fullmatch(link)[1] if link else None, None if total is None else int(total)
 
     def walk(self, sent, between=lambda: None):
-        """Give each page with the total, following the links."""
+        """Follow the links, and return each page with the total."""
         tasks, following, total = self.get(sent)
         yield tasks, total
         followed = set()
         while following:
-            # Whoever comes to the same page again would go round forever.
+            # A client that comes to the same page again would loop for ever.
             assert following not in followed
             followed.add(following)
             between()
@@ -295,14 +295,14 @@ class Caller:
 
 
 def shown(moment):
-    """Write a day or a moment as answers do."""
+    """Format a date or a date-time as responses do."""
     if isinstance(moment, datetime):
         return f"{moment.replace(tzinfo=None).isoformat()}Z"
     return None if moment is None else moment.isoformat()
 
 
 def nodes(plan):
-    """Give all nodes of a plan."""
+    """Return all nodes of a plan."""
     return [plan, *(node for below in plan.get("Plans", ()) for node in nodes(below))]
 
 
@@ -312,6 +312,7 @@ def sql(app, query, **values):
         return result.all() if result.returns_rows else []
 
 
+@pytest.mark.slow
 @given(drawn=st.lists(tasks_to_make(), min_size=5, max_size=9), asked=st.lists(questions(), min_size=8, max_size=8))
 @pytest.mark.timeout(300)
 @settings(MODEL, max_examples=50)
@@ -333,6 +334,7 @@ def test_list_with_any_question_is_the_list_of_the_model(app, drawn, asked):
         assert (following is not None) == (offset + limit < len(expected))
 
 
+@pytest.mark.slow
 @given(
     drawn=st.lists(tasks_to_make(), min_size=3, max_size=9),
     question=questions(),
@@ -361,12 +363,12 @@ def test_list_while_others_come_and_go_has_each_unchanged_task_once(app, drawn, 
     assert [task for task in seen if task in there and task not in gone] == [task for task in there if task not in gone]
 
 
-# What the model does not reach.
+# Cases that the model does not cover.
 
 
 @pytest.fixture
 def caller(app):
-    """Give a user with an empty list."""
+    """Return a user with an empty list."""
     return Caller(app)
 
 
@@ -377,7 +379,7 @@ def make(caller, **members):
 
 
 def make_many(caller, number):
-    """Make tasks that differ in their titles alone."""
+    """Create tasks that differ in their titles alone."""
     insertion = "INSERT INTO tasks (user_id, title) SELECT :user, 'task ' || n FROM generate_series(1, :number) n"
     sql(caller.app, insertion, user=caller.user, number=number)
 
@@ -413,7 +415,7 @@ def test_list_of_rows_from_before_the_columns_finds_and_sorts_them(caller):
     tasks, _, _ = caller.get()
     assert [task["tags"] for task in tasks] == [[]] * 4
     assert [task["completed_at"] for task in tasks] == [None, "2020-01-02T00:00:00Z", "2020-01-02T00:00:00Z", None]
-    # A change by this version writes what the older one did not know.
+    # A change by this version writes the columns that the older one did not have.
     path = f"/api/me/tasks/{tasks[3]['id']}"
     caller.client.patch(path, headers=caller.headers, json={"title": tasks[3]["title"]})
     assert titles(caller, ("q", "ECLAIR")) == ["éclair 😀"]
@@ -470,13 +472,12 @@ def test_list_by_default_walks_through_the_key_and_sorts_nothing(caller):
     )
     sql(caller.app, insertion, users=users)
     sql(caller.app, "ANALYZE tasks")
-    # Of a list that is hardly longer than the page PostgreSQL may rather fetch all rows and sort them.
+    # If a list is hardly longer than the page, PostgreSQL may prefer to fetch all rows and sort them.
     now = datetime.now(UTC)
     for asked in (Listing(as_of=now), Listing(as_of=now, limit=20), Listing(as_of=now, after=Position((1,), 1, now))):
-        with caller.app.app_context(), db.engine.connect() as connection:
-            parameters = {**default_parameters(caller.user, asked), "known": -1}
-            explained = Prepared(f"EXPLAIN (FORMAT JSON) {DEFAULT.sql}", DEFAULT.constants)
-            (answer,) = execute(connection, explained, parameters).scalar_one()
+        statement, parameters = listing.statement(caller.user, asked, -1)
+        with caller.app.app_context():
+            (((answer,),),) = statements.read(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
         limits = [node for node in nodes(answer["Plan"]) if node["Node Type"] == "Limit"]
         assert [node["Node Type"] for node in nodes(answer["Plan"]) if "Seq" in node["Node Type"]] == []
         ((scan,),) = (limit["Plans"] for limit in limits)
@@ -527,7 +528,7 @@ class Clock(datetime):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Give the clock that tells what is overdue."""
+    """Return the clock that decides what is overdue."""
     monkeypatch.setattr(Clock, "time", Clock.time)
     monkeypatch.setattr(filters, "datetime", Clock)
     return Clock
@@ -546,7 +547,7 @@ def test_overdue_is_on_every_page_what_it_was_on_the_first(caller, clock):
         pages = list(caller.walk(sent, between=days_pass))
         assert [task["id"] for page, _ in pages for task in page] == expected
         assert [total for _, total in pages] == [len(expected)] * len(expected)
-    # Only a first page asks the clock again.
+    # Only a first page reads the clock again.
     assert [task["id"] for task in caller.get([("overdue", "true")])[0]] == made[:4]
 
 
@@ -609,7 +610,7 @@ def test_pages_do_not_depend_on_the_time_zone_of_the_session(database_url, zone)
     dues = ["0001-01-01", "0001-01-01T00:00:00Z", "2026-03-01", "9999-12-31T23:59:59.999999Z", "9999-12-31"]
     made = [make(caller, due_date=due)["id"] for due in dues]
     for count in ("false", "true"):
-        # The last two stand at the same moment, and of those the later one comes first.
+        # The last two end at the same date-time, and the later one of them comes first.
         for sort, order in (("due_date", [1, 0, 2, 4, 3]), ("-due_date", [4, 3, 2, 0, 1])):
             pages = caller.walk([("sort", f"{sort},-created_at"), ("limit", 1), ("count", count)])
             assert [made.index(task["id"]) for page, _ in pages for task in page] == order
@@ -627,7 +628,7 @@ def test_titles_that_grow_when_folded_are_on_one_page_each(caller):
 
 def test_list_never_shows_a_task_of_another_that_has_the_same_number(caller):
     owners = [caller.user, new_user()]
-    # The sequence never gives a number twice, and the table would hold it.
+    # The sequence never returns a number twice, although the table could store it.
     same = "INSERT INTO tasks (id, user_id, title) SELECT -1, owner, owner FROM unnest(CAST(:users AS text[])) owner"
     sql(caller.app, same, users=owners)
     for sent in ([], [("count", "true")], [("sort", "title")], [("sort", "title"), ("count", "true")]):

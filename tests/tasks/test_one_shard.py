@@ -1,20 +1,18 @@
-"""Where users are spread over shards, every statement is about the shard of its user alone."""
+"""Every statement touches the shard of its user alone, where users are spread over shards."""
 
 from contextlib import closing
 from datetime import UTC, datetime
 
-import flask_migrate
 import psycopg2
 import pytest
 from sqlalchemy import text
-from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
-from support import bearer, config_for, new_database, new_user
+from support import call_as, config_for, new_database, new_user
 
 from todo import create_app
-from todo.database.statements import Prepared
 from todo.extensions import db
 from todo.tasks import changes, listing, queries, summary
 from todo.tasks.listing import Filters, Listing, Position, SortKey
+from todo.tasks.rows import STORED
 from todo.trash import purging
 from todo.trash import queries as trash
 from todo.users import queries as user_queries
@@ -29,7 +27,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def sharded(name, keys):
-    """Give the statements that replace a table by one whose rows are spread by user, with the same columns."""
+    """Return the statements that replace a table by one with the same columns, partitioned by user."""
     columns = ", ".join(f"ADD {key}" for key in keys.replace("), ", ")\n").split("\n"))
     yield f"ALTER TABLE {name} SET SCHEMA unsharded"
     like = f"LIKE unsharded.{name} INCLUDING DEFAULTS INCLUDING IDENTITY"
@@ -41,12 +39,11 @@ def sharded(name, keys):
 
 
 @pytest.fixture(scope="module")
-def shards(postgres):
-    """Give the application on a database whose tables are spread by user."""
-    url = new_database(postgres, "todo_shards")
+def shards(postgres, migrated_template):
+    """Return the application on a database whose tables are partitioned by user."""
+    url = new_database(postgres, "todo_shards", migrated_template)
     app = create_app(config_for(url))
     with app.app_context():
-        flask_migrate.upgrade()
         with db.engine.connect() as connection:
             connection.execute(text("CREATE SCHEMA unsharded"))
             for name, keys in TABLES.items():
@@ -59,7 +56,7 @@ def shards(postgres):
 
 @pytest.fixture(scope="module")
 def cursor(postgres, shards):
-    """Give a cursor of the driver."""
+    """Return a cursor of the driver."""
     with closing(psycopg2.connect(postgres.get_uri(database="todo_shards"))) as connection:
         connection.autocommit = True
         yield connection.cursor()
@@ -67,7 +64,7 @@ def cursor(postgres, shards):
 
 @pytest.fixture(scope="module")
 def users(cursor):
-    """Give a user of each shard, by its number."""
+    """Return a user of each shard, by its number."""
     found = {}
     while len(found) < SHARDS:
         user = new_user()
@@ -79,41 +76,31 @@ def users(cursor):
 
 
 def sample(user):
-    """Give a value for each parameter of any statement."""
-    new = dict.fromkeys(("description", "tag_keys", "folded_tags", "folded_title", "folded_description"))
-    new |= {"title": "x", "completed": True, "priority": "low", "due_at": NOW, "due_all_day": False, "tags": ["a"]}
-    moments = dict.fromkeys(("now", "day", "begin", "end"), NOW)
-    known = {"revisions": [1, 2], "known": 7, "key": "key", "digest": b"digest", "days": 30}
-    page = {"after": 0, "before": 9, "since": 1, "deleted_since": 1, "rows": 11, "offset": 0, "batch": 10}
-    return (
-        {f"new_{name}": value for name, value in new.items()}
-        | moments
-        | known
-        | page
-        | {
-            "caller": user,
-            "user": user,
-            "task": 7,
-        }
-    )
+    """Return a value for each parameter of any statement."""
+    row = dict.fromkeys(("description", "tag_keys", "folded_tags", "folded_title", "folded_description"))
+    row |= {"title": "x", "completed": True, "priority": "low", "due_at": NOW, "due_all_day": False, "tags": ["a"]}
+    times = dict.fromkeys(("now", "day", "begin", "end"), NOW)
+    known = {"revisions": [1, 2], "known_revision": 7, "key": "key", "digest": b"digest", "days": 30, "revision": 8}
+    page = {"before": 9, "since": 1, "deleted_since": 1, "rows": 11, "offset": 0, "batch": 10}
+    return row | times | known | page | {"caller": user, "user": user, "task_id": 7}
 
 
 STATEMENTS = {
-    f"{module.__name__} {name}": statement
-    for module in (queries, changes, listing, trash, user_queries)
-    for name, statement in vars(module).items()
-    if isinstance(statement, Prepared)
+    f"{module.__name__} {name}": sql
+    for module in (queries, changes, summary, trash, purging, user_queries)
+    for name, sql in module.SQL.items()
+    if name not in ("list_expired", "update_task")
 }
+STATEMENTS["toggle"] = queries.TOGGLE
 STATEMENTS |= {
-    f"set {' '.join(sorted(names))}": queries._setting(frozenset(names))
+    f"update {' '.join(sorted(names))}": queries.update_statement(frozenset(names))
     for names in (
         {"title", "folded_title"},
         {"completed"},
         {"due_at", "due_all_day", "priority", "tags", "tag_keys", "folded_tags", "description", "folded_description"},
-        set(queries._SET_ON_CREATION),
+        set(STORED),
     )
 }
-STATEMENTS |= {"count": summary.COUNTS, "forget tasks": purging.FORGET_TASKS, "forget marks": purging.FORGET_MARKS}
 
 TITLE, DUE = SortKey("title"), SortKey("due_date", descending=True)
 LISTINGS = {
@@ -129,21 +116,13 @@ LISTINGS = {
 }
 
 
-def compiled(statement):
-    """Give the text of a statement and its constants, in the words of the driver."""
-    if isinstance(statement, Prepared):
-        return statement.sql, dict(statement.constants)
-    made = statement.compile(dialect=PGDialect_psycopg2(), compile_kwargs={"render_postcompile": True})
-    return str(made), {name: value for name, value in made.params.items() if value is not None}
-
-
 def nodes(plan):
-    """Give all nodes of a plan."""
+    """Return all nodes of a plan."""
     return [plan, *(node for below in plan.get("Plans", ()) for node in nodes(below))]
 
 
 def relations(plan):
-    """Give each relation that a plan reads or changes, and each that it inserts into."""
+    """Return each relation that a plan reads or changes, and each that it inserts into."""
     read, written = set(), set()
     for node in nodes(plan):
         if node["Node Type"] != "ModifyTable":
@@ -156,16 +135,16 @@ def relations(plan):
 
 
 def assert_one_shard(cursor, users, statement_of):
-    """Assert that a statement is about the shard of its user, whoever that is."""
+    """Assert that a statement touches the shard of its user alone, for a user of each shard."""
     for shard, user in users.items():
-        sql, constants = compiled(statement_of(user))
+        sql, parameters = statement_of(user)
         seen = set()
         for part in sql.split(";\n"):
-            cursor.execute(f"EXPLAIN (FORMAT JSON) {part}", constants | sample(user))
+            cursor.execute(f"EXPLAIN (FORMAT JSON) {part}", sample(user) | parameters)
             ((answer,),) = cursor.fetchone()
             read, written = relations(answer["Plan"])
             assert read <= {f"{name}_{shard}" for name in TABLES}
-            # A new row finds its shard when it is there.
+            # A new row is routed to its shard when it exists.
             assert written <= set(TABLES)
             seen |= read | written
         assert seen
@@ -173,7 +152,7 @@ def assert_one_shard(cursor, users, statement_of):
 
 @pytest.mark.parametrize("statement", [pytest.param(statement, id=name) for name, statement in STATEMENTS.items()])
 def test_statement_of_any_call_plans_to_the_shard_of_its_user(cursor, users, statement):
-    assert_one_shard(cursor, users, lambda _: statement)
+    assert_one_shard(cursor, users, lambda _: (statement, {}))
 
 
 @pytest.mark.parametrize("asked", [pytest.param(asked, id=name) for name, asked in LISTINGS.items()])
@@ -183,30 +162,24 @@ def test_statement_of_any_list_plans_to_the_shard_of_its_user(cursor, users, ask
 
 def test_statement_that_names_no_user_plans_to_all_shards(cursor, users):
     with pytest.raises(AssertionError):
-        assert_one_shard(cursor, users, lambda _: purging.EXPIRED)
+        assert_one_shard(cursor, users, lambda _: (purging.SQL["list_expired"], {}))
 
 
 def test_calls_of_a_user_leave_rows_in_one_shard(shards, cursor, users):
     client = shards.test_client()
     for shard, user in users.items():
-
-        def call(method, path, headers=(), user=user, **members):
-            body = {"json": members} if members else {}
-            response = client.open(f"/api/me/{path}", method=method, headers=bearer(user) | dict(headers), **body)
-            assert response.status_code in (200, 201, 204), response.get_data(as_text=True)
-            return response
-
+        call = call_as(client, user)
         key = {"Idempotency-Key": "key"}
-        made = [call("POST", "tasks", title="x", tags=["a"]).json, call("POST", "tasks", key, title="x").json]
-        assert call("POST", "tasks", key, title="x").headers["Idempotent-Replayed"] == "true"
-        since = call("GET", "tasks/changes").json["next"]
-        call("PATCH", f"tasks/{made[0]['id']}", title="new")
+        made = [call("POST", "/tasks", title="x", tags=["a"]).json, call("POST", "/tasks", key, title="x").json]
+        assert call("POST", "/tasks", key, title="x").headers["Idempotent-Replayed"] == "true"
+        since = call("GET", "/tasks/changes").json["next"]
+        call("PATCH", f"/tasks/{made[0]['id']}", title="new")
         for task in made:
-            call("DELETE", f"tasks/{task['id']}")
-        call("POST", f"trash/{made[0]['id']}/restore")
-        assert call("GET", "tasks?sort=title&count=true").headers["X-Total-Count"] == "1"
-        assert call("GET", "tasks/summary").json["by_tag"] == [{"tag": "a", "count": 1}]
-        page = call("GET", f"tasks/changes?since={since}").json
+            call("DELETE", f"/tasks/{task['id']}")
+        call("POST", f"/trash/{made[0]['id']}/restore")
+        assert call("GET", "/tasks?sort=title&count=true").headers["X-Total-Count"] == "1"
+        assert call("GET", "/tasks/summary").json["by_tag"] == [{"tag": "a", "count": 1}]
+        page = call("GET", f"/tasks/changes?since={since}").json
         assert ([task["revision"] for task in page["tasks"]], page["count"]) == ([6], 1)
         assert [gone["id"] for gone in page["deleted"]] == [made[1]["id"]]
         for name in TABLES:

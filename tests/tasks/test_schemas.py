@@ -1,4 +1,4 @@
-"""The fast path and the output schema say the same, to the byte; and what senders are told is true."""
+"""The fast path and the output schema write the same bytes, and the descriptions for senders are true."""
 
 import re
 import sys

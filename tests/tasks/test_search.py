@@ -1,4 +1,4 @@
-"""What texts are found by: their folded form, and where it is stored."""
+"""The folded form that searches compare, and where it is stored."""
 
 import string
 import unicodedata
@@ -11,9 +11,9 @@ from sqlalchemy import text
 from todo.extensions import db
 from todo.tasks.search import columns, fold, tag_key
 
-# What PostgreSQL can hold: no NUL, no surrogates.
+# The characters that PostgreSQL can store: no NUL, no surrogates.
 CHARACTERS = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
-# Marks and letters that change when they are folded come seldom by chance.
+# Marks and letters that folding changes are rare among random characters.
 TRICKY = "aAéÉ\u0301\u0327\u0323\u0345\u093c\u094d\u3099かがßẞİ\u0131ﬁΣςσΰᾳ한ㄱK\u00b4\u2003\n %_\\日"  # noqa: RUF001 (letters that look alike)
 TEXTS = st.text(CHARACTERS) | st.text(TRICKY)
 ALL = [chr(point) for point in range(1, 0x20000) if not 0xD800 <= point < 0xE000]
@@ -40,7 +40,7 @@ def lowered(words):
         ("Ｆｕｌｌ　ｗｉｄｔｈ", "full width"),  # noqa: RUF001 (that is what is folded)
         ("ø đ ł", "ø đ ł"),
         ("日本 한", unicodedata.normalize("NFKD", "日本 한")),
-        # Other scripts have marks that make another letter: these stay.
+        # Marks that make another letter, in other scripts, are kept.
         ("が", "か\u3099"),
         ("क़", "क\u093c"),
         ("क्", "क\u094d"),

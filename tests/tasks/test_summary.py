@@ -17,7 +17,7 @@ def create(client, user):
 
 @pytest.fixture
 def summary(client, user):
-    """Give the summary of the user's tasks."""
+    """Return the summary of the user's tasks."""
     return lambda query="": client.get(f"/api/{user}/tasks/summary{query}", headers=bearer(user))
 
 

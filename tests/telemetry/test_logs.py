@@ -162,6 +162,7 @@ def test_log_without_a_reader_makes_no_request_fail(json_client):
     logs.LineWriter(write).msg(b"lost too")
 
 
+@pytest.mark.process
 def test_log_of_a_command_goes_to_stderr(root, database_url):
     """The output of `$(flask token)` must be a token and nothing else."""
     done = subprocess.run(

@@ -5,7 +5,6 @@ import threading
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import text
 from structlog.testing import capture_logs
 from support import bearer, config_for
 
@@ -117,16 +116,18 @@ def test_rules_that_are_counted_are_those_of_the_header_and_of_both_verifiers(ap
     [("53300", "unavailable"), ("40001", "undone"), ("42P01", "schema"), ("22012", "bug")],
 )
 def test_database_errors_are_counted_by_kind(observed, registry, app, sqlstate, kind):
-    failing = text(f"DO $$ BEGIN RAISE SQLSTATE '{sqlstate}'; END $$")
+    failing = f"DO $$ BEGIN RAISE SQLSTATE '{sqlstate}'; END $$"
     with app.app_context(), pytest.raises((DatabaseUnavailable, InternalError)):
         statements.read(failing, {})
     assert samples(registry, "database_errors_total") == {(kind,): 2 if kind == "undone" else 1}
 
 
 def test_connection_that_was_lost_is_counted_though_the_caller_notices_nothing(observed, registry, proxied, proxy):
-    proxy.lose_answers = True
-    with proxied.app_context(), capture_logs(), pytest.raises(DatabaseUnavailable):
-        statements.read(text("SELECT 1"), {})
+    with proxied.app_context(), capture_logs():
+        statements.read("SELECT 1", {})
+        proxy.lose_answers = True
+        with pytest.raises(DatabaseUnavailable):
+            statements.read("SELECT 1", {})
     assert samples(registry, "database_errors_total") == {("connection_lost",): 2}
 
 
@@ -149,7 +150,7 @@ def test_database_error_of_a_class_without_a_kind_is_counted_by_that_of_its_pare
 
     @app.route("/failing")
     def failing():
-        statements.read(text("SELECT 1 / 0"), {})
+        statements.read("SELECT 1 / 0", {})
 
     assert app.test_client().get("/failing").status_code == parent.status
     assert set(samples(registry, "database_errors_total")) == {(kind,)}

@@ -1,11 +1,12 @@
-"""`flask purge`: what has expired goes, once, in batches, and nothing else does."""
+"""`todo purge`: what has expired is purged, once, in batches, and nothing else is."""
 
 import threading
 from contextlib import closing
 
 import psycopg2
 import pytest
-from support import PostgresProxy, assert_problem, bearer, config_for, new_database, new_user
+from fakes.postgres_proxy import PostgresProxy
+from support import assert_problem, config_for, new_database, new_user
 from wire.server import DEADLINE_S, query, start
 
 from todo import create_app
@@ -26,7 +27,7 @@ FORGOTTEN = "SELECT forgotten FROM task_lists WHERE user_id = %s"
 
 @pytest.fixture
 def purge(app):
-    """Purge, as an operator does; what other tests left has gone before."""
+    """Return a function that purges, as an operator does, after purging what other tests left."""
 
     def purge():
         return app.test_cli_runner().invoke(args=["purge"])
@@ -37,7 +38,7 @@ def purge(app):
 
 @pytest.fixture
 def filled(database_url):
-    """Make users with a number of deleted tasks of an age in days, or of marks of such."""
+    """Return a function that makes a user with deleted tasks of an age in days, or with their tombstones."""
 
     def fill(number, age, *, full=True):
         user = new_user()
@@ -48,23 +49,23 @@ def filled(database_url):
 
 
 def query_with(url, sql, values):
-    """Run a statement with named values."""
+    """Run a statement with named parameters."""
     with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
         cursor.execute(sql, values)
 
 
 def left(url, user):
-    """Give how many deleted tasks and marks there are of a user, and how many of them hold something."""
+    """Return the number of a user's deleted tasks and tombstones, and of those of them with contents."""
     return query(url, LEFT, user)[0]
 
 
 def aged(url, user, days):
-    """Set back all that is in the trash of a user."""
+    """Age everything in the trash of a user."""
     moved = "deleted_at = deleted_at - make_interval(days => %s), expires_at = expires_at - make_interval(days => %s)"
     query(url, f"UPDATE trash SET {moved} WHERE user_id = %s", days, days, user)
 
 
-def test_purge_with_nothing_to_do_says_so(purge, filled, database_url):
+def test_purge_with_nothing_to_do_prints_that(purge, filled, database_url):
     user = filled(3, 29)
     done = purge()
     assert (done.exit_code, done.output.splitlines()[-1]) == (0, "Nothing has expired.")
@@ -74,55 +75,55 @@ def test_purge_with_nothing_to_do_says_so(purge, filled, database_url):
 @pytest.mark.parametrize(
     ("age", "full", "remaining"),
     [
-        pytest.param(29, True, (4, 4), id="deleted lately"),
-        pytest.param(31, True, (4, 0), id="to be forgotten"),
-        pytest.param(89, True, (4, 0), id="to be forgotten, long ago"),
-        pytest.param(91, True, (0, 0), id="to be forgotten altogether"),
-        pytest.param(89, False, (4, 0), id="a mark"),
-        pytest.param(91, False, (0, 0), id="an old mark"),
+        pytest.param(29, True, (4, 4), id="deleted-lately"),
+        pytest.param(31, True, (4, 0), id="contents-expired"),
+        pytest.param(89, True, (4, 0), id="contents-expired-long-ago"),
+        pytest.param(91, True, (0, 0), id="tombstone-expired"),
+        pytest.param(89, False, (4, 0), id="tombstone"),
+        pytest.param(91, False, (0, 0), id="old-tombstone"),
     ],
 )
-def test_purge_forgets_what_has_expired_and_nothing_else(purge, filled, database_url, age, full, remaining):
+def test_purge_purges_what_has_expired_and_nothing_else(purge, filled, database_url, age, full, remaining):
     user = filled(4, age, full=full)
     assert purge().exit_code == 0
     assert left(database_url, user) == remaining
     assert query(database_url, FORGOTTEN, user) == [(4 if remaining == (0, 0) else 0,)]
 
 
-def test_purge_says_how_many_it_purged_and_a_second_run_finds_nothing(purge, filled, database_url):
+def test_purge_prints_how_many_it_purged_and_a_second_run_finds_nothing(purge, filled, database_url):
     users = [filled(3, 31), filled(2, 91, full=False)]
     first, second = purge(), purge()
-    assert first.output.splitlines()[-1] == "Purged 5 deleted tasks and marks of such."
+    assert first.output.splitlines()[-1] == "Purged 5 deleted tasks and tombstones."
     assert second.output.splitlines()[-1] == "Nothing has expired."
     assert [left(database_url, user) for user in users] == [(3, 0), (0, 0)]
 
 
-def test_purge_goes_in_batches_and_shows_how_far_it_is(purge, filled, database_url, app, monkeypatch):
+def test_purge_works_in_batches_and_shows_its_progress(purge, filled, database_url, app, monkeypatch):
     monkeypatch.setattr(purging, "BATCH", 2)
-    tasks, marks = filled(5, 31), filled(5, 91, full=False)
+    tasks, tombstones = filled(5, 31), filled(5, 91, full=False)
     with app.app_context():
-        assert list(purging.forget(tasks, 90)) == [2, 2, 1]
-        assert list(purging.forget(marks, 90)) == [2, 2, 1]
+        assert list(purging.purge(tasks, 90)) == [2, 2, 1]
+        assert list(purging.purge(tombstones, 90)) == [2, 2, 1]
     both = filled(3, 91)
     assert "Purging" in purge().output
-    assert [left(database_url, user) for user in (tasks, marks, both)] == [(5, 0), (0, 0), (0, 0)]
+    assert [left(database_url, user) for user in (tasks, tombstones, both)] == [(5, 0), (0, 0), (0, 0)]
 
 
 def test_purge_that_is_interrupted_keeps_what_it_did(purge, filled, database_url, monkeypatch):
     monkeypatch.setattr(purging, "BATCH", 2)
-    forget = purging.forget
+    purge_user = purging.purge
 
     def interrupted(user, days):
-        yield next(forget(user, days))
+        yield next(purge_user(user, days))
         raise KeyboardInterrupt
 
     user = filled(5, 31)
     with monkeypatch.context() as patched:
-        patched.setattr(purging, "forget", interrupted)
+        patched.setattr(purging, "purge", interrupted)
         aborted = purge()
     assert (aborted.exit_code, aborted.output.splitlines()[-1]) == (1, "Aborted!")
     assert left(database_url, user) == (5, 3)
-    assert purge().output.splitlines()[-1] == "Purged 3 deleted tasks and marks of such."
+    assert purge().output.splitlines()[-1] == "Purged 3 deleted tasks and tombstones."
     assert left(database_url, user) == (5, 0)
 
 
@@ -137,9 +138,9 @@ def test_purge_by_four_threads_at_once_does_everything_once(
 
     def forget():
         with app.app_context():
-            expired = purging.expired(90)
+            expired = purging.list_expired(90)
             gate.wait()
-            counts.append(sum(sum(purging.forget(one.user, 90)) for one in expired))
+            counts.append(sum(sum(purging.purge(one.user, 90)) for one in expired))
 
     threads = [threading.Thread(target=forget) for _ in range(4)]
     for thread in threads:
@@ -152,43 +153,33 @@ def test_purge_by_four_threads_at_once_does_everything_once(
     assert purge().output.splitlines()[-1] == "Nothing has expired."
 
 
+@pytest.mark.process
 def test_purge_by_two_processes_at_once_does_everything_once(purge, filled, database_url):
     users = [filled(1500, 91, full=full) for full in (True, False, True)]
     processes = [start("flask", "purge", DATABASE_URL=database_url) for _ in range(2)]
     ended = [(*process.communicate(timeout=DEADLINE_S), process.returncode) for process in processes]
     assert [(stderr, status) for _, stderr, status in ended] == [("", 0)] * 2
-    said = [stdout.splitlines()[-1] for stdout, _, _ in ended]
-    assert sum(int(line.split()[1]) for line in said if line != "Nothing has expired.") == 7500
+    reported = [stdout.splitlines()[-1] for stdout, _, _ in ended]
+    assert sum(int(line.split()[1]) for line in reported if line != "Nothing has expired.") == 7500
     assert [left(database_url, user) for user in users] == [(0, 0)] * 3
 
 
-def test_purge_waits_for_no_one_who_restores_meanwhile(purge, filled, database_url):
+def test_purge_does_not_wait_for_a_restore_in_progress(purge, filled, database_url):
     user = filled(2, 31)
     with closing(psycopg2.connect(database_url)) as other:
         other.cursor().execute("SELECT 1 FROM trash WHERE user_id = %s AND id = 1 FOR UPDATE", (user,))
-        assert purge().output.splitlines()[-1] == "Purged 1 deleted tasks and marks of such."
+        assert purge().output.splitlines()[-1] == "Purged 1 deleted tasks and tombstones."
     assert left(database_url, user) == (2, 1)
 
 
 @pytest.mark.parametrize(("days", "remaining"), [("1", (0, 0)), ("200", (2, 0)), ("3650", (2, 0))])
-def test_purge_remembers_deletions_for_as_long_as_is_set(purge, filled, database_url, days, remaining):
+def test_purge_keeps_tombstones_for_as_long_as_is_set(purge, filled, database_url, days, remaining):
     user = filled(2, 100)
     app = create_app(config_for(database_url, TOMBSTONE_DAYS=days))
     assert app.test_cli_runner().invoke(args=["purge"]).exit_code == 0
     assert left(database_url, user) == remaining
     with app.app_context():
         db.engine.dispose()
-
-
-@pytest.fixture
-def call(client, user):
-    """Call as the user, on the paths below the user's own."""
-
-    def call(method, path, **members):
-        body = {"json": members} if members else {}
-        return client.open(f"/api/{user}{path}", method=method, headers=bearer(user), **body)
-
-    return call
 
 
 def test_purge_lets_an_expired_task_no_longer_come_back(purge, call, database_url, user):
@@ -202,7 +193,7 @@ def test_purge_lets_an_expired_task_no_longer_come_back(purge, call, database_ur
     assert query(database_url, "SELECT id FROM trash WHERE user_id = %s AND task::text LIKE '%%secret%%'", user) == []
 
 
-def test_cursors_expire_with_the_marks_alone_and_only_those_before_them(purge, call, database_url, user):
+def test_cursors_expire_with_the_tombstones_alone_and_only_those_before_them(purge, call, database_url, user):
     tasks = [call("POST", "/tasks", title=title).json for title in "abc"]
     cursors = [call("GET", "/tasks/changes").json["next"]]
     for task in tasks[:2]:
@@ -227,14 +218,14 @@ def test_cursors_expire_with_the_marks_alone_and_only_those_before_them(purge, c
     assert followed() == [410, 200, 200]
     problem = assert_problem(call("GET", f"/tasks/changes?since={cursors[0]}"), 410)
     assert problem["code"] == "cursor_expired"
-    told = call("GET", f"/tasks/changes?since={cursors[1]}").json
-    assert [mark["id"] for mark in told["deleted"]] == [tasks[1]["id"]]
+    changes = call("GET", f"/tasks/changes?since={cursors[1]}").json
+    assert [tombstone["id"] for tombstone in changes["deleted"]] == [tasks[1]["id"]]
     fresh = call("GET", "/tasks/changes").json
     assert [task["id"] for task in fresh["tasks"]] == [tasks[2]["id"]]
     assert call("GET", f"/tasks/changes?since={fresh['next']}").status_code == 200
 
 
-def test_cursor_of_a_first_page_expires_with_no_mark_from_before_it(purge, call, database_url, user):
+def test_cursor_of_a_first_page_expires_with_no_tombstone_from_before_it(purge, call, database_url, user):
     for title in "abc":
         call("POST", "/tasks", title=title)
     call("DELETE", f"/tasks/{call('GET', '/tasks').json[0]['id']}")
@@ -246,16 +237,16 @@ def test_cursor_of_a_first_page_expires_with_no_mark_from_before_it(purge, call,
     assert call("GET", f"/tasks/changes?since={first['next']}").status_code == 200
 
 
-def test_purge_on_an_empty_database_says_what_to_do(postgres):
+def test_purge_on_an_empty_database_prints_what_to_do(postgres):
     app = create_app(config_for(new_database(postgres, "todo_purge_unmigrated")))
     refused = app.test_cli_runner().invoke(args=["purge"])
     assert refused.exit_code == 1
-    assert refused.output == "Error: the database has no tables yet, or older ones: run `flask db upgrade` first.\n"
+    assert refused.output == "Error: the database has no tables yet, or older ones: run `todo migrate` first.\n"
     with app.app_context():
         db.engine.dispose()
 
 
-def test_purge_without_a_database_says_so_in_one_line(socket_path):
+def test_purge_without_a_database_prints_one_line(socket_path):
     proxy = PostgresProxy(socket_path)
     proxy.close()
     refused = create_app(config_for(proxy.url("todo"))).test_cli_runner().invoke(args=["purge"])

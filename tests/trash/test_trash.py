@@ -1,4 +1,4 @@
-"""The trash, call by call: what was deleted is there, can come back as it was, and can go for good."""
+"""The trash, call by call: deleted tasks are listed, can be restored unchanged, and can be deleted for good."""
 
 import threading
 from contextlib import closing
@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 
 import psycopg2
 import pytest
-from support import assert_problem, bearer, config_for, new_user
+from support import assert_problem, bearer, call_as, config_for, new_user
 
 from todo import create_app
 from todo.extensions import db
-from todo.http.pagination import seal
+from todo.http.pagination import encode_cursor
 from todo.trash.views import CURSOR_VERSION
 
 FULL = {
@@ -23,23 +23,8 @@ FULL = {
 }
 
 
-def caller(client, user):
-    """Call as a user, on the paths below the user's own."""
-
-    def call(method, path="", *, headers=None, query=None, **members):
-        return client.open(
-            f"/api/{user}{path}",
-            method=method,
-            headers=bearer(user) | (headers or {}),
-            query_string=query,
-            **({"json": members} if members else {}),
-        )
-
-    return call
-
-
 def deleted(call, *titles, **members):
-    """Make tasks and delete them, in this order; give them as they were."""
+    """Create tasks and delete them in this order; return them as they were."""
     made = [call("POST", "/tasks", title=title, **members).json for title in titles]
     for task in made:
         assert call("DELETE", f"/tasks/{task['id']}").status_code == 204
@@ -47,25 +32,19 @@ def deleted(call, *titles, **members):
 
 
 def titles(response):
-    """Give the titles on a page."""
+    """Return the titles on a page."""
     assert response.status_code == 200
     return [task["title"] for task in response.json]
 
 
 @pytest.fixture
-def call(client, user):
-    """Call as the user: call("POST", "/tasks", title="x")."""
-    return caller(client, user)
-
-
-@pytest.fixture
 def keeping(database_url):
-    """Give a way to call an application that keeps deleted tasks for a number of days."""
+    """Return a function that makes requests to an application with this number of trash days."""
     apps = []
 
     def start(days, user):
         apps.append(create_app(config_for(database_url, TRASH_DAYS=str(days))))
-        return caller(apps[-1].test_client(), user)
+        return call_as(apps[-1].test_client(), user)
 
     yield start
     for app in apps:
@@ -74,7 +53,7 @@ def keeping(database_url):
 
 
 def stored(database_url, user):
-    """Give what the trash keeps of a user: which task, in which revision, and what it held."""
+    """Return the rows of a user in the trash: id, revision, stored task and expiry."""
     with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT id, revision, task, expires_at FROM trash WHERE user_id = %s ORDER BY id", (user,))
         return cursor.fetchall()
@@ -186,17 +165,17 @@ def test_trash_page_has_what_was_asked_for(call, query, expected, more, count):
         pytest.param({"offset": "10001"}, "offset", id="too far"),
         pytest.param({"offset": "-1"}, "offset", id="backwards"),
         pytest.param({"count": "maybe"}, "count", id="neither true nor false"),
-        pytest.param({"cursor": seal([CURSOR_VERSION, 5]), "offset": "1"}, "offset", id="cursor and offset"),
+        pytest.param({"cursor": encode_cursor([CURSOR_VERSION, 5]), "offset": "1"}, "offset", id="cursor and offset"),
         pytest.param({"cursor": "garbled"}, "cursor", id="garbled"),
         pytest.param({"cursor": "é"}, "cursor", id="not even ASCII"),
-        pytest.param({"cursor": seal(["trash 0", 5])}, "cursor", id="of another version"),
-        pytest.param({"cursor": seal([CURSOR_VERSION])}, "cursor", id="forged, empty"),
-        pytest.param({"cursor": seal([CURSOR_VERSION, 5, 5])}, "cursor", id="forged, too long"),
-        pytest.param({"cursor": seal([CURSOR_VERSION, "5"])}, "cursor", id="forged, a text"),
-        pytest.param({"cursor": seal([CURSOR_VERSION, True])}, "cursor", id="forged, a boolean"),
-        pytest.param({"cursor": seal([CURSOR_VERSION, None])}, "cursor", id="forged, null"),
-        pytest.param({"cursor": seal([CURSOR_VERSION, -1])}, "cursor", id="forged, negative"),
-        pytest.param({"cursor": seal([CURSOR_VERSION, 2**63])}, "cursor", id="forged, too great"),
+        pytest.param({"cursor": encode_cursor(["trash 0", 5])}, "cursor", id="of another version"),
+        pytest.param({"cursor": encode_cursor([CURSOR_VERSION])}, "cursor", id="forged, empty"),
+        pytest.param({"cursor": encode_cursor([CURSOR_VERSION, 5, 5])}, "cursor", id="forged, too long"),
+        pytest.param({"cursor": encode_cursor([CURSOR_VERSION, "5"])}, "cursor", id="forged, a text"),
+        pytest.param({"cursor": encode_cursor([CURSOR_VERSION, True])}, "cursor", id="forged, a boolean"),
+        pytest.param({"cursor": encode_cursor([CURSOR_VERSION, None])}, "cursor", id="forged, null"),
+        pytest.param({"cursor": encode_cursor([CURSOR_VERSION, -1])}, "cursor", id="forged, negative"),
+        pytest.param({"cursor": encode_cursor([CURSOR_VERSION, 2**63])}, "cursor", id="forged, too great"),
     ],
 )
 def test_trash_bad_parameter_is_refused_by_name(call, query, name):
@@ -215,7 +194,7 @@ def test_trash_takes_no_cursor_of_another_list(call, source):
     )
     problem = assert_problem(call("GET", "/trash", query={"cursor": cursor}), 422)
     assert [error["parameter"] for error in problem["errors"]] == ["cursor"]
-    assert_problem(call("GET", "/tasks", query={"cursor": seal([CURSOR_VERSION, 5])}), 422)
+    assert_problem(call("GET", "/tasks", query={"cursor": encode_cursor([CURSOR_VERSION, 5])}), 422)
 
 
 def test_trash_with_strict_handling_names_an_unknown_parameter(call):
@@ -257,7 +236,7 @@ def test_restore_lets_the_task_be_found_again(call, query):
 def test_restore_gives_the_same_moments_in_whatever_zone_the_session_is(database_url, user, monkeypatch, zone):
     monkeypatch.setenv("PGTZ", zone)
     app = create_app(config_for(database_url))
-    call = caller(app.test_client(), user)
+    call = call_as(app.test_client(), user)
     for due_date in ("0001-01-01", "9999-12-31", "2026-03-01T00:00:00Z"):
         task = call("POST", "/tasks", **FULL | {"due_date": due_date}).json
         call("DELETE", f"/tasks/{task['id']}")
@@ -283,7 +262,7 @@ def test_restore_ten_times_at_once_brings_one_task_back(app, call, user):
 
     def restore():
         gate.wait()
-        statuses.append(caller(app.test_client(), user)("POST", f"/trash/{task['id']}/restore").status_code)
+        statuses.append(call_as(app.test_client(), user)("POST", f"/trash/{task['id']}/restore").status_code)
 
     threads = [threading.Thread(target=restore) for _ in range(10)]
     for thread in threads:
@@ -356,7 +335,7 @@ def test_followers_still_learn_of_what_was_deleted_for_good(call, path):
 
 
 def test_trash_of_others_is_out_of_reach(client, call, user):
-    stranger = caller(client, new_user())
+    stranger = call_as(client, new_user())
     (task,) = deleted(call, "x")
     deleted(stranger, "own")
     assert titles(stranger("GET", "/trash")) == ["own"]
@@ -409,7 +388,7 @@ def test_trash_has_no_task_that_never_was(call, number):
     ],
 )
 def test_call_on_the_trash_is_one_round_trip(proxied, proxy, user, method, path, status):
-    call = caller(proxied.test_client(), user)
+    call = call_as(proxied.test_client(), user)
     alive = call("POST", "/tasks", title="alive").json["id"]
     _, last = deleted(call, "a", "b")
     proxy.queries.clear()
@@ -421,7 +400,7 @@ def test_call_on_the_trash_is_one_round_trip(proxied, proxy, user, method, path,
     ("method", "path"), [("GET", "/trash"), ("POST", "/trash/1/restore"), ("DELETE", "/trash/1"), ("DELETE", "/trash")]
 )
 def test_trash_without_a_database_is_unavailable_and_comes_back(proxied, proxy, user, method, path):
-    call = caller(proxied.test_client(), user)
+    call = call_as(proxied.test_client(), user)
     proxy.refuse = True
     proxy.cut()
     assert_problem(call(method, path), 503)

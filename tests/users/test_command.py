@@ -1,4 +1,4 @@
-"""`flask user`: an operator takes a user's data along, or erases it."""
+"""`todo user`: an operator exports a user's data, or erases it."""
 
 import json
 import os
@@ -6,59 +6,53 @@ import subprocess
 import sys
 
 import pytest
-from support import PostgresProxy, bearer, config_for, new_database
+from fakes.postgres_proxy import PostgresProxy
+from support import config_for, new_database
 from wire.server import ROOT, environment
-from wire.server import run as run_process
 
+from todo import __main__ as command
 from todo import create_app
 from todo.extensions import db
 
 COMMANDS = [("export",), ("erase", "--yes")]
 
 
+def invoke(app, *words, **options):
+    return app.test_cli_runner().invoke(command.todo, ["user", *words], **options)
+
+
 @pytest.fixture
 def run(app):
-    """Run a flask command, with an answer to what it asks."""
-    return lambda *words, answer=None: app.test_cli_runner().invoke(args=["user", *words], input=answer)
-
-
-@pytest.fixture
-def call(client, user):
-    """Call as the user, on the paths below the user's own."""
-
-    def call(method, path, **members):
-        body = {"json": members} if members else {}
-        return client.open(f"/api/{user}{path}", method=method, headers=bearer(user), **body)
-
-    return call
+    """Return a function that runs a command of `todo user`, with an answer to its question."""
+    return lambda *words, answer=None: invoke(app, *words, input=answer)
 
 
 @pytest.fixture
 def filled(call):
-    """Give the user two tasks, one with an accent, and a deleted one."""
+    """Create two tasks of the user, one with an accent, and a deleted one."""
     for title in ("Žluťoučký 🥛", "x"):
         call("POST", "/tasks", title=title)
     call("DELETE", f"/tasks/{call('POST', '/tasks', title='gone').json['id']}")
 
 
-@pytest.mark.parametrize("command", [[], ["export"], ["erase"]])
-def test_user_commands_have_help(run, command):
-    shown = run(*command, "--help")
+@pytest.mark.parametrize("words", [[], ["export"], ["erase"]])
+def test_user_commands_have_help(run, words):
+    shown = run(*words, "--help")
     assert shown.exit_code == 0
     assert shown.output.startswith("Usage: ")
 
 
-def test_export_prints_what_the_call_gives_and_nothing_else(run, call, filled, user):
+def test_export_prints_what_the_call_returns_and_nothing_else(run, call, filled, user):
     printed = run("export", user)
     assert printed.exit_code == 0
     assert printed.stdout_bytes == call("GET", "/export").get_data()
     assert len(printed.stdout_bytes.splitlines()) == 4
 
 
-def test_export_by_a_process_writes_utf_8_whatever_the_locale(call, filled, database_url, user):
-    ended = run_process("flask", "user", "export", user, DATABASE_URL=database_url, PYTHONIOENCODING="ascii")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout == call("GET", "/export").get_data(as_text=True)
+def test_export_writes_utf_8_whatever_the_encoding_of_the_output(app, call, filled, user):
+    ended = app.test_cli_runner(charset="ascii").invoke(command.todo, ["user", "export", user])
+    assert (ended.exit_code, ended.stderr) == (0, "")
+    assert ended.stdout_bytes == call("GET", "/export").get_data()
 
 
 def test_export_writes_to_a_file(run, call, filled, user, tmp_path):
@@ -70,20 +64,20 @@ def test_export_writes_to_a_file(run, call, filled, user, tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_export_to_where_nothing_can_be_written_says_so(run, user, tmp_path):
+def test_export_to_where_nothing_can_be_written_prints_the_reason(run, user, tmp_path):
     refused = run("export", user, "--output", str(tmp_path / "none" / "x"))
     assert refused.exit_code == 1
     assert "No such file or directory" in refused.output
     assert "Traceback" not in refused.output
 
 
-def test_export_of_a_user_without_tasks_says_that_there_are_none(run, user):
+def test_export_of_a_user_without_tasks_reports_that_there_are_none(run, user):
     (line,) = run("export", user).stdout.splitlines()
     assert json.loads(line)["list"] == {"user_id": user, "revision": 0, "erased_at": None, "tasks": 0, "deleted": 0}
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", ""])
-def test_erase_that_is_not_wanted_keeps_all(run, call, filled, user, answer):
+def test_erase_that_is_not_confirmed_keeps_all(run, call, filled, user, answer):
     before = call("GET", "/export").get_data()
     aborted = run("erase", user, answer=answer)
     assert aborted.exit_code == 1
@@ -93,7 +87,7 @@ def test_erase_that_is_not_wanted_keeps_all(run, call, filled, user, answer):
 
 
 @pytest.mark.parametrize(("words", "answer"), [(["--yes"], None), ([], "y\n")])
-def test_erase_that_is_wanted_erases_all_and_says_how_much(run, call, filled, user, words, answer):
+def test_erase_that_is_confirmed_erases_all_and_prints_how_much(run, call, filled, user, words, answer):
     erased = run("erase", user, *words, answer=answer)
     assert erased.exit_code == 0
     assert erased.output.splitlines()[-1] == f"Erased 2 tasks and 1 deleted ones of {user}."
@@ -105,42 +99,42 @@ def test_erase_of_a_user_without_tasks_erases_none(run, user):
     assert run("erase", user, "--yes").output == f"Erased 0 tasks and 0 deleted ones of {user}.\n"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("words", COMMANDS)
 @pytest.mark.parametrize("user", ["", "x" * 256, "a\nb", "a\x00b"])
-def test_user_that_cannot_be_is_refused(run, command, user):
-    refused = run(*command, user)
+def test_user_id_that_is_not_valid_is_refused(run, words, user):
+    refused = run(*words, user)
     assert refused.exit_code == 2
     assert "must have 1 to 255 characters" in refused.output
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_user_must_be_named(run, command):
-    refused = run(*command)
+@pytest.mark.parametrize("words", COMMANDS)
+def test_user_must_be_named(run, words):
+    refused = run(*words)
     assert refused.exit_code == 2
     assert "Missing argument 'ID'" in refused.output
 
 
 @pytest.fixture(scope="module")
 def unmigrated(postgres):
-    """Give the application on a database with nothing in it."""
+    """Return the application on an empty database."""
     app = create_app(config_for(new_database(postgres, "todo_users_unmigrated")))
     yield app
     with app.app_context():
         db.engine.dispose()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_user_commands_on_an_empty_database_say_what_to_do(unmigrated, command):
-    refused = unmigrated.test_cli_runner().invoke(args=["user", *command, "u1"])
+@pytest.mark.parametrize("words", COMMANDS)
+def test_user_commands_on_an_empty_database_print_what_to_do(unmigrated, words):
+    refused = invoke(unmigrated, *words, "u1")
     assert refused.exit_code == 1
-    assert refused.output == "Error: the database has no tables yet, or older ones: run `flask db upgrade` first.\n"
+    assert refused.output == "Error: the database has no tables yet, or older ones: run `todo migrate` first.\n"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_user_commands_without_a_database_say_so_in_one_line(socket_path, command):
+@pytest.mark.parametrize("words", COMMANDS)
+def test_user_commands_without_a_database_print_one_line(socket_path, words):
     proxy = PostgresProxy(socket_path)
     proxy.close()
-    refused = create_app(config_for(proxy.url("todo"))).test_cli_runner().invoke(args=["user", *command, "u1"])
+    refused = invoke(create_app(config_for(proxy.url("todo"))), *words, "u1")
     assert refused.exit_code == 1
     assert refused.output.startswith("Error: the database cannot be used: ")
     assert len(refused.output.splitlines()) == 1
@@ -149,21 +143,22 @@ def test_user_commands_without_a_database_say_so_in_one_line(socket_path, comman
 def test_export_that_fails_leaves_the_file_as_it_was(unmigrated, tmp_path):
     file = tmp_path / "export.ndjson"
     file.write_text("old")
-    assert unmigrated.test_cli_runner().invoke(args=["user", "export", "u1", "--output", str(file)]).exit_code == 1
+    assert invoke(unmigrated, "export", "u1", "--output", str(file)).exit_code == 1
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_export_to_a_file_that_cannot_be_written_says_so_in_one_line(run, filled, user, tmp_path):
+def test_export_to_a_file_that_cannot_be_written_prints_one_line(run, filled, user, tmp_path):
     done = run("export", user, "--output", str(tmp_path / "nowhere" / "export.ndjson"))
     assert (done.exit_code, done.stderr) == (1, "Error: the export cannot be written: No such file or directory.\n")
 
 
-def test_export_that_nobody_reads_to_its_end_is_no_trouble(database_url, filled, user):
+@pytest.mark.process
+def test_export_whose_reader_closes_the_pipe_ends_without_a_message(database_url, filled, user):
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, "-m", "flask", "user", "export", user],
+        [sys.executable, "-m", "todo", "user", "export", user],
         cwd=ROOT,
         env=environment(DATABASE_URL=database_url),
         stdout=writer,

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import psycopg2
 import pytest
-from support import assert_problem, bearer, config_for, new_user
+from support import assert_problem, bearer, call_as, config_for, new_user
 from wire.server import Line, Server, query, request, wait_until
 
 from todo import create_app
@@ -38,23 +38,6 @@ KEPT = (
     " (SELECT count(*) FROM task_lists WHERE user_id = %s)"
 )
 LIST = "SELECT revision, forgotten, erased_at IS NOT NULL FROM task_lists WHERE user_id = %s"
-
-
-def caller(client, user):
-    """Call as a user, on the paths below the user's own."""
-
-    def call(method, path="", *, headers=None, **members):
-        body = {"json": members} if members else {}
-        address = f"/api/{quote(user, safe='')}{path}"
-        return client.open(address, method=method, headers=bearer(user) | (headers or {}), **body)
-
-    return call
-
-
-@pytest.fixture
-def call(client, user):
-    """Call as the user: call("POST", "/tasks", title="x")."""
-    return caller(client, user)
 
 
 def fill(url, number, marks=0):
@@ -125,7 +108,7 @@ def test_export_gives_tasks_then_deleted_ones_then_marks_as_they_are(call, user)
 
 
 def test_export_holds_nothing_of_others(client, call, user):
-    stranger = caller(client, new_user())
+    stranger = call_as(client, new_user())
     stranger("POST", "/tasks", title="hidden")
     call("DELETE", f"/tasks/{stranger('POST', '/tasks', title='hidden').json['id']}")
     assert len(lines(call("GET", "/export").get_data())) == 1
@@ -136,14 +119,14 @@ def test_export_holds_nothing_of_others(client, call, user):
 @pytest.mark.parametrize("number", [499, 500, 501, 1500])
 def test_export_of_many_tasks_is_complete(client, database_url, number):
     user = fill(database_url, number, number)
-    first, *rest = lines(caller(client, user)("GET", "/export").get_data())
+    first, *rest = lines(call_as(client, user)("GET", "/export").get_data())
     assert (first["list"]["tasks"], first["list"]["deleted"]) == (number, number)
     assert [line["task"]["title"] for line in rest[:number]] == [f"Task {n}" for n in range(1, number + 1)]
     assert [line["deleted"]["id"] for line in rest[number:]] == [-n for n in range(1, number + 1)]
 
 
 def test_export_is_as_of_one_moment(client, database_url):
-    call = caller(client, fill(database_url, 600, 2))
+    call = call_as(client, fill(database_url, 600, 2))
     stream = call("GET", "/export").iter_encoded()
     first = next(stream)
     call("POST", "/tasks", title="too late")
@@ -157,12 +140,12 @@ def test_export_is_as_of_one_moment(client, database_url):
 
 @pytest.mark.parametrize("path", ["/api/me/export", "/api/me/export/"])
 def test_export_can_be_called_as_me(client, user, path):
-    caller(client, user)("POST", "/tasks", title="x")
+    call_as(client, user)("POST", "/tasks", title="x")
     assert len(lines(client.get(path, headers=bearer(user)).get_data())) == 2
 
 
 def test_export_head_gives_the_connection_back(small, database_url):
-    call = caller(small.test_client(), fill(database_url, 1500))
+    call = call_as(small.test_client(), fill(database_url, 1500))
     for _ in range(3):
         response = call("HEAD", "/export")
         assert (response.status_code, response.content_type, response.get_data()) == (200, "application/x-ndjson", b"")
@@ -173,7 +156,7 @@ def test_export_head_gives_the_connection_back(small, database_url):
 
 @pytest.mark.parametrize("pieces", [0, 1, 2])
 def test_export_that_nobody_reads_to_its_end_gives_the_connection_back(small, database_url, pieces):
-    call = caller(small.test_client(), fill(database_url, 1500))
+    call = call_as(small.test_client(), fill(database_url, 1500))
     for _ in range(3):
         response = call("GET", "/export")
         stream = response.iter_encoded()
@@ -186,6 +169,7 @@ def test_export_that_nobody_reads_to_its_end_gives_the_connection_back(small, da
     assert query(database_url, found, call("GET", "/tasks?limit=1").json[0]["user_id"]) == [(1,)]
 
 
+@pytest.mark.process
 def test_export_whose_client_goes_away_gives_the_connection_back(database_url, tmp_path):
     user = fill(database_url, 60_000)
     ask = request("GET", "/api/me/export", bearer(user))
@@ -208,7 +192,7 @@ def test_export_whose_client_goes_away_gives_the_connection_back(database_url, t
 
 
 def test_export_without_a_database_is_unavailable_and_comes_back(proxied, proxy, user):
-    call = caller(proxied.test_client(), user)
+    call = call_as(proxied.test_client(), user)
     proxy.refuse = True
     assert_problem(call("GET", "/export"), 503)
     proxy.refuse = False
@@ -216,7 +200,7 @@ def test_export_without_a_database_is_unavailable_and_comes_back(proxied, proxy,
 
 
 def test_export_whose_database_goes_away_breaks_off(proxied, proxy, database_url):
-    call = caller(proxied.test_client(), fill(database_url, 1500))
+    call = call_as(proxied.test_client(), fill(database_url, 1500))
     response = call("GET", "/export")
     stream = response.iter_encoded()
     next(stream)
@@ -227,14 +211,19 @@ def test_export_whose_database_goes_away_breaks_off(proxied, proxy, database_url
     assert len(lines(call("GET", "/export").get_data())) == 1501
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/export"), ("DELETE", "")], ids=["export", "erase"])
-def test_work_on_everything_has_more_time_from_its_first_statement_on(proxied, proxy, user, method, path):
-    call = caller(proxied.test_client(), user)
+@pytest.mark.parametrize(
+    ("method", "path", "level"),
+    [
+        pytest.param("GET", "/export", "REPEATABLE READ", id="export"),
+        pytest.param("DELETE", "", "READ COMMITTED", id="erase"),
+    ],
+)
+def test_work_on_everything_has_more_time_from_its_first_statement_on(proxied, proxy, user, method, path, level):
+    call = call_as(proxied.test_client(), user)
     call("GET", "/tasks")
     proxy.queries.clear()
     assert call(method, path, headers={"Confirm": user}).status_code in (200, 204)
-    assert proxy.queries[0].startswith("BEGIN")
-    assert proxy.queries[1].startswith(WORK.settings)
+    assert proxy.queries[0].startswith(f"BEGIN ISOLATION LEVEL {level};\n{WORK.settings}")
 
 
 @pytest.fixture
@@ -341,7 +330,7 @@ def test_erase_can_be_called_as_me(client, leaving, user, database_url, path):
 )
 def test_erase_takes_the_id_plain_or_percent_encoded(client, database_url, suffix, encode):
     user = new_user() + suffix
-    call = caller(client, user)
+    call = call_as(client, user)
     call("POST", "/tasks", title="x")
     assert call("DELETE", headers={"Confirm": encode(user)}).status_code == 204
     assert kept(database_url, user) == (0, 0, 1)
@@ -356,12 +345,12 @@ def test_other_methods_are_refused(call, method, path, allowed):
 
 def test_erase_leaves_others_alone(client, call, leaving, database_url, user):
     stranger = new_user()
-    task = caller(client, stranger)("POST", "/tasks", title="kept").json
+    task = call_as(client, stranger)("POST", "/tasks", title="kept").json
     refused = client.delete(f"/api/{stranger}", headers=bearer(user) | {"Confirm": stranger})
     assert_problem(refused, 403, "User ID mismatch")
     assert_problem(client.delete(f"/api/{user}", headers={"Confirm": user}), 401, "Missing authentication token")
     assert call("DELETE", headers={"Confirm": user}).status_code == 204
-    assert caller(client, stranger)("GET", "/tasks").json == [task]
+    assert call_as(client, stranger)("GET", "/tasks").json == [task]
     assert kept(database_url, stranger) == (1, 0, 1)
 
 
@@ -369,7 +358,7 @@ def test_erase_takes_what_others_write_while_it_waits(app, call, leaving, databa
     statuses = []
 
     def erase():
-        statuses.append(caller(app.test_client(), user)("DELETE", headers={"Confirm": user}).status_code)
+        statuses.append(call_as(app.test_client(), user)("DELETE", headers={"Confirm": user}).status_code)
 
     with closing(psycopg2.connect(database_url)) as other:
         cursor = other.cursor()
@@ -393,7 +382,7 @@ def test_erase_beside_creations_leaves_only_what_came_after_it(app, call, databa
     statuses = []
 
     def create():
-        mine = caller(app.test_client(), user)
+        mine = call_as(app.test_client(), user)
         while not done.is_set():
             statuses.append(mine("POST", "/tasks", title="x").status_code)
 
@@ -411,7 +400,7 @@ def test_erase_beside_creations_leaves_only_what_came_after_it(app, call, databa
 
 
 def test_erase_without_a_database_is_unavailable_and_loses_nothing(proxied, proxy, leaving, database_url, user):
-    call = caller(proxied.test_client(), user)
+    call = call_as(proxied.test_client(), user)
     proxy.refuse = True
     assert_problem(call("DELETE", headers={"Confirm": user}), 503)
     assert kept(database_url, user) == (2, 3, 1)
@@ -423,4 +412,4 @@ def test_export_of_many_tasks_comes_in_pieces(app, database_url):
     user = fill(database_url, 1500, 1500)
     with app.app_context():
         sizes = [piece.count(b"\n") for piece in queries.export(user)]
-    assert (sum(sizes), max(sizes)) == (3001, queries.LINES)
+    assert (sum(sizes), max(sizes)) == (3001, queries.BATCH)

@@ -1,4 +1,4 @@
-"""Servers that tests share or have for themselves."""
+"""Servers that tests share or start for themselves."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.server import Server, run, start_database
+from support import migrate, start_postgres
+from wire.server import Server, start_database
 
-from todo.database import embedded
+# Their assertions explain themselves as those of test modules do.
+pytest.register_assert_rewrite("wire.calls", "wire.revisions")
 
 
 @contextmanager
 def servers(folder: Path) -> Iterator[Callable[..., Server]]:
-    """Give a way to start servers, each with an environment of its own; in the end all must stop as they should."""
+    """Return a function that starts servers, each with its own environment; at the end all must stop cleanly."""
     started: list[Server] = []
 
     def start(**changes: Any) -> Server:
@@ -33,23 +35,23 @@ def servers(folder: Path) -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Give a way to start servers for one test."""
+    """Return a function that starts servers for one test."""
     with servers(tmp_path) as start:
         yield start
 
 
 @pytest.fixture(scope="module")
 def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
-    """Give a way to start servers for the tests of one file."""
+    """Return a function that starts servers for the tests of one module."""
     with servers(tmp_path_factory.mktemp("gunicorn")) as start:
         yield start
 
 
 @pytest.fixture(scope="module")
 def own_postgres(servers_folder: Path) -> Iterator[Any]:
-    """Give a PostgreSQL that may be stopped, with the schema that the migrations make."""
-    postgres = embedded.start(Path(tempfile.mkdtemp(dir=servers_folder)))
-    assert run("flask", "db", "upgrade", DATABASE_URL=postgres.get_uri()).returncode == 0
+    """Return a migrated PostgreSQL that tests may stop."""
+    postgres = start_postgres(Path(tempfile.mkdtemp(dir=servers_folder)))
+    migrate(postgres.get_uri())
     yield postgres
     start_database(postgres)
     postgres.cleanup()
@@ -57,6 +59,6 @@ def own_postgres(servers_folder: Path) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def server(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Give the application as production runs it, for all tests that do it no harm."""
+    """Return a server as production runs it, for all tests that leave it in service."""
     with servers(tmp_path_factory.mktemp("gunicorn")) as start:
         yield start(DATABASE_URL=database_url, WEB_CONCURRENCY="2", WEB_THREADS="4")

@@ -1,4 +1,4 @@
-"""A copy of a user's tasks that is kept by the changes feed alone, and callers who outlive their connections."""
+"""A copy of a user's tasks that the changes feed alone maintains, and users whose broken connections are replaced."""
 
 import hashlib
 import http.client
@@ -8,32 +8,32 @@ from typing import Any
 from urllib.parse import quote
 
 from support import bearer
-from wire.server import Answer, Line
+from wire.server import Line, Response
 
 Task = dict[str, Any]
 
 
-def revision_of(answer: Answer) -> int:
-    """Give the revision that an answer was read at."""
+def revision_of(answer: Response) -> int:
+    """Return the revision in the ETag of a list."""
     return int(answer.headers["ETag"].strip('"').partition("-")[0])
 
 
 def tag_of(task: Task) -> str:
-    """Give the tag of the state that a task is in."""
+    """Return the ETag of a task."""
     return f'"{task["revision"]}"'
 
 
 def checksum(tasks: Iterable[Task]) -> str:
-    """Make what the last page of the feed proves a copy by."""
+    """Return the checksum that the last page of the feed has for these tasks."""
     lines = [f"{task['id']}:{task['revision']}\n" for task in sorted(tasks, key=lambda task: task["revision"])]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 class Caller:
-    """A user on one connection, which is made anew when it broke.
+    """A user on one connection, which is replaced when it breaks.
 
     Args:
-        port: Gives the port of the server as it is now.
+        port: Returns the current port of the server.
         user: The id of the user.
 
     """
@@ -48,8 +48,8 @@ class Caller:
             self._line.close()
         self._line = None
 
-    def call(self, method: str, path: str, headers: dict[str, str] | None = None, body: Any = None) -> Answer | None:
-        """Give the answer, or None where nobody knows what became of the request."""
+    def call(self, method: str, path: str, headers: dict[str, str] | None = None, body: Any = None) -> Response | None:
+        """Return the response, or None if the outcome of the request is unknown."""
         try:
             self._line = self._line or Line(self._port())
             answer = self._line.call(method, path, self._headers | (headers or {}), body)
@@ -62,12 +62,12 @@ class Caller:
 
 
 class Follower:
-    """A copy of a user's tasks that is kept by the changes feed alone.
+    """A copy of a user's tasks that the changes feed alone maintains.
 
     Attributes:
         tasks: The copy, by id.
-        revision: What the copy is as of; it may be newer while there is more to be had.
-        restarts: How often the feed had to be begun again.
+        revision: The revision of the copy; single tasks may be newer until the last page is applied.
+        restarts: How often the copy started again because its cursor had expired.
 
     """
 
@@ -77,14 +77,14 @@ class Follower:
         self._begin()
 
     def _begin(self) -> None:
-        """Forget everything."""
+        """Start with an empty copy."""
         self.tasks: dict[int, Task] = {}
         self.revision = 0
-        self._seen = 0
+        self._last_revision = 0
         self._cursor: str | None = None
 
     def step(self, limit: int) -> bool:
-        """Take one page of the feed, and tell whether it was the last one."""
+        """Apply one page of the feed, and return whether it was the last one."""
         since = "" if self._cursor is None else f"&since={quote(self._cursor)}"
         answer = self._caller.call("GET", f"/api/me/tasks/changes?limit={limit}{since}")
         if answer is None:
@@ -106,12 +106,12 @@ class Follower:
         return True
 
     def _apply(self, page: dict[str, Any], limit: int) -> None:
-        """Take over the changes of one page, in the order of their revisions."""
+        """Apply the changes of one page in the order of their revisions."""
         changes = sorted(page["tasks"] + page["deleted"], key=lambda change: change["revision"])
         assert len(changes) == limit if page["has_more"] else len(changes) <= limit
         for change in changes:
-            assert change["revision"] > self._seen, "the feed went back"
-            self._seen = change["revision"]
+            assert change["revision"] > self._last_revision, "the feed went back"
+            self._last_revision = change["revision"]
             if "deleted_at" in change:
                 self.tasks.pop(change["id"], None)
             else:

@@ -1,4 +1,4 @@
-"""The real thing: gunicorn and flask as processes of their own, and what they answer over a socket."""
+"""Gunicorn and flask as processes of their own, and requests to them over a socket."""
 
 import http.client
 import io
@@ -30,19 +30,19 @@ Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Give the environment of a machine where nothing is set but what production needs, and these changes."""
+    """Return an environment with the settings that production requires and these changes, and no others."""
     kept = {"PATH", "HOME", "LANG"}
     inherited = {k: v for k, v in os.environ.items() if k in kept or k.startswith(("COVERAGE_", "COV_"))}
     # An empty variable counts as unset, and hides what the .env of this machine says.
     silenced = {str(field.data_key): "" for field in ConfigSchema().fields.values()}
     production = {"ENVIRONMENT": "production", "BETTER_AUTH_SECRET": SECRET, "CORS_ORIGINS": ORIGIN}
-    # gunicorn reads the first of these by itself, and does not take an empty one for unset.
+    # gunicorn reads the first of these by itself, and an empty value does not count as unset there.
     size = {"WEB_CONCURRENCY": "1", "WEB_THREADS": "2"}
     return inherited | silenced | production | size | changes
 
 
 def start(*command: str, **changes: str) -> subprocess.Popen[str]:
-    """Start `python -m` with this command, in the folder of the project."""
+    """Start `python -m` with this command in the root folder."""
     return subprocess.Popen(
         [sys.executable, "-m", *command],
         cwd=ROOT,
@@ -55,7 +55,7 @@ def start(*command: str, **changes: str) -> subprocess.Popen[str]:
 
 
 def run(*command: str, **changes: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m` with this command, in the folder of the project, to its end."""
+    """Run `python -m` with this command in the root folder, and wait for its end."""
     with start(*command, **changes) as process:
         try:
             stdout, stderr = process.communicate(timeout=2 * DEADLINE_S)
@@ -66,14 +66,14 @@ def run(*command: str, **changes: str) -> subprocess.CompletedProcess[str]:
 
 
 def free_port() -> int:
-    """Give a port that nobody listens on."""
+    """Return a free port."""
     with socket.create_server(("127.0.0.1", 0)) as placeholder:
         port: int = placeholder.getsockname()[1]
         return port
 
 
 def wait_until(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
-    """Wait for something that happens by itself."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {deadline_s} s"
@@ -81,7 +81,7 @@ def wait_until(condition: Callable[[], object], what: str, deadline_s: float = D
 
 
 def query(url: str, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-    """Ask PostgreSQL itself."""
+    """Run a statement on PostgreSQL directly."""
     with closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -90,13 +90,13 @@ def query(url: str, sql: str, *values: Any) -> list[tuple[Any, ...]]:
 
 
 def titles(url: str, user: str) -> list[str]:
-    """Give the titles of a user's tasks, as the table has them."""
+    """Return the titles of a user's tasks in the table."""
     return [title for (title,) in query(url, "SELECT title FROM tasks WHERE user_id = %s", user)]
 
 
 @contextmanager
 def locked(url: str, task: Mapping[str, Any]) -> Iterator[psycopg2.extensions.connection]:
-    """Let changes of a task wait until the transaction of this connection ends."""
+    """Lock a task: changes wait until the transaction of this connection ends."""
     with closing(psycopg2.connect(url)) as connection:
         connection.cursor().execute("SELECT FROM tasks WHERE id = %s FOR UPDATE", [task["id"]])
         yield connection
@@ -118,8 +118,8 @@ def stop_database(postgres: Any, mode: str) -> None:
     )
 
 
-class Answer:
-    """What came back; it reads like an answer of Flask's test client."""
+class Response:
+    """A response over the wire, with the interface of Flask's test client."""
 
     def __init__(self, response: http.client.HTTPResponse) -> None:
         self.status_code = response.status
@@ -128,7 +128,7 @@ class Answer:
 
     @classmethod
     def parse(cls, raw: bytes, method: str) -> Self:
-        """Read the bytes of an answer to a request with this method."""
+        """Parse the bytes of the response to a request with this method."""
 
         class Recorded:
             def makefile(self, _mode: str) -> io.BytesIO:
@@ -150,7 +150,7 @@ class Answer:
 
 
 def request(method: str, path: str, headers: Headers = (), body: Any = None) -> bytes:
-    """Give the bytes of a request. A body that is no bytes is sent as JSON; its length is announced."""
+    """Return the bytes of a request. A body that is not bytes is sent as JSON, with its Content-Length."""
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
     lines += [f"{name}: {value}" for name, value in (headers.items() if isinstance(headers, Mapping) else headers)]
     data = b""
@@ -188,27 +188,27 @@ class Line:
         self._socket.sendall(data)
 
     def hang_up(self) -> None:
-        """Tell the server that nothing more will come, and go on listening."""
+        """Close the sending side of the connection, and go on reading."""
         self._socket.shutdown(socket.SHUT_WR)
 
-    def receive(self, method: str = "GET") -> Answer:
-        """Give the next answer."""
+    def receive(self, method: str = "GET") -> Response:
+        """Return the next response."""
         response = http.client.HTTPResponse(self._socket, method=method)
         try:
             response.begin()
-            return Answer(response)
+            return Response(response)
         finally:
             response.close()
 
     def receive_all(self) -> bytes:
-        """Give every byte that comes until the server hangs up."""
+        """Return every byte until the server closes the connection."""
         received = b""
         while data := self._socket.recv(65536):
             received += data
         return received
 
-    def call(self, method: str, path: str, headers: Headers = (), body: Any = None) -> Answer:
-        """Send a request and give its answer; the connection stays open."""
+    def call(self, method: str, path: str, headers: Headers = (), body: Any = None) -> Response:
+        """Send a request and return its response; the connection stays open."""
         self.send(request(method, path, headers, body))
         return self.receive(method)
 
@@ -217,10 +217,10 @@ class Server:
     """A running server: gunicorn, or another one.
 
     Args:
-        log: Where its stdout and stderr go.
+        log: The file for its stdout and stderr.
         conf: The configuration of gunicorn.
-        command: Starts another one; `{port}` in it is where it listens.
-        **changes: Its environment, beyond what production needs.
+        command: The command of another server, in which `{port}` is the port to listen on.
+        **changes: Environment variables beside those that production requires.
 
     """
 
@@ -254,22 +254,22 @@ class Server:
 
         wait_until(healthy, "healthy")
 
-    def call(self, method: str, path: str, headers: Headers = (), body: Any = None) -> Answer:
-        """Make one call on a connection of its own."""
+    def call(self, method: str, path: str, headers: Headers = (), body: Any = None) -> Response:
+        """Send one request on a connection of its own, and return the response."""
         with Line(self.port) as line:
             return line.call(method, path, headers, body)
 
     def workers(self) -> set[int]:
-        """Give the ids of the processes that answer."""
+        """Return the ids of the worker processes."""
         return {child.pid for child in psutil.Process(self.process.pid).children()}
 
     def stop(self) -> int:
-        """Ask it to end, and give its exit status."""
+        """Terminate the server, and return its exit status."""
         self.process.terminate()
         return self.process.wait(DEADLINE_S)
 
     def kill(self) -> None:
-        """Make sure that nothing of it is left, whatever happened."""
+        """Kill the server and its workers if they still run."""
         if self.process.poll() is None:
             for worker in self.workers():
                 os.kill(worker, signal.SIGKILL)
@@ -278,11 +278,11 @@ class Server:
 
 
 class Load:
-    """Clients that write and read as fast as they are answered. Half of them keep their connections.
+    """Clients that write and read without a pause. Half of them keep their connections.
 
     Attributes:
-        acknowledged: The titles of the tasks that were answered 201.
-        statuses: The status of each answer, in order.
+        acknowledged: The titles of the tasks with a 201 response.
+        statuses: The status of each response, in order.
 
     """
 
@@ -312,7 +312,7 @@ class Load:
                     while keep and not self._done.is_set():
                         self._write_and_read(line)
             except (OSError, http.client.HTTPException):
-                # Nobody answered, so nothing was promised.
+                # Without a response nothing was acknowledged.
                 self._done.wait(0.01)
 
     def _write_and_read(self, line: Line) -> None:
@@ -326,7 +326,7 @@ class Load:
 
 
 def assert_kept(url: str, user: str, load: Load) -> None:
-    """Assert that every task that was answered 201 is in the table, and none twice."""
+    """Assert that every task with a 201 response is in the table, and none twice."""
     kept = titles(url, user)
     assert load.acknowledged
     assert set(load.acknowledged) <= set(kept)
@@ -334,7 +334,7 @@ def assert_kept(url: str, user: str, load: Load) -> None:
 
 
 def assert_survives_the_end_of_sessions(server: Server, url: str, user: str, times: int) -> None:
-    """End all sessions of a database again and again while clients write: nothing is lost, and nothing is a 500."""
+    """End all sessions of a database repeatedly while clients write: no task is lost, and no response is a 500."""
     end_sessions = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"

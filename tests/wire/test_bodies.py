@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from support import assert_problem, bearer, claims, sign, sized
-from wire.server import CHUNKED, Answer, Line, Server, chunked, request
+from wire.server import CHUNKED, Line, Response, Server, chunked, request
 
 LIMIT = 64 * 1024
 
 
 def send_raw(server: Server, user: str, method: str, path: str, headers: dict[str, str], data: bytes) -> bytes:
-    """Send these bytes as a body, hang up, and give all that comes back."""
+    """Send these bytes as a body, close the sending side, and return all received bytes."""
     with Line(server.port) as line:
         line.send(request(method, path, bearer(user) | headers) + data)
         line.hang_up()
@@ -23,7 +23,7 @@ def post_raw(server: Server, user: str, headers: dict[str, str], data: bytes) ->
     return send_raw(server, user, "POST", "/api/me/tasks", headers, data)
 
 
-def post(server: Server, user: str, body: Any, **headers: str) -> Answer:
+def post(server: Server, user: str, body: Any, **headers: str) -> Response:
     return server.call("POST", "/api/me/tasks", bearer(user) | headers, body)
 
 
@@ -59,8 +59,8 @@ def test_body_in_no_chunks_at_all_is_an_empty_body(server, user):
     toggled = send_raw(server, user, "PATCH", f"/api/me/tasks/{created['id']}/complete", CHUNKED, b"0\r\n\r\n")
     refused = post_raw(server, user, CHUNKED, b"0\r\n\r\n")
 
-    assert Answer.parse(toggled, "PATCH").get_json()["completed"] is True
-    assert_problem(Answer.parse(refused, "POST"), 422)
+    assert Response.parse(toggled, "PATCH").get_json()["completed"] is True
+    assert_problem(Response.parse(refused, "POST"), 422)
 
 
 @pytest.mark.parametrize("framing", ["content-length", "chunked"])
@@ -69,7 +69,7 @@ def test_body_of_exactly_64_kib_is_accepted(server, user, framing):
     assert len(body) == LIMIT
 
     if framing == "chunked":
-        answer = Answer.parse(post_raw(server, user, CHUNKED, chunked(body)), "POST")
+        answer = Response.parse(post_raw(server, user, CHUNKED, chunked(body)), "POST")
     else:
         answer = post(server, user, body)
 
@@ -95,11 +95,11 @@ def test_body_over_64_kib_is_refused(server, user, framing, excess):
 
 
 def test_body_in_chunks_that_is_good_up_to_the_limit_is_refused_whole(server, user):
-    """What fits must not be taken for all there is."""
+    """A body that is cut at the limit must not pass for a whole one."""
     body = sized(LIMIT)
 
     for rest in (b" ", b" " * 20_000, b"}"):
-        answer = Answer.parse(post_raw(server, user, CHUNKED, chunked(body + rest, size=4096)), "POST")
+        answer = Response.parse(post_raw(server, user, CHUNKED, chunked(body + rest, size=4096)), "POST")
         assert_problem(answer, 413)
 
     assert tasks(server, user) == []
@@ -123,14 +123,14 @@ def test_body_in_chunks_that_is_good_up_to_the_limit_is_refused_whole(server, us
     ],
 )
 def test_body_in_malformed_chunks_is_refused(server, user, data):
-    answer = Answer.parse(post_raw(server, user, CHUNKED, data), "POST")
+    answer = Response.parse(post_raw(server, user, CHUNKED, data), "POST")
 
     assert_problem(answer, 400)
     assert tasks(server, user) == []
 
 
 def test_body_in_malformed_chunks_ends_the_connection(server, user):
-    """Nobody knows where the next request would begin: what follows must not be taken for one."""
+    """The start of the next request is unknown, so the bytes that follow must not be read as one."""
     data = b"zz\r\n" + request("POST", "/api/me/tasks", bearer(user), {"title": "smuggled"})
 
     received = post_raw(server, user, CHUNKED, data)
@@ -151,14 +151,14 @@ def test_body_in_malformed_chunks_ends_the_connection(server, user):
     ],
 )
 def test_body_with_ambiguous_framing_is_refused(server, user, headers):
-    """Such requests are how one request is smuggled inside another (RFC 9112, section 6.3)."""
+    """Such requests smuggle one request inside another (RFC 9112, section 6.3)."""
     with Line(server.port) as line:
         line.send(request("POST", "/api/me/tasks", [*bearer(user).items(), *headers]) + b'{"title":"x"}')
         line.hang_up()
         received = line.receive_all()
 
     assert received.count(b"HTTP/1.1 ") == 1
-    assert Answer.parse(received, "POST").status_code in (400, 501)
+    assert Response.parse(received, "POST").status_code in (400, 501)
     assert tasks(server, user) == []
 
 
@@ -173,7 +173,7 @@ def test_body_with_ambiguous_framing_is_refused(server, user, headers):
 def test_body_that_breaks_off_creates_nothing(server, user, data):
     received = post_raw(server, user, {"Content-Length": "100"}, data)
 
-    assert_problem(Answer.parse(received, "POST"), 400)
+    assert_problem(Response.parse(received, "POST"), 400)
     assert tasks(server, user) == []
 
 
@@ -184,7 +184,7 @@ def test_complete_whose_body_breaks_off_changes_nothing(server, user, data):
     path = f"/api/me/tasks/{created['id']}/complete"
     received = send_raw(server, user, "PATCH", path, {"Content-Length": "100"}, data)
 
-    assert_problem(Answer.parse(received, "PATCH"), 400)
+    assert_problem(Response.parse(received, "PATCH"), 400)
     assert tasks(server, user) == [created]
 
 
@@ -288,7 +288,7 @@ def test_authorization_sent_twice_is_401(server, user):
 
 
 def token_of(user: str, size: int) -> str:
-    """Give a genuine token of at least this size, and hardly more."""
+    """Return a valid token of at least this size, and hardly more."""
     payload = claims(user, filler="")
     # Three bytes of a claim are four characters of the token.
     token = sign(payload | {"filler": "x" * -(-(size - len(sign(payload))) * 3 // 4)})

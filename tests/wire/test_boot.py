@@ -1,13 +1,15 @@
-"""What a process says, and to whom, when it is started with settings that are not fit for production."""
+"""How processes start: with wrong settings, and with the URLs that providers hand out."""
 
 from urllib.parse import quote
 
 import pytest
-from support import PostgresProxy, bearer
+from fakes.postgres_proxy import PostgresProxy
+from support import bearer
 from wire.server import DEADLINE_S, Server, run, start
 
-GUNICORN = ("gunicorn", "-c", "gunicorn.conf.py", "wsgi:app")
-UPGRADE = ("flask", "db", "upgrade")
+# `todo serve` becomes gunicorn, whose configuration reads the settings.
+COMMANDS = [("todo", "serve"), ("todo", "migrate"), ("flask", "db", "upgrade")]
+MIGRATE = ("todo", "migrate")
 
 SETTINGS = {
     "BETTER_AUTH_SECRET",
@@ -74,7 +76,7 @@ GOOD_URL = "postgresql://postgres:url-password@127.0.0.1:1/todo"
     ],
 )
 def test_start_with_faulty_settings_says_all_of_them_in_one_line_and_no_secret(changes, named):
-    processes = [start(*command, **changes) for command in (GUNICORN, UPGRADE)]
+    processes = [start(*command, **changes) for command in COMMANDS]
 
     for process in processes:
         stdout, stderr = process.communicate(timeout=DEADLINE_S)
@@ -87,8 +89,9 @@ def test_start_with_faulty_settings_says_all_of_them_in_one_line_and_no_secret(c
             assert secret not in stdout + stderr
 
 
-def test_upgrade_of_a_database_that_is_away_says_so_in_one_line():
-    done = run(*UPGRADE, DATABASE_URL=GOOD_URL)
+@pytest.mark.parametrize("command", [MIGRATE, ("flask", "db", "upgrade")])
+def test_upgrade_of_a_database_that_is_away_prints_one_line(command):
+    done = run(*command, DATABASE_URL=GOOD_URL)
 
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith("Error: the database cannot be used: ")
@@ -129,13 +132,13 @@ def test_gunicorn_with_the_short_scheme_in_a_socket_url_works(serve, database_ur
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql"])
 def test_url_as_providers_hand_it_out_works(serve, proxy: PostgresProxy, database_url, user, scheme):
-    """A password may have every character that has a meaning elsewhere."""
+    """A password may contain every character that has a meaning elsewhere in a URL."""
     password = quote("p@ss/w%rd:#?%(x)s", safe="")
     options = "sslmode=disable&channel_binding=prefer"
     url = f"{scheme}://postgres:{password}@127.0.0.1:{proxy.port}/todo_test?{options}"
 
-    upgraded = run(*UPGRADE, DATABASE_URL=url)
+    migrated = run(*MIGRATE, DATABASE_URL=url)
 
-    assert (upgraded.returncode, upgraded.stderr) == (0, "")
-    assert_works(serve(DATABASE_URL=url), user)
+    assert (migrated.returncode, migrated.stderr) == (0, "")
+    assert_works(serve(command="todo serve", DATABASE_URL=url), user)
     assert any("INSERT INTO tasks" in sql for sql in proxy.queries)

@@ -1,4 +1,4 @@
-"""Clients that are many, slow, silent or odd: none of them holds up the others."""
+"""Clients that are many, slow, silent or unusual: none of them delays the others."""
 
 import json
 import os
@@ -10,7 +10,9 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import partial
 
+import psutil
 import pytest
 from support import assert_problem, bearer
 from wire.server import CHUNKED, ORIGIN, ROOT, Line, chunked, locked, query, request, run, wait_until
@@ -21,7 +23,7 @@ MANY = 40
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory):
-    """Give a configuration like that of production, but for its patience, which is short."""
+    """Return the configuration of production with short time-outs."""
     conf = tmp_path_factory.mktemp("impatient") / "gunicorn.conf.py"
     conf.write_text(f"""
 import runpy
@@ -41,33 +43,33 @@ limit_request_line = 4094
 
 @pytest.fixture(scope="module")
 def narrow(start_server, database_url):
-    """Give a server that can do one thing at a time."""
+    """Return a server with one worker and one thread."""
     return start_server(DATABASE_URL=database_url, WEB_CONCURRENCY="1", WEB_THREADS="1")
 
 
 @pytest.fixture(scope="module")
 def hasty(start_server, database_url, impatient):
-    """Give one that has no patience besides."""
+    """Return a server with one worker, one thread and short time-outs."""
     return start_server(conf=impatient, DATABASE_URL=database_url, WEB_CONCURRENCY="1", WEB_THREADS="1")
 
 
 @pytest.fixture
 def clients(narrow):
-    """Give many connections to the narrow server."""
+    """Return many connections to the narrow server."""
     with ExitStack() as stack:
         yield [stack.enter_context(Line(narrow.port)) for _ in range(MANY)]
 
 
 @pytest.fixture
 def rich(database_url, user):
-    """Give a user whose list is more than the kernel's buffers hold, which is some 4 MB."""
+    """Return a user whose list exceeds the kernel's buffers, which hold some 4 MB."""
     rows = "SELECT %s, 'x', repeat('🎂', 1000) FROM generate_series(1, 1000)"
     query(database_url, f"INSERT INTO tasks (user_id, title, description) {rows}", user)
     return user
 
 
 def read_all(reader):
-    """Read quickly what was not read before."""
+    """Read the rest of the stream without a pause."""
     reader.settimeout(30)
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     received = bytearray()
@@ -77,13 +79,19 @@ def read_all(reader):
 
 
 def reset(line):
-    """Break a connection off, so that whatever is sent on it fails."""
+    """Reset a connection, so that sending on it fails."""
     line._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     line.close()
 
 
+def is_left(server, reader):
+    """Check whether no worker of the server has its end of this connection any more."""
+    connections = [one for worker in server.workers() for one in psutil.Process(worker).net_connections("tcp")]
+    return all(connection.raddr != reader.getsockname() for connection in connections)
+
+
 def assert_served(server, user):
-    """Assert that a call is answered while others are at it; a second is a hundred times what it takes."""
+    """Assert that requests are served meanwhile; a second is a hundred times what one takes."""
     with Line(server.port) as line:
         line._socket.settimeout(2)
         for _ in range(3):
@@ -129,7 +137,7 @@ def test_clients_that_read_slowly_hold_up_nobody_and_get_everything(narrow, rich
             reader = stack.enter_context(closing(socket.socket()))
             reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             reader.connect(("127.0.0.1", narrow.port))
-            # More than the kernel holds for it: each is read while the answer to the one before is still on its way.
+            # More than the kernel buffers: each request is read while the previous response is still being sent.
             reader.sendall(request("GET", path, bearer(rich)) * 2 + closing_call)
             readers.append(reader)
         assert_served(narrow, rich)
@@ -158,17 +166,17 @@ def test_stream_that_is_read_in_the_end_is_whole(narrow, rich):
 def test_client_that_takes_nothing_of_an_answer_is_left_after_a_while(hasty, rich):
     size = len(hasty.call("GET", "/api/me/tasks", bearer(rich)).data)
 
-    # A list is in memory as a whole; an export is made while it is sent.
+    # A list is in memory as a whole; an export is produced while it is sent.
     for path in ("/api/me/tasks", "/api/me/export"):
         with socket.socket() as reader:
             reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             reader.connect(("127.0.0.1", hasty.port))
-            # The kernel holds the beginning for it.
+            # The kernel buffers the beginning.
             reader.sendall(request("GET", path, bearer(rich)) * 2)
             with ThreadPoolExecutor() as pool:
                 calls = [pool.submit(hasty.call, "GET", "/health") for _ in range(5)]
                 assert {call.result(30).status_code for call in calls} == {200}
-            time.sleep(3)
+            wait_until(partial(is_left, hasty, reader), "left")
             assert 0 < len(read_all(reader)) < 2 * size
 
 

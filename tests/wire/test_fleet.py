@@ -1,4 +1,4 @@
-"""Commands that run beside each other, that take long, and that are killed."""
+"""Commands that run at the same time, take long, or are killed."""
 
 import os
 import signal
@@ -16,16 +16,14 @@ THIS = "SELECT oid FROM pg_database WHERE datname = current_database()"
 
 @pytest.fixture
 def empty_url(postgres):
-    """Give the URL of a database with nothing in it."""
+    """Return the URL of an empty database."""
     return new_database(postgres, f"fleet_{uuid.uuid4().hex}")
 
 
 @pytest.fixture(scope="module")
-def migrated_url(postgres):
-    """Give the URL of a migrated database that only the tests of this file use."""
-    url = new_database(postgres, f"fleet_{uuid.uuid4().hex}")
-    assert run(*UPGRADE, DATABASE_URL=url).returncode == 0
-    return url
+def migrated_url(postgres, migrated_template):
+    """Return the URL of a migrated database that only the tests of this module use."""
+    return new_database(postgres, f"fleet_{uuid.uuid4().hex}", migrated_template)
 
 
 def test_upgrade_by_four_replicas_at_once_migrates_once(empty_url, root):
@@ -56,6 +54,7 @@ def test_upgrade_waits_for_another_one_that_is_under_way(empty_url):
     assert query(empty_url, "SELECT count(*) FROM alembic_version") == [(1,)]
 
 
+@pytest.mark.slow
 def test_seed_of_100_000_tasks_is_exact_and_a_second_run_adds_nothing(migrated_url, user):
     seed = ("flask", "seed", "--count", "100000", "--user", user)
 
@@ -82,7 +81,7 @@ def test_seed_by_two_processes_at_once_adds_no_more_than_asked(migrated_url, use
 
 @pytest.mark.parametrize("killed_by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_seed_that_is_killed_midway_leaves_nothing(migrated_url, user, killed_by):
-    # A sequence counts on outside all transactions: it shows what no other session may see yet.
+    # A sequence advances outside all transactions, so it shows progress that no other session can see yet.
     ids = "SELECT coalesce(last_value, 0) FROM pg_sequences WHERE schemaname = 'public'"
     ((before,),) = query(migrated_url, ids)
     seed = start("flask", "seed", "--count", "5000000", "--user", user, DATABASE_URL=migrated_url)

@@ -1,4 +1,4 @@
-"""The other server of the README, with the command that stands there."""
+"""Granian, with the command of docs/operate/deploy.md."""
 
 import json
 import re
@@ -10,10 +10,10 @@ from wire.server import CHUNKED, ORIGIN, Line, chunked, request, wait_until
 
 @pytest.fixture(scope="module")
 def granian(start_server, database_url, root):
-    """Give a Granian that runs as the README says, on a port of its own."""
-    (command,) = re.findall(r"^ *\.venv/bin/(granian .*)$", (root / "README.md").read_text(), re.MULTILINE)
+    """Return a Granian that runs as documented, on a port of its own."""
+    (command,) = re.findall(r"^ *\.venv/bin/(granian .*)$", (root / "docs/operate/deploy.md").read_text(), re.MULTILINE)
     server = start_server(command=command.replace("8000", "{port}"), DATABASE_URL=database_url)
-    # Told to stop while one of its processes starts, it waits for that one for ever.
+    # A Granian that is stopped while one of its processes starts waits for that process for ever.
     wait_until(lambda: server.log.read_text().count("Started worker-") == 2, "both at work")
     return server
 

@@ -1,4 +1,4 @@
-"""What the image holds and runs, without Docker: by somebody who may do nothing, where nobody may write."""
+"""The files and commands of the image, without Docker: run without privileges, in a folder that is read-only."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from wire.server import DEADLINE_S, Line, environment, free_port, wait_until
 
 
 def last_stage(root: Path) -> list[tuple[str, str]]:
-    """Give the instructions of the stage that becomes the image, each with its arguments in one line."""
+    """Return the instructions of the stage that becomes the image, each with its arguments in one line."""
     text = re.sub(r"\\\n\s*", "", (root / "Dockerfile").read_text())
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     begin = max(n for n, line in enumerate(lines) if line.startswith("FROM "))
@@ -24,14 +25,14 @@ def last_stage(root: Path) -> list[tuple[str, str]]:
 
 
 def command(root: Path, instruction: str) -> list[str]:
-    """Give what an instruction runs; the form that is no JSON would need a shell (the exec form)."""
+    """Return the command of an instruction in the exec form (JSON), as the other form would need a shell."""
     (arguments,) = [arguments for word, arguments in last_stage(root) if word == instruction]
     return json.loads(arguments[arguments.index("[") :])
 
 
 @pytest.fixture
 def image(root: Path, tmp_path: Path) -> Path:
-    """Give the folder of the image, with what is copied there and nothing else, closed to writing."""
+    """Return the folder of the image, read-only, with the files that are copied there and no others."""
     folder = tmp_path / "image"
     folder.mkdir()
     for word, arguments in last_stage(root):
@@ -49,16 +50,27 @@ def image(root: Path, tmp_path: Path) -> Path:
         path.chmod(path.stat().st_mode | stat.S_IWUSR)
 
 
-def surroundings(root: Path, **changes: str) -> dict[str, str]:
-    """Give the environment that the image sets, and these changes; nobody has a home, and nothing is measured."""
+@pytest.fixture
+def surroundings(root: Path, tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Return a function that returns the environment of the image with changes, without HOME and without coverage."""
+    installer = "deploy/install.py"
+    assert f"COPY requirements-image.txt {installer} ./" in (root / "Dockerfile").read_text()
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    subprocess.run([sys.executable, root / installer, programs], check=True)
     (settings,) = [arguments for word, arguments in last_stage(root) if word == "ENV"]
-    production = {k: v for k, v in environment(**changes).items() if not k.startswith("COV") and k != "HOME"}
     own = dict(setting.split("=", 1) for setting in settings.split())
-    return production | own | {"PATH": str(Path(sys.executable).parent), "HOST": "127.0.0.1"} | changes
+    path = f"{programs}:{Path(sys.executable).parent}"
+
+    def surroundings(**changes: str) -> dict[str, str]:
+        production = {k: v for k, v in environment(**changes).items() if not k.startswith("COV") and k != "HOME"}
+        return production | own | {"PATH": path, "HOST": "127.0.0.1"} | changes
+
+    return surroundings
 
 
 def powerless(words: list[str]) -> list[str]:
-    """Give the command for somebody without any privilege; root would write wherever it likes."""
+    """Return the command without any privilege, because root can write to what is read-only."""
     setpriv = shutil.which("setpriv")
     if os.getuid() == 0:
         assert setpriv
@@ -71,12 +83,11 @@ def contents(folder: Path) -> set[Path]:
 
 
 def test_image_serves_and_is_healthy_where_nothing_can_be_written_and_there_is_no_shell(
-    root, image, tmp_path, database_url, proxy, user
+    root, image, surroundings, tmp_path, database_url, proxy, user
 ):
-    """A host that is not trusted asks for its health, as containers do; and a proxy is set, as companies do."""
+    """The probe uses a host that is not trusted, as in containers, and the environment names an HTTP proxy."""
     before = contents(image)
     environ = surroundings(
-        root,
         DATABASE_URL=proxy.url("todo_test"),
         PORT=str(free_port()),
         TRUSTED_HOSTS="localhost",
@@ -104,12 +115,12 @@ def test_image_serves_and_is_healthy_where_nothing_can_be_written_and_there_is_n
     assert contents(image) == before
 
 
-def test_image_migrates_where_nothing_can_be_written(root, image, database_url, proxy):
+def test_image_migrates_where_nothing_can_be_written(image, surroundings, database_url, proxy):
     before = contents(image)
 
     migrated = subprocess.run(
-        powerless(["flask", "db", "upgrade"]),
-        env=surroundings(root, DATABASE_URL=proxy.url("todo_test")),
+        powerless(["todo", "migrate"]),
+        env=surroundings(DATABASE_URL=proxy.url("todo_test")),
         cwd=image,
         capture_output=True,
         text=True,
@@ -130,7 +141,7 @@ def test_image_installs_what_is_pinned_and_only_files_with_a_known_hash(root):
     assert "--require-hashes -r requirements-image.txt" in (root / "Dockerfile").read_text()
 
 
-def test_image_runs_as_somebody_without_a_home(root):
+def test_image_runs_as_a_user_without_a_home(root):
     (user,) = [arguments for word, arguments in last_stage(root) if word == "USER"]
 
     assert int(user) > 0

@@ -1,4 +1,4 @@
-"""PostgreSQL is there, but far away, asleep, read-only, or its answers break off: what can be done is done."""
+"""PostgreSQL is far away, asleep or read-only, or its responses break off: requests that can succeed do."""
 
 import time
 import uuid
@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from support import PostgresProxy, assert_problem, bearer
+from fakes.postgres_proxy import PostgresProxy
+from support import assert_problem, bearer
 from wire.server import Load, Server, assert_kept, query, titles, wait_until
 
 from todo.database.timeouts import CALL
@@ -17,7 +18,7 @@ THREADS = 4
 
 @pytest.fixture(scope="module")
 def shared(socket_path: str, start_server: Callable[..., Server]) -> Iterator[tuple[PostgresProxy, Server]]:
-    """Give a proxy, and a server with one worker behind it."""
+    """Return a proxy, and a server with one worker that reaches PostgreSQL through it."""
     proxy = PostgresProxy(socket_path)
     yield proxy, start_server(DATABASE_URL=proxy.url("todo_test"), WEB_THREADS=str(THREADS))
     proxy.close()
@@ -25,7 +26,7 @@ def shared(socket_path: str, start_server: Callable[..., Server]) -> Iterator[tu
 
 @pytest.fixture
 def proxy(shared: tuple[PostgresProxy, Server]) -> Iterator[PostgresProxy]:
-    """Give the proxy; it is mended afterwards."""
+    """Return the proxy, and repair it afterwards."""
     proxy, _ = shared
     yield proxy
     proxy.delay_s = 0.0
@@ -34,7 +35,7 @@ def proxy(shared: tuple[PostgresProxy, Server]) -> Iterator[PostgresProxy]:
 
 @pytest.fixture
 def server(shared: tuple[PostgresProxy, Server], database_url: str) -> Server:
-    """Give the server when it is in service."""
+    """Return the server once it is in service."""
     _, server = shared
     wait_until(lambda: server.call("GET", "/health/ready").status_code == 200, "in service")
     return server
@@ -45,12 +46,13 @@ def create(server: Server, user: str, title: str) -> Any:
 
 
 def assert_alive(server: Server) -> None:
-    """Assert that who asks nothing of the database is answered, and at once compared with those who do."""
+    """Assert that a request without a statement is served at once."""
     started = time.monotonic()
     assert server.call("GET", "/health").status_code == 200
     assert time.monotonic() - started < 2
 
 
+@pytest.mark.slow
 def test_database_200_ms_away_serves_everybody(server, proxy, database_url, user):
     proxy.delay_s = 0.2
     with Load(server, user, clients=THREADS) as load:
@@ -67,6 +69,7 @@ def test_database_200_ms_away_serves_everybody(server, proxy, database_url, user
     assert_kept(database_url, user, load)
 
 
+@pytest.mark.slow
 def test_database_5_s_away_keeps_nobody_longer_than_promised(server, proxy, database_url, user):
     sent = [f"far {number}" for number in range(2)]
 
@@ -139,7 +142,7 @@ def test_answer_that_breaks_off_is_asked_for_once_more_by_a_read_and_never_by_a_
 
 @pytest.fixture
 def role(database_url: str) -> Iterator[str]:
-    """Give a user of the database that owns nothing and may do everything to tasks."""
+    """Return a role that owns no table and may read and write all of them."""
     role = f"role_{uuid.uuid4().hex}"
     query(database_url, f"CREATE ROLE {role} LOGIN")
     query(database_url, f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
@@ -176,7 +179,7 @@ def test_database_that_is_read_only_is_read_and_written_again_as_soon_as_it_can_
     assert titles(database_url, user) == ["x"]
 
     query(database_url, f"ALTER ROLE {role} RESET {read_only}")
-    # A connection is dropped when it turns out that it cannot write.
+    # A connection is dropped when a write on it fails as read-only.
     statuses = [create(server, user, "y").status_code for _ in range(THREADS * 4)]
     assert statuses[-THREADS:] == [201] * THREADS
     assert len(titles(database_url, user)) == 1 + statuses.count(201)

@@ -1,4 +1,4 @@
-"""What a request may be at most, what gunicorn says beyond that, and what no answer says about the server."""
+"""The largest request that is accepted, gunicorn's responses beyond it, and what no response reveals of the server."""
 
 import re
 
@@ -11,53 +11,53 @@ FIELDS_MAX = 64
 FIELD_MAX = 16384
 
 
-def ask(server, method, path, headers=()):
-    """Give the answer, after which the connection must be closed if the request could not be read."""
+def send(server, method, path, headers=()):
+    """Return the response, and check that the connection is closed if the request could not be read."""
     with Line(server.port) as line:
         line.send(request(method, path, headers))
-        answer = line.receive(method)
-        if answer.status_code in (400, 414, 431):
+        response = line.receive(method)
+        if response.status_code in (400, 414, 431):
             assert line.receive_all() == b""
-        return answer
+        return response
 
 
-def path_for_a_line_of(size):
+def path_for_a_request_line_of(size):
     return "/health?" + "x" * (size - len("GET /health? HTTP/1.1"))
 
 
 @pytest.mark.parametrize(("size", "status"), [(LINE_MAX, 200), (LINE_MAX + 1, 414), (60_000, 414)])
 def test_request_line_has_8190_bytes_at_most(server, size, status):
-    assert ask(server, "GET", path_for_a_line_of(size)).status_code == status
+    assert send(server, "GET", path_for_a_request_line_of(size)).status_code == status
 
 
 def test_request_line_may_hold_a_user_id_of_255_characters_and_a_search(server):
     user = "é" * 255
     path = f"/api/{'%C3%A9' * 255}/tasks?search={'x' * 100}"
 
-    assert ask(server, "GET", path, bearer(user)).status_code == 200
+    assert send(server, "GET", path, bearer(user)).status_code == 200
 
 
 @pytest.mark.parametrize(("number", "status"), [(FIELDS_MAX, 200), (FIELDS_MAX + 1, 431), (2000, 431)])
 def test_header_has_64_fields_at_most(server, number, status):
-    """One of them is `Host`."""
+    """One of the fields is `Host`."""
     fields = [(f"X-{n}", "x") for n in range(number - 1)]
 
-    assert ask(server, "GET", "/health", fields).status_code == status
+    assert send(server, "GET", "/health", fields).status_code == status
 
 
 @pytest.mark.parametrize(("size", "status"), [(FIELD_MAX, 200), (FIELD_MAX + 1, 431)])
 def test_header_field_has_16_kib_at_most(server, size, status):
     fields = [("X-Long", "x" * (size - len("X-Long: \r\n")))]
 
-    assert ask(server, "GET", "/health", fields).status_code == status
+    assert send(server, "GET", "/health", fields).status_code == status
 
 
 @pytest.mark.parametrize(("number", "status"), [(4, 200), (10, 431), (FIELDS_MAX - 1, 431)])
-def test_header_is_not_read_when_it_is_far_over_64_kib(server, number, status):
-    """Each field by itself would be good; the last bytes of what is read in one go may lead a little over."""
+def test_header_far_over_64_kib_is_not_read(server, number, status):
+    """Each field alone is small enough; a single read may exceed the limit a little."""
     fields = [(f"X-{n}", "x" * 16_000) for n in range(number)]
 
-    assert ask(server, "GET", "/health", fields).status_code == status
+    assert send(server, "GET", "/health", fields).status_code == status
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,13 @@ def test_header_is_not_read_when_it_is_far_over_64_kib(server, number, status):
         pytest.param("GET", "/api/me/tasks", {}, id="401"),
         pytest.param("OPTIONS", "/api/me/tasks", {}, id="options"),
         pytest.param("GET", "/health", {"X Y": "z"}, id="400"),
-        pytest.param("GET", path_for_a_line_of(LINE_MAX + 1), {}, id="414"),
+        pytest.param("GET", path_for_a_request_line_of(LINE_MAX + 1), {}, id="414"),
         pytest.param("GET", "/health", {"X-Long": "x" * FIELD_MAX}, id="431"),
     ],
 )
-def test_answer_names_no_version_and_nothing_behind_the_server(server, method, path, headers):
-    answer = ask(server, method, path, headers)
+def test_response_names_no_version_and_no_software_but_the_server(server, method, path, headers):
+    response = send(server, method, path, headers)
 
-    assert answer.headers.get_all("Server", ["gunicorn"]) == ["gunicorn"]
-    said = str(answer.headers) + answer.data.decode()
-    assert not re.search(r"python|werkzeug|flask|traceback|gunicorn/", said, re.IGNORECASE)
+    assert response.headers.get_all("Server", ["gunicorn"]) == ["gunicorn"]
+    text = str(response.headers) + response.data.decode()
+    assert not re.search(r"python|werkzeug|flask|traceback|gunicorn/", text, re.IGNORECASE)

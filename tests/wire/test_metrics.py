@@ -1,4 +1,4 @@
-"""Metrics of several processes on one port: right whatever becomes of the processes; and what is drawn of them."""
+"""Metrics of several processes on one port, correct when processes end, and the dashboard that draws them."""
 
 import json
 import os
@@ -18,7 +18,7 @@ LIST = ("http_requests_total", "GET", "/api/<user_id>/tasks", "200")
 
 
 def scrape(port):
-    """Give the values of all metrics, by their names and labels."""
+    """Return the values of all metrics by their names and labels."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=DEADLINE_S) as response:
         text = response.read().decode()
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
@@ -26,7 +26,7 @@ def scrape(port):
 
 
 def folder_of(server):
-    """Give where the processes keep their counts."""
+    """Return the folder where the processes keep their counts."""
     (worker, *_) = server.workers()
     (folder,) = {Path(m.path).parent for m in psutil.Process(worker).memory_maps() if "todo-metrics-" in m.path}
     return folder
@@ -34,14 +34,14 @@ def folder_of(server):
 
 @pytest.fixture(scope="module")
 def counting(database_url, start_server):
-    """Give a server of two processes, and the port of their metrics."""
+    """Return a server of two processes, and the port of their metrics."""
     port = free_port()
     server = start_server(DATABASE_URL=database_url, METRICS_PORT=str(port), WEB_CONCURRENCY="2", WEB_THREADS="4")
     return server, port
 
 
-def call(server, number):
-    """Make so many calls, from several clients, and give who was asked how often: every one counts."""
+def make_calls(server, number):
+    """Send this many requests from several clients, as one new user."""
     user = new_user()
 
     def one(_):
@@ -55,20 +55,20 @@ def test_calls_that_two_processes_answered_are_one_number_whoever_is_asked(count
     server, port = counting
     before = scrape(port).get(LIST, 0)
 
-    call(server, 200)
+    make_calls(server, 200)
 
     assert [scrape(port)[LIST] for _ in range(10)] == [before + 200] * 10
     counts = scrape(port)
     assert counts["http_request_duration_seconds_count", *LIST[1:3]] == before + 200
     assert len(set(folder_of(server).glob("counter_*"))) == 2
-    # Lines of several processes in one file are whole, and there is one for each call.
+    # Lines of several processes in one file are whole, and there is one for each request.
     lines = [json.loads(line) for line in server.log.read_text().splitlines()]
     assert sum(line.get("route") == LIST[2] and line["status"] == 200 for line in lines) == before + 200
 
 
 def test_process_that_was_killed_leaves_its_counts_to_the_one_in_its_place(counting):
     server, port = counting
-    call(server, 50)
+    make_calls(server, 50)
     before = scrape(port)
     for _ in range(2):
         workers = server.workers()
@@ -77,7 +77,7 @@ def test_process_that_was_killed_leaves_its_counts_to_the_one_in_its_place(count
         server.wait_until_healthy()
     assert scrape(port)[LIST] == before[LIST]
 
-    call(server, 50)
+    make_calls(server, 50)
 
     assert scrape(port)[LIST] == before[LIST] + 50
     assert len(set(folder_of(server).glob("counter_*"))) == 2
@@ -86,14 +86,14 @@ def test_process_that_was_killed_leaves_its_counts_to_the_one_in_its_place(count
 
 def test_reload_keeps_the_counts_and_the_port(counting):
     server, port = counting
-    call(server, 10)
+    make_calls(server, 10)
     before, workers = scrape(port)[LIST], server.workers()
 
     server.process.send_signal(signal.SIGHUP)
     wait_until(lambda: len(server.workers()) == 2 and not server.workers() & workers, "replaced")
     server.wait_until_healthy()
 
-    call(server, 10)
+    make_calls(server, 10)
     assert scrape(port)[LIST] == before + 10
 
 
@@ -109,7 +109,7 @@ def test_port_that_is_taken_ends_the_start_and_names_the_setting(counting, datab
         PORT=str(free_port()),
     )
     assert done.returncode == 1
-    assert done.stderr == f"todo cannot start: METRICS_PORT {port} cannot be had: Address already in use.\n"
+    assert done.stderr == f"todo cannot start: METRICS_PORT {port} cannot be bound: Address already in use.\n"
 
 
 def test_server_that_ends_leaves_nothing_behind(database_url, tmp_path):
@@ -149,7 +149,7 @@ def test_log_that_nobody_takes_any_more_stops_nobody(database_url, user):
 
 
 def test_dashboard_asks_for_metrics_that_there_are(start_server, root):
-    """There is every metric where neither the issuer nor the database answers."""
+    """Every metric is present where neither the issuer nor the database responds."""
     port = free_port()
     nobody = "http://127.0.0.1:1"
     server = start_server(

@@ -1,4 +1,4 @@
-"""PostgreSQL goes away in every way it can: 503 meanwhile, nothing promised is lost, and all is well at once after."""
+"""PostgreSQL goes away in every way: 503 meanwhile, no acknowledged write is lost, and service resumes at once."""
 
 import socket
 import time
@@ -10,7 +10,8 @@ from typing import Any
 
 import psycopg2
 import pytest
-from support import PostgresProxy, assert_problem, bearer, new_database, new_user
+from fakes.postgres_proxy import PostgresProxy
+from support import assert_problem, bearer, migrate, new_database, new_user
 from wire.server import (
     ORIGIN,
     Load,
@@ -18,7 +19,6 @@ from wire.server import (
     assert_kept,
     assert_survives_the_end_of_sessions,
     query,
-    run,
     start_database,
     stop_database,
     titles,
@@ -39,7 +39,7 @@ CALLS = [
 
 
 def assert_unavailable(server: Server, user: str) -> None:
-    """Assert that each call on tasks is answered with a 503, and soon."""
+    """Assert that each call on tasks is a 503 within 10 seconds."""
     for method, path, body in CALLS:
         started = time.monotonic()
         answer = server.call(method, path, {**bearer(user), "Origin": ORIGIN}, body)
@@ -59,7 +59,7 @@ def assert_in_service(server: Server, user: str) -> None:
 
 @pytest.fixture(scope="module")
 def shared(socket_path: str, start_server: Callable[..., Server]) -> Iterator[tuple[PostgresProxy, Server]]:
-    """Give a proxy, and a server with one worker behind it and one connection in its pool."""
+    """Return a proxy, and a server behind it with one worker and one connection in its pool."""
     proxy = PostgresProxy(socket_path)
     yield proxy, start_server(DATABASE_URL=proxy.url("todo_test"), WEB_THREADS="1")
     proxy.close()
@@ -67,7 +67,7 @@ def shared(socket_path: str, start_server: Callable[..., Server]) -> Iterator[tu
 
 @pytest.fixture
 def proxy(shared: tuple[PostgresProxy, Server]) -> Iterator[PostgresProxy]:
-    """Give the proxy; it is mended afterwards."""
+    """Return the proxy, and repair it afterwards."""
     proxy, _ = shared
     yield proxy
     proxy.refuse = False
@@ -76,7 +76,7 @@ def proxy(shared: tuple[PostgresProxy, Server]) -> Iterator[PostgresProxy]:
 
 @pytest.fixture
 def proxied_server(shared: tuple[PostgresProxy, Server], proxy: PostgresProxy, user: str) -> Server:
-    """Give the server when it is in service, with one task of this user; the proxy has forgotten how it got there."""
+    """Return the server once it is in service and has one task of this user; the recorded queries begin after that."""
     _, server = shared
     assert_in_service(server, user)
     proxy.queries = []
@@ -118,7 +118,7 @@ def test_writes_after_several_idle_connections_were_cut_all_succeed(serve, proxy
 
 
 class MendedAtTheSecond(list[str]):
-    """The queries that a proxy saw; from the second one on it passes answers on again."""
+    """The queries of a proxy, which forwards responses again from the second one on."""
 
     def __init__(self, proxy: PostgresProxy) -> None:
         super().__init__()
@@ -217,7 +217,7 @@ def test_database_that_is_away_is_not_needed_to_refuse(proxied_server, proxy, us
 
 
 def test_database_that_never_answers_a_new_connection_is_503_within_the_deadline(serve, user):
-    """A packet filter that drops everything looks like this: the connection is made and then nothing is heard."""
+    """A packet filter that drops everything looks like this: a connection is made, and nothing arrives on it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         url = f"postgresql://postgres@127.0.0.1:{port}/todo_test?sslmode=disable&gssencmode=disable"
@@ -234,7 +234,7 @@ def test_database_that_never_answers_a_new_connection_is_503_within_the_deadline
 
 @pytest.fixture(scope="module")
 def own_server(own_postgres: Any, start_server: Callable[..., Server]) -> Server:
-    """Give a server on the PostgreSQL that may be stopped."""
+    """Return a server on the PostgreSQL that tests may stop."""
     return start_server(DATABASE_URL=own_postgres.get_uri(), WEB_CONCURRENCY="2", WEB_THREADS="4")
 
 
@@ -256,13 +256,13 @@ def test_database_that_stops_and_starts_under_load_loses_nothing_acknowledged(ow
 
 
 def test_database_that_ends_sessions_under_load_is_never_a_500(own_server, own_postgres, user):
-    """A pooler, a failover or an operator ends sessions in the middle of what they do."""
+    """A pooler, a failover or an operator ends sessions in the middle of a statement."""
     assert_survives_the_end_of_sessions(own_server, own_postgres.get_uri(), user, times=20)
 
 
 @pytest.fixture
 def limited_url(postgres, database_url) -> Iterator[str]:
-    """Give a URL with which there can be two connections and no more."""
+    """Return a URL that allows two connections at most."""
     role = f"limited_{uuid.uuid4().hex}"
     query(database_url, f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 2")
     query(database_url, f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
@@ -279,7 +279,7 @@ def test_database_with_no_connection_left_is_503_until_there_is_one(serve, limit
         assert server.call("GET", "/health").status_code == 200
         assert assert_problem(server.call("GET", "/health/ready"), 503)["checks"]["database"] == "failed"
 
-    # A session ends a moment after its client has hung up.
+    # A session ends a moment after its client has closed the connection.
     wait_until(lambda: server.call("GET", "/health/ready").status_code == 200, "released")
     assert_in_service(server, user)
 
@@ -294,7 +294,7 @@ def test_database_without_tables_is_503_until_it_is_migrated(serve, postgres, us
     assert problem["checks"] == {"database": "ok", "schema": "failed"}
     assert "schema" in problem["detail"]
 
-    assert run("flask", "db", "upgrade", DATABASE_URL=url).returncode == 0
+    migrate(url)
     assert_in_service(server, user)
 
 

@@ -1,4 +1,4 @@
-"""Whom gunicorn and the application believe about where a request came from."""
+"""Which headers gunicorn and the application trust about the origin of a request."""
 
 import uuid
 
@@ -12,7 +12,7 @@ HSTS = "Strict-Transport-Security"
 
 @pytest.fixture(scope="module", params=[0, 1, 2], ids=["no-proxy", "one-proxy", "two-proxies"])
 def trusting(request, start_server, database_url):
-    """Give a number of trusted proxies, and a server that trusts so many and logs the address of each client.
+    """Return a number of trusted proxies, and a server that trusts as many and logs the address of each client.
 
     All calls come from this machine, whose word gunicorn would take, and the more so with that variable.
     """
@@ -26,7 +26,7 @@ def trusting(request, start_server, database_url):
 
 
 def address_seen(server, *headers):
-    """Make a call with these headers, and give the address that it came from in the eyes of the server."""
+    """Send a request with these headers, and return the client address that the server logged."""
     mark = f"id={(call := uuid.uuid4().hex)} from="
     assert server.call("GET", "/health", [("X-Request-ID", call), *headers]).status_code == 200
     wait_until(lambda: mark in server.log.read_text(), "logged")

@@ -1,6 +1,5 @@
-"""Revisions under fire: writers at once, followers beside them, and all that can break in between."""
+"""Revisions with concurrent writers and followers, while everything between them breaks."""
 
-import json
 import os
 import re
 import signal
@@ -15,94 +14,49 @@ from functools import partial
 from random import Random
 from typing import Any
 
-import psycopg2
 import pytest
+from fakes.postgres_proxy import PostgresProxy
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from support import PostgresProxy, assert_problem, bearer, new_user
+from support import assert_problem, bearer, new_user
 from wire.follower import Caller, Follower, Task, checksum, revision_of, tag_of
+from wire.revisions import CHANGES, CHANGING, TASKS, TRASH, RevisionChecks, path_of, sender_for
 from wire.server import (
     DEADLINE_S,
-    Answer,
     Line,
+    Response,
     Server,
     query,
-    request,
     start_database,
     stop_database,
     titles,
     wait_until,
 )
 
-TASKS = "/api/me/tasks"
-TRASH = "/api/me/trash"
-CHANGES = f"{TASKS}/changes"
-
-MEMBERS = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
-MEMBERS += ["priority", "due_date", "tags", "completed_at", "revision"]
 NEXT = re.compile(r'<(.*)>; rel="next"')
 
-Call = Callable[..., Answer]
-
-# Beside these tests others run all of the same lines, and to watch for them would take twice as long.
+# Other tests cover the same lines, and to measure coverage here too would take twice as long.
 UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
 
 
 @pytest.fixture(scope="module")
 def start_server(start_server: Callable[..., Server]) -> Callable[..., Server]:
-    """Give a way to start servers that nobody watches for coverage."""
+    """Return a function that starts servers without coverage."""
     return partial(start_server, **UNMEASURED)
 
 
 @pytest.fixture(scope="module")
 def server(database_url: str, start_server: Callable[..., Server]) -> Server:
-    """Give the application as production runs it."""
+    """Return a server as production runs it."""
     return start_server(DATABASE_URL=database_url, WEB_CONCURRENCY="2", WEB_THREADS="4")
 
 
-def caller_of(server: Server, user: str) -> Call:
-    """Give a way to make calls of a user, each on a connection of its own."""
-
-    def call(method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return server.call(method, path, bearer(user) | named, body)
-
-    return call
-
-
-@pytest.fixture
-def call(server: Server, user: str) -> Call:
-    """Give a way to make calls as the user of this test."""
-    return caller_of(server, user)
-
-
-@pytest.fixture
-def task(call: Call) -> Task:
-    """Give a task that was just created."""
-    created: Task = call("POST", TASKS, {"title": "Buy oat milk", "description": "Two"}).get_json()
-    return created
-
-
-def path_of(task: Task) -> str:
-    """Give the path of a task of the caller."""
-    return f"{TASKS}/{task['id']}"
-
-
-def at_once(server: Server, user: str, method: str, path: str, requests: list[tuple[dict[str, str], Any]]) -> Any:
-    """Send all these headers and bodies before the first answer is read, each on a connection of its own."""
-    with ExitStack() as stack:
-        lines = [stack.enter_context(Line(server.port)) for _ in requests]
-        for line, (headers, body) in zip(lines, requests, strict=True):
-            line.send(request(method, path, bearer(user) | headers, body))
-        return [line.receive(method) for line in lines]
-
-
 class Field:
-    """A server behind a proxy, which can be started again.
+    """A server that reaches its own PostgreSQL through a proxy, and the faults of all three.
 
     Attributes:
-        proxy: The way to PostgreSQL.
-        server: The server as it is now.
+        proxy: The proxy in front of PostgreSQL.
+        server: The running server.
 
     """
 
@@ -123,21 +77,21 @@ class Field:
         wait_until(lambda: len(self.server.workers() - {killed}) == 2, "replaced")
 
     def stop_and_start(self) -> None:
-        """Be away for a moment, and then back on another port."""
+        """Stop the server, and start it on another port."""
         assert self.server.stop() == 0
         self.server = self._start()
 
     def crash_the_database(self) -> None:
-        """Kill PostgreSQL, and let it recover."""
+        """Crash PostgreSQL, and let it recover."""
         stop_database(self.postgres, "immediate")
         start_database(self.postgres)
 
     def cut(self) -> None:
-        """Hang up on all connections to PostgreSQL."""
+        """Close all connections to PostgreSQL."""
         self.proxy.cut()
 
     def lose_answers(self) -> None:
-        """Lose a few at a time: a new connection whose first answers are lost never comes to a write."""
+        """Lose a few responses at a time: a new connection that loses its first responses never reaches a write."""
         for _ in range(15):
             self.proxy.queries.clear()
             self.proxy.lose_answers = True
@@ -146,29 +100,31 @@ class Field:
             time.sleep(0.05)
 
     def let_be(self) -> None:
-        """Be no fault at all."""
+        """Cause no fault."""
 
 
+# Each order takes ten seconds: `make check` tries three of them, and `make test` one.
+FAULT_ORDERS = 3 if settings.get_current_profile_name() == "thorough" else 1
 FAULTS = [Field.kill_a_worker, Field.lose_answers, Field.stop_and_start, Field.crash_the_database, Field.cut]
 
 
 @pytest.fixture(scope="module")
 def field(own_postgres: Any, start_server: Callable[..., Server]) -> Iterator[Field]:
-    """Give a server that may be treated badly."""
+    """Return a server that tests may disturb."""
     proxy = PostgresProxy(str(own_postgres.get_postmaster_info().socket_path))
     yield Field(own_postgres, proxy, start_server)
     proxy.close()
 
 
 class Person:
-    """A user with several writers, and a follower who sees the feed alone.
+    """A user with several writers, and a follower that reads the feed alone.
 
     Attributes:
-        id: Who it is.
-        held: The tasks that a creation was answered with, in a state that was answered later.
-        sent: The titles of all creations that were ever tried; no two are the same.
-        removed: The ids of the tasks that somebody tried to delete.
-        answers: The status of each answer to a writer.
+        id: The id of the user.
+        held: The acknowledged tasks, in the latest state of a response.
+        sent: The titles of all creations that were ever sent, all of them different.
+        removed: The ids of all tasks for which a deletion was sent.
+        answers: The status of each response to a writer.
 
     """
 
@@ -188,18 +144,18 @@ class Person:
             caller.close()
 
     def start(self, pool: ThreadPoolExecutor, done: threading.Event) -> list[Future[None]]:
-        """Let the writers write and the follower follow until it is done."""
+        """Run the writers and the follower until the event is set."""
         writing = [pool.submit(self._write, writer, Random(self._random.random()), done) for writer in self._writers]
         return [*writing, pool.submit(self._follow, Random(self._random.random()), done)]
 
     def _follow(self, random: Random, done: threading.Event) -> None:
-        """Take page after page of the feed, in sizes of all kinds."""
+        """Apply page after page of the feed, in various sizes."""
         while not done.is_set():
             if self.follower.step(random.randint(1, 7)):
                 done.wait(random.random() / 50)
 
     def _write(self, writer: Caller, random: Random, done: threading.Event) -> None:
-        """Create and change at random."""
+        """Create and change tasks at random."""
         while not done.is_set():
             if random.random() < 0.3 or not self.held:
                 self._create(writer, once=random.random() < 0.7)
@@ -207,11 +163,11 @@ class Person:
                 self._change(writer, random)
 
     def _create(self, writer: Caller, *, once: bool) -> None:
-        """Make a task; with a key, try until there is an answer."""
+        """Create a task; with an idempotency key, retry until there is a response."""
         title = uuid.uuid4().hex
         self.sent.add(title)
         headers = {"Idempotency-Key": title} if once else {}
-        tries: list[Answer | None] = []
+        tries: list[Response | None] = []
 
         def answered() -> bool:
             tries.append(writer.call("POST", TASKS, headers, {"title": title}))
@@ -231,7 +187,7 @@ class Person:
         self.answers.append(201)
 
     def _change(self, writer: Caller, random: Random) -> None:
-        """Do something with a task, or with a deleted one."""
+        """Send a random request about a task, or about a deleted one."""
         task = random.choice(list(self.held.values())[-random.choice([2, 10, 1000]) :])
         gone = random.choice(list(self.removed)) if self.removed else task["id"]
         known = {"If-Match": tag_of(task)}
@@ -258,12 +214,12 @@ class Person:
             self.held[answer.get_json()["id"]] = answer.get_json()
 
     def assert_kept(self) -> None:
-        """Assert, while nobody writes, that the copy is the list, nothing was made twice and nothing is lost."""
+        """Assert, while no writer runs, that the copy is the list, and that no task was created twice or lost."""
         listed: list[Task] = []
         revisions: set[int] = set()
 
         def settled() -> bool:
-            """Wait for what a broken connection left under way in the database."""
+            """Wait for statements of broken connections that are still running."""
             wait_until(lambda: self.follower.step(self._random.randint(1, 7)), "at the end of the feed")
             listed[:], read_at = self._list()
             revisions.clear()
@@ -279,7 +235,7 @@ class Person:
         assert set(kept) <= self.sent
 
     def _list(self) -> tuple[list[Task], set[int]]:
-        """Read all pages of the list, and give the revisions that they were read at too."""
+        """Read all pages of the list, and return the tasks and the revisions of the pages."""
         page: str | None = f"{TASKS}?limit={self._random.randint(5, 50)}"
         listed: list[Task] = []
         revisions = set()
@@ -290,9 +246,9 @@ class Person:
             page = NEXT.fullmatch(answer.headers["Link"])[1] if "Link" in answer.headers else None
         return listed, revisions
 
-    def _read(self, path: str) -> Answer:
-        """Read until there is an answer."""
-        answers: list[Answer | None] = [None]
+    def _read(self, path: str) -> Response:
+        """Read until there is a response."""
+        answers: list[Response | None] = [None]
 
         def answered() -> bool:
             answers[0] = self._reader.call("GET", path)
@@ -304,8 +260,95 @@ class Person:
         return answers[0]
 
 
+def wait_for_answers(people: list[Person], running: list[Future[None]]) -> None:
+    """Wait until each user has written for a while, or one of them has failed."""
+    before = [len(person.answers) for person in people]
+
+    def all_have_some() -> bool:
+        for future in running:
+            if future.done():
+                future.result()
+        return all(len(person.answers) > n + 60 for person, n in zip(people, before, strict=True))
+
+    wait_until(all_have_some, "written")
+
+
+WRITERS = 16
+WRITES = 10_000
+
+
+class Counting:
+    """A writer that increments counters which other writers increment too, and creates and deletes tasks of its own.
+
+    Attributes:
+        counted: How many increments of each counter were acknowledged.
+        writes: How many writes were acknowledged.
+        effective: How many of them changed something.
+
+    """
+
+    def __init__(self, port: int, user: str, newest: dict[int, Task], seed: int) -> None:
+        self.counted: Counter[int] = Counter()
+        self.writes = 0
+        self.effective = 0
+        self._port = port
+        self._headers = bearer(user)
+        self._newest = newest
+        self._counters = list(newest)
+        self._random = Random(seed)
+        self._own: list[Task] = []
+
+    def run(self) -> None:
+        """Send this writer's share of the writes."""
+        with Line(self._port) as line:
+            while self.writes < WRITES // WRITERS:
+                lot = self._random.random()
+                if lot < 0.15:
+                    self._own.append(self._write(line, "POST", TASKS, {"title": "own"}, 201).get_json())
+                elif lot < 0.25 and self._own:
+                    self._write(line, "DELETE", path_of(self._own.pop()), None, 204)
+                elif lot < 0.35:
+                    self._write(line, "PATCH", path_of(self._any()), {"title": "counter"}, 200)
+                    self.effective -= 1
+                else:
+                    self._count(line)
+
+    def _any(self) -> Task:
+        """Return one of the shared counters in its newest known state."""
+        return self._newest[self._random.choice(self._counters)]
+
+    def _write(self, line: Line, method: str, path: str, body: Any, status: int) -> Response:
+        """Send a write that must succeed, and count it."""
+        answer = line.call(method, path, self._headers, body)
+        assert answer.status_code == status, answer.data
+        self.writes += 1
+        self.effective += 1
+        return answer
+
+    def _count(self, line: Line) -> None:
+        """Increment a counter from its known state, and again from the current state after each 412."""
+        task = self._any()
+        while True:
+            one_more = {"description": str(int(task["description"]) + 1)}
+            answer = line.call("PATCH", path_of(task), self._headers | {"If-Match": tag_of(task)}, one_more)
+            if answer.status_code == 200:
+                break
+            task = assert_problem(answer, 412)["current"]
+        self._newest[task["id"]] = answer.get_json()
+        self.counted[task["id"]] += 1
+        self.writes += 1
+        self.effective += 1
+
+
+# The two longest tests run beside the others of this module, and beside each other.
+@pytest.mark.xdist_group("followers")
+@pytest.mark.slow
 @settings(
-    max_examples=3, deadline=None, phases=[Phase.generate], database=None, suppress_health_check=list(HealthCheck)
+    max_examples=FAULT_ORDERS,
+    deadline=None,
+    phases=[Phase.generate],
+    database=None,
+    suppress_health_check=list(HealthCheck),
 )
 @given(seed=st.integers(0, 2**32), faults=st.permutations(FAULTS))
 def test_followers_of_writers_at_once_through_all_faults_keep_exact_copies(field, seed, faults):
@@ -328,130 +371,27 @@ def test_followers_of_writers_at_once_through_all_faults_keep_exact_copies(field
                 person.assert_kept()
 
 
-def wait_for_answers(people: list[Person], running: list[Future[None]]) -> None:
-    """Wait until each has written for a while, or somebody has found a fault."""
-    before = [len(person.answers) for person in people]
-
-    def all_have_some() -> bool:
-        for future in running:
-            if future.done():
-                future.result()
-        return all(len(person.answers) > n + 60 for person, n in zip(people, before, strict=True))
-
-    wait_until(all_have_some, "written")
-
-
+@pytest.mark.xdist_group("followers")
 def test_create_whose_answer_was_lost_is_made_once_when_it_is_sent_again(field, start_server, user):
-    call = caller_of(start_server(DATABASE_URL=field.proxy.url("postgres"), WEB_THREADS="1"), user)
-    assert call("GET", TASKS).status_code == 200
+    send = sender_for(start_server(DATABASE_URL=field.proxy.url("postgres"), WEB_THREADS="1"), user)
+    assert send("GET", TASKS).status_code == 200
     field.proxy.lose_answers = True
-    lost = call("POST", TASKS, {"title": "x"}, Idempotency_Key="a")
+    lost = send("POST", TASKS, {"title": "x"}, Idempotency_Key="a")
     wait_until(lambda: titles(field.postgres.get_uri(), user) == ["x"], "in effect")
     field.proxy.lose_answers = False
 
-    again = [call("POST", TASKS, {"title": "x"}, Idempotency_Key="a") for _ in range(2)]
+    again = [send("POST", TASKS, {"title": "x"}, Idempotency_Key="a") for _ in range(2)]
 
     assert_problem(lost, 503)
     assert [(answer.status_code, answer.headers["Idempotent-Replayed"]) for answer in again] == [(201, "true")] * 2
-    assert call("GET", TASKS).get_json() == [again[0].get_json()]
+    assert send("GET", TASKS).get_json() == [again[0].get_json()]
 
 
-def test_creates_at_once_with_one_key_make_one_task(server, call, user):
-    for key in ("first of the user", "second", "third"):
-        answers = at_once(server, user, "POST", TASKS, [({"Idempotency-Key": key}, {"title": key})] * 20)
-
-        assert {answer.status_code for answer in answers} == {201}
-        assert len({answer.data for answer in answers}) == 1
-        assert len({answer.headers["Location"] for answer in answers}) == 1
-        replayed = Counter(answer.headers["Idempotent-Replayed"] for answer in answers)
-        assert replayed == {None: 1, "true": 19}
-
-    listed = call("GET", TASKS)
-    assert [task["title"] for task in listed.get_json()] == ["first of the user", "second", "third"]
-    assert revision_of(listed) == 3
-
-
-def test_changes_at_once_with_one_tag_have_one_winner(server, call, user, task):
-    known = {"If-Match": tag_of(task)}
-
-    answers = at_once(server, user, "PATCH", path_of(task), [(known, {"title": str(n)}) for n in range(16)])
-
-    (winner,) = [answer.get_json() for answer in answers if answer.status_code == 200]
-    losers = [assert_problem(answer, 412) for answer in answers if answer.status_code != 200]
-    assert [loser["current"] for loser in losers] == [winner] * 15
-    assert winner["revision"] == task["revision"] + 1
-    assert call("GET", TASKS).get_json() == [winner]
-
-
-WRITERS = 16
-WRITES = 10_000
-
-
-class Counting:
-    """A writer who counts up tasks that others count up too, and makes and deletes tasks of its own.
-
-    Attributes:
-        counted: How often each task was counted up, as it was answered.
-        writes: How many writes were answered.
-        effective: How many of them changed something.
-
-    """
-
-    def __init__(self, port: int, user: str, newest: dict[int, Task], seed: int) -> None:
-        self.counted: Counter[int] = Counter()
-        self.writes = 0
-        self.effective = 0
-        self._port = port
-        self._headers = bearer(user)
-        self._newest = newest
-        self._counters = list(newest)
-        self._random = Random(seed)
-        self._own: list[Task] = []
-
-    def run(self) -> None:
-        """Make this writer's share of the writes."""
-        with Line(self._port) as line:
-            while self.writes < WRITES // WRITERS:
-                lot = self._random.random()
-                if lot < 0.15:
-                    self._own.append(self._write(line, "POST", TASKS, {"title": "own"}, 201).get_json())
-                elif lot < 0.25 and self._own:
-                    self._write(line, "DELETE", path_of(self._own.pop()), None, 204)
-                elif lot < 0.35:
-                    self._write(line, "PATCH", path_of(self._any()), {"title": "counter"}, 200)
-                    self.effective -= 1
-                else:
-                    self._count(line)
-
-    def _any(self) -> Task:
-        """Give one of the tasks that all count up, in the newest state that is known."""
-        return self._newest[self._random.choice(self._counters)]
-
-    def _write(self, line: Line, method: str, path: str, body: Any, status: int) -> Answer:
-        """Make a write that must succeed, and count it."""
-        answer = line.call(method, path, self._headers, body)
-        assert answer.status_code == status, answer.data
-        self.writes += 1
-        self.effective += 1
-        return answer
-
-    def _count(self, line: Line) -> None:
-        """Count a task up from the state that is known, and from the current one for as long as that is another."""
-        task = self._any()
-        while True:
-            one_more = {"description": str(int(task["description"]) + 1)}
-            answer = line.call("PATCH", path_of(task), self._headers | {"If-Match": tag_of(task)}, one_more)
-            if answer.status_code == 200:
-                break
-            task = assert_problem(answer, 412)["current"]
-        self._newest[task["id"]] = answer.get_json()
-        self.counted[task["id"]] += 1
-        self.writes += 1
-        self.effective += 1
-
-
-def test_ten_thousand_optimistic_writes_at_once_lose_no_update(server, call, user):
-    created = [call("POST", TASKS, {"title": "counter", "description": "0"}).get_json() for _ in range(10)]
+@pytest.mark.xdist_group("writers")
+@pytest.mark.slow
+def test_ten_thousand_optimistic_writes_at_once_lose_no_update(server, user):
+    send = sender_for(server, user)
+    created = [send("POST", TASKS, {"title": "counter", "description": "0"}).get_json() for _ in range(10)]
     newest = {task["id"]: task for task in created}
     writers = [Counting(server.port, user, newest, seed) for seed in range(WRITERS)]
 
@@ -459,245 +399,49 @@ def test_ten_thousand_optimistic_writes_at_once_lose_no_update(server, call, use
         for future in [pool.submit(writer.run) for writer in writers]:
             future.result()
 
-    listed = call("GET", TASKS)
+    listed = send("GET", TASKS)
     tasks = listed.get_json()
     counted = sum((writer.counted for writer in writers), Counter())
     assert sum(writer.writes for writer in writers) == WRITES
     assert {task["id"]: int(task["description"]) for task in tasks[:10]} == counted
     assert revision_of(listed) == len(created) + sum(writer.effective for writer in writers)
     assert len({task["revision"] for task in tasks}) == len(tasks)
-    page = call("GET", CHANGES).get_json()
+    page = send("GET", CHANGES).get_json()
     assert (page["count"], page["checksum"]) == (len(tasks), checksum(tasks))
-
-
-def test_write_of_a_user_waits_for_no_other_user(server, call, database_url, user, task):
-    other = caller_of(server, new_user())
-    blocked = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%task_lists%'"
-
-    with ThreadPoolExecutor() as pool, closing(psycopg2.connect(database_url)) as connection:
-        connection.cursor().execute("SELECT FROM task_lists WHERE user_id = %s FOR UPDATE", [user])
-        waiting = pool.submit(call, "PATCH", path_of(task), {"title": "y"})
-        wait_until(lambda: query(database_url, blocked), "waiting for the list")
-
-        created = other("POST", TASKS, {"title": "x"}, Idempotency_Key="a")
-        path = created.headers["Location"]
-        statuses = [other("PATCH", path, {"title": "z"}).status_code, other("DELETE", path).status_code]
-        read = call("GET", path_of(task)).get_json()
-        assert not waiting.done()
-        connection.rollback()
-
-        assert (created.status_code, *statuses) == (201, 200, 204)
-        assert read == task
-        assert waiting.result(DEADLINE_S).get_json()["title"] == "y"
-
-
-@pytest.mark.parametrize("path", [TASKS, f"{TASKS}?status=pending&sort=-title&limit=5", CHANGES, f"{CHANGES}?limit=1"])
-def test_answer_of_all_tasks_that_is_known_is_304_until_a_write(call, task, path):
-    before = call("GET", path)
-    known = before.headers["ETag"]
-
-    same = call("GET", path, If_None_Match=f'W/{known}, "other"')
-    assert (same.status_code, same.data, same.headers["ETag"]) == (304, b"", known)
-    call("PATCH", path_of(task), {"title": task["title"]})
-    assert call("GET", path, If_None_Match=known).status_code == 304
-    call("PATCH", path_of(task), {"title": "other"})
-    after = call("GET", path, If_None_Match=known)
-
-    assert (after.status_code, revision_of(after)) == (200, revision_of(before) + 1)
-    assert call("GET", f"{TASKS}?status=all&sort=title", If_None_Match=known).status_code == 200
-
-
-def test_task_that_is_known_is_304_until_it_changes(call, task):
-    call("POST", TASKS, {"title": "another"})
-
-    same = call("GET", path_of(task), If_None_Match=tag_of(task))
-    changed = call("PATCH", f"{path_of(task)}/complete")
-    other = call("GET", path_of(task), If_None_Match=tag_of(task))
-
-    assert (same.status_code, same.data, same.headers["ETag"]) == (304, b"", tag_of(task))
-    assert (other.status_code, other.get_json()) == (200, changed.get_json())
-    assert other.headers["ETag"] == changed.headers["ETag"] == tag_of(changed.get_json())
-
-
-CHANGING = [
-    pytest.param("PUT", "", {"title": "y"}, id="replace"),
-    pytest.param("PATCH", "", {"title": "y"}, id="change"),
-    pytest.param("PATCH", "/complete", None, id="toggle"),
-    pytest.param("PATCH", "/complete", {"completed": True}, id="complete"),
-    pytest.param("DELETE", "", None, id="delete"),
-]
-
-
-@pytest.mark.parametrize(("method", "suffix", "body"), CHANGING)
-def test_change_of_another_state_is_412_and_of_the_current_one_succeeds(call, task, method, suffix, body):
-    path = path_of(task)
-    current = call("PATCH", path, {"description": "Three"}).get_json()
-
-    refused = call(method, path + suffix, body, If_Match=tag_of(task))
-    unmoved = call("GET", path).get_json()
-    done = call(method, path + suffix, body, If_Match=f"{tag_of(task)}, W/{tag_of(current)}")
-
-    assert assert_problem(refused, 412)["current"] == current == unmoved
-    assert done.status_code == (204 if method == "DELETE" else 200)
-
-
-def test_change_of_any_state_needs_a_task(call, task):
-    assert call("PATCH", path_of(task), {"title": "y"}, If_Match="*").status_code == 200
-    assert call("DELETE", path_of(task), If_Match="*").status_code == 204
-    assert_problem(call("PATCH", path_of(task), {"title": "z"}, If_Match="*"), 404)
-    assert_problem(call("PATCH", path_of(task), {"title": "z"}, If_Match=tag_of(task)), 404)
 
 
 def test_changes_without_if_match_where_it_is_required_are_428(start_server, database_url, user):
     server = start_server(DATABASE_URL=database_url, WEB_CONCURRENCY="2", REQUIRE_IF_MATCH="true")
-    call = caller_of(server, user)
-    task = call("POST", TASKS, {"title": "x"}).get_json()
+    send = sender_for(server, user)
+    task = send("POST", TASKS, {"title": "x"}).get_json()
 
     for method, suffix, body in (case.values for case in CHANGING):
-        assert_problem(call(method, path_of(task) + suffix, body), 428)
-    assert call("GET", TASKS).get_json() == [task]
+        assert_problem(send(method, path_of(task) + suffix, body), 428)
+    assert send("GET", TASKS).get_json() == [task]
 
-    changed = call("PATCH", path_of(task), {"title": "y"}, If_Match=tag_of(task))
+    changed = send("PATCH", path_of(task), {"title": "y"}, If_Match=tag_of(task))
     assert changed.status_code == 200
-    assert call("DELETE", path_of(task), If_Match=changed.headers["ETag"]).status_code == 204
-    assert call("POST", f"{TRASH}/{task['id']}/restore").status_code == 200
-
-
-def test_key_that_made_a_task_of_another_body_is_422(call):
-    made = call("POST", TASKS, {"title": "x"}, Idempotency_Key="a")
-
-    assert_problem(call("POST", TASKS, {"title": "y"}, Idempotency_Key="a"), 422)
-    same = call("POST", TASKS, {"title": " x ", "tags": [], "unknown": 1}, Idempotency_Key='"a"')
-
-    assert (same.status_code, same.headers["Idempotent-Replayed"]) == (201, "true")
-    assert same.data == made.data
-    assert len(call("GET", TASKS).get_json()) == 1
-
-
-def test_key_is_good_while_the_trash_keeps_its_task(call):
-    made = call("POST", TASKS, {"title": "x"}, Idempotency_Key="a").get_json()
-    call("DELETE", path_of(made))
-
-    in_trash = call("POST", TASKS, {"title": "x"}, Idempotency_Key="a")
-    call("DELETE", f"{TRASH}/{made['id']}")
-    anew = call("POST", TASKS, {"title": "x"}, Idempotency_Key="a")
-
-    assert (in_trash.headers["Idempotent-Replayed"], in_trash.get_json()["id"]) == ("true", made["id"])
-    assert anew.headers["Idempotent-Replayed"] is None
-    assert call("GET", TASKS).get_json() == [anew.get_json()]
-
-
-def test_trash_gives_a_task_back_until_it_is_discarded(call, task):
-    restore = f"{TRASH}/{task['id']}/restore"
-    assert call("DELETE", path_of(task)).status_code == 204
-    (trashed,) = call("GET", TRASH).get_json()
-
-    restored = call("POST", restore)
-    listed = call("GET", TASKS).get_json()
-    call("DELETE", path_of(task))
-    discarded = call("DELETE", f"{TRASH}/{task['id']}")
-
-    assert list(trashed) == [*MEMBERS, "deleted_at", "expires_at"]
-    assert trashed.items() >= task.items()
-    moved = {"updated_at": restored.get_json()["updated_at"], "revision": task["revision"] + 2}
-    assert (restored.status_code, restored.get_json()) == (200, task | moved)
-    assert listed == [restored.get_json()]
-    assert (discarded.status_code, call("GET", TRASH).get_json()) == (204, [])
-    assert_problem(call("POST", restore), 404)
-
-
-def test_changes_after_an_erasure_are_410_and_the_copy_begins_again(server, call, user, task):
-    with closing(Caller(lambda: server.port, user)) as caller:
-        follower = Follower(caller)
-        assert follower.step(1)
-        assert follower.tasks == {task["id"]: task}
-        cursor = call("GET", CHANGES).get_json()["next"]
-
-        assert_problem(call("DELETE", "/api/me"), 422)
-        assert_problem(call("DELETE", "/api/me", Confirm=new_user()), 422)
-        assert call("GET", TASKS).get_json() == [task]
-        assert call("DELETE", "/api/me", Confirm=user).status_code == 204
-        assert call("GET", TASKS).get_json() == call("GET", TRASH).get_json() == []
-        assert assert_problem(call("GET", f"{CHANGES}?since={cursor}"), 410)["code"] == "cursor_expired"
-
-        created = call("POST", TASKS, {"title": "after"}).get_json()
-        assert [follower.step(1), follower.step(1)] == [False, True]
-    assert created["revision"] > task["revision"] + 1
-    assert (follower.restarts, follower.tasks) == (1, {created["id"]: created})
-
-
-def test_changes_since_the_cursor_of_another_user_are_422(server, call, task):
-    cursor = caller_of(server, new_user())("GET", CHANGES).get_json()["next"]
-
-    assert_problem(call("GET", f"{CHANGES}?since={cursor}"), 422)
-    assert_problem(call("GET", f"{CHANGES}?since=nonsense"), 422)
-
-
-def test_export_has_a_line_for_the_list_and_for_each_task(call, user):
-    created = [call("POST", TASKS, {"title": f"task {n}"}, Idempotency_Key=str(n)).get_json() for n in range(7)]
-    for gone in created[:3]:
-        call("DELETE", path_of(gone))
-    call("DELETE", f"{TRASH}/{created[0]['id']}")
-
-    answer = call("GET", "/api/me/export")
-
-    lines = [json.loads(line) for line in answer.data.splitlines()]
-    assert (answer.status_code, answer.content_type) == (200, "application/x-ndjson")
-    assert [next(iter(line)) for line in lines] == ["list"] + ["task"] * 4 + ["deleted"] * 3
-    assert lines[0]["list"] == {"user_id": user, "revision": 10, "erased_at": None, "tasks": 4, "deleted": 3}
-    kept = [task | {"idempotency_key": str(n)} for n, task in enumerate(created)]
-    assert [line["task"] for line in lines[1:5]] == kept[3:]
-    assert list(lines[5]["deleted"]) == ["id", "revision", "deleted_at"]
-    assert all(line["deleted"].items() >= task.items() for line, task in zip(lines[6:], kept[1:3], strict=True))
-
-
-def test_delete_that_prefers_a_representation_answers_the_task_as_it_was(call, task):
-    answer = call("DELETE", path_of(task), Prefer="return=representation")
-
-    assert (answer.status_code, answer.get_json()) == (200, task)
-    assert answer.headers["Preference-Applied"] == "return=representation"
-    assert_problem(call("GET", path_of(task)), 404)
+    assert send("DELETE", path_of(task), If_Match=changed.headers["ETag"]).status_code == 204
+    assert send("POST", f"{TRASH}/{task['id']}/restore").status_code == 200
 
 
 def test_trash_of_no_days_keeps_nothing_and_the_feed_tells_the_deletion(start_server, database_url, user):
     server = start_server(DATABASE_URL=database_url, WEB_CONCURRENCY="2", TRASH_DAYS="0")
-    call = caller_of(server, user)
-    task = call("POST", TASKS, {"title": "x"}, Idempotency_Key="a").get_json()
-    known = call("GET", CHANGES).get_json()
+    send = sender_for(server, user)
+    task = send("POST", TASKS, {"title": "x"}, Idempotency_Key="a").get_json()
+    known = send("GET", CHANGES).get_json()
 
-    assert call("DELETE", path_of(task)).status_code == 204
+    assert send("DELETE", path_of(task)).status_code == 204
 
-    told = call("GET", f"{CHANGES}?since={known['next']}").get_json()
+    told = send("GET", f"{CHANGES}?since={known['next']}").get_json()
     assert known["tasks"] == [task]
-    assert call("GET", TRASH).data == b"[]"
-    assert_problem(call("POST", f"{TRASH}/{task['id']}/restore"), 404)
+    assert send("GET", TRASH).data == b"[]"
+    assert_problem(send("POST", f"{TRASH}/{task['id']}/restore"), 404)
     assert told["tasks"] == []
     assert [(gone["id"], gone["revision"]) for gone in told["deleted"]] == [(task["id"], task["revision"] + 1)]
     assert (told["count"], told["checksum"]) == (0, checksum([]))
     assert query(database_url, "SELECT task FROM trash WHERE user_id = %s", user) == [(None,)]
 
 
-def test_base_calls_without_any_of_it_answer_as_ever(call, user):
-    created = call("POST", f"/api/{user}/tasks", {"title": "x"})
-    path = created.headers["Location"]
-    listed = call("GET", f"/api/{user}/tasks")
-    changes = [
-        call("PUT", path, {"title": "y"}),
-        call("PATCH", path, {"description": "z"}),
-        call("PATCH", f"{path}/complete"),
-        call("GET", path),
-    ]
-    deleted = call("DELETE", path)
-
-    assert path == f"/api/{user}/tasks/{created.get_json()['id']}"
-    assert (created.status_code, created.headers["Idempotent-Replayed"]) == (201, None)
-    assert (listed.status_code, listed.get_json()) == (200, [created.get_json()])
-    assert listed.headers["Link"] is None
-    assert [answer.status_code for answer in changes] == [200] * 4
-    assert {answer.content_type for answer in (created, listed, *changes)} == {"application/json"}
-    for answer in (created, *changes):
-        assert list(answer.get_json()) == MEMBERS
-    assert [answer.get_json()["revision"] for answer in (created, *changes)] == [1, 2, 3, 4, 4]
-    assert (deleted.status_code, deleted.data, deleted.headers["Preference-Applied"]) == (204, b"", None)
-    assert_problem(call("GET", path), 404, "Task not found")
-    assert call("GET", f"/api/{user}/tasks").data == b"[]"
+class TestRevisions(RevisionChecks):
+    """The checks of revisions on a direct connection to PostgreSQL."""

@@ -1,4 +1,4 @@
-"""What operators see of a server: lines that hold nothing of what users wrote, and counts that are right."""
+"""The log and the metrics of a server: no line contains what users wrote, and the counts are correct."""
 
 import json
 from contextlib import closing
@@ -6,8 +6,9 @@ from urllib.parse import quote
 
 import psycopg2
 import pytest
-from support import PostgresProxy, bearer, claims, new_database, sign
-from wire.server import Line, Server, free_port, query, run
+from fakes.postgres_proxy import PostgresProxy
+from support import bearer, claims, new_database, sign
+from wire.server import Line, Server, free_port, query
 from wire.test_metrics import scrape
 
 SECRETS = {
@@ -27,15 +28,14 @@ TASK = {"title": SECRETS["title"], "description": SECRETS["description"], "tags"
 
 
 def entries(server):
-    """Give all that the server has said, which must be JSON to the last line."""
+    """Return all log entries, each of which must be one line of JSON."""
     return [json.loads(line) for line in server.log.read_text().splitlines()]
 
 
 @pytest.fixture
-def watched(postgres, socket_path, tmp_path):
-    """Give a server that says all that it can, where one title makes PostgreSQL quote a row; and its proxy."""
-    url = new_database(postgres, "todo_watched")
-    assert run("flask", "db", "upgrade", DATABASE_URL=url).returncode == 0
+def watched(postgres, migrated_template, socket_path, tmp_path):
+    """Return a server with a verbose log, its proxy and metrics port; one title makes PostgreSQL quote a row."""
+    url = new_database(postgres, "todo_watched", migrated_template)
     query(url, "ALTER TABLE tasks ADD CONSTRAINT odd CHECK (title NOT LIKE '%%-odd')")
     proxy = PostgresProxy(socket_path)
     settings = {"LOG_LEVEL": "DEBUG", "METRICS_PORT": str(free_port()), "SLOW_REQUEST_MS": "1"}
@@ -50,7 +50,7 @@ def watched(postgres, socket_path, tmp_path):
 
 
 def good_calls(server, headers):
-    """Make calls that are good, and give their statuses."""
+    """Send valid requests, and return their statuses."""
     path = f"/api/{quote(SECRETS['user'])}/tasks"
     created = server.call("POST", path, headers | {"Idempotency-Key": SECRETS["key"]}, TASK)
     task = created.headers["Location"]
@@ -67,7 +67,7 @@ def good_calls(server, headers):
 
 
 def refused_calls(server, headers):
-    """Make calls that are refused for every reason, and give their statuses."""
+    """Send requests that are refused for every reason, and return their statuses."""
     path = f"/api/{quote(SECRETS['user'])}/tasks"
 
     def with_token(token):
@@ -94,7 +94,7 @@ def refused_calls(server, headers):
 
 
 def unreadable_requests(server, token):
-    """Send what is no request, or not all of one, and give the statuses; 0 where there is no answer."""
+    """Send malformed and incomplete requests, and return the statuses; 0 where there is no response."""
     heads = [
         f"GET /api/{SECRETS['stranger']}/tasks HTTP/7.7",
         f"GET /api/{SECRETS['stranger']} /tasks HTTP/1.1",
@@ -119,7 +119,7 @@ def unreadable_requests(server, token):
 
 
 def failing_calls(server, proxy, headers, database):
-    """Make calls that fail for every reason, and give their statuses."""
+    """Send requests that fail for every reason, and return their statuses."""
     path = f"/api/{quote(SECRETS['user'])}/tasks"
     bug = server.call("POST", path, headers, TASK | {"title": f"{SECRETS['title']}-odd"}).status_code
     with closing(psycopg2.connect(database)) as other:
@@ -161,7 +161,7 @@ def test_full_run_says_nothing_of_what_users_wrote_and_one_line_for_each_request
 
     requests = [entry for entry in entries(server) if entry["event"] == "request"]
     seen = [entry["status"] for entry in requests if entry["route"] != "/health"]
-    # Of those that cannot be read gunicorn alone knows, but for these two.
+    # Gunicorn alone sees requests that cannot be read, except for these two.
     assert sorted(seen) == sorted([*answered, *(status for status in unread if status in {401, 405})])
     (bug,) = [entry for entry in requests if entry["status"] == 500]
     assert "psycopg2.errors.CheckViolation" in bug["exception"]

@@ -1,4 +1,4 @@
-"""What was answered stays true: when a server is asked to stop, and when one of its processes is killed."""
+"""Acknowledged writes survive when a server is stopped and when one of its processes is killed."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ def test_sigterm_under_load_loses_no_acknowledged_write(serve, settings, databas
 
     with Load(server, user, clients=12) as load:
         wait_until(lambda: len(load.acknowledged) > 200, "under load")
-        # This fails after the 30 s that orchestrators grant.
+        # This fails after the 30 s that orchestrators allow.
         assert server.stop() == 0
 
     assert_kept(database_url, user, load)
@@ -50,7 +50,7 @@ def test_sigterm_while_a_request_waits_for_the_database_answers_it(serve, settin
 
 
 def test_sigterm_ends_a_worker_that_is_only_starting(serve, settings, tmp_path):
-    """A worker that had not heard it would serve on for 25 s, and then be killed in the middle of whatever it did."""
+    """A worker that missed the signal would serve for 25 s more, and be killed in the middle of a request."""
     conf = tmp_path / "slow_to_start.py"
     conf.write_text(
         f"""

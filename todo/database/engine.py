@@ -1,7 +1,7 @@
-"""How the engine talks to PostgreSQL: one statement a request, no BEGIN, no ping on a warm connection.
+"""The engine and its connection pool: autocommit, no ping on a warm connection, and no wait for a server that is gone.
 
-Every statement stands alone in autocommit mode: it is atomic by itself, and on a remote database its one round trip
-is the whole latency of a request.
+Every statement is a transaction by itself: it is atomic, and on a remote database its one round trip is nearly all of
+the latency of a request.
 """
 
 import math
@@ -16,60 +16,59 @@ from typing import Any, cast
 import psycopg2
 from flask import Flask
 from sqlalchemy import Dialect, Engine, QueuePool, event
-from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from config import Config
-from todo.database import embedded, timeouts
-from todo.database.failures import READ_ONLY
+from todo.database import embedded
 from todo.database.timeouts import watch
 from todo.extensions import db
 
-# A thread waits this long for a connection of the pool, and this long for PostgreSQL to accept a new one:
-# together, and with a ping or a read's second attempt between them, under 10 s.
+# How long a thread waits for a connection of the pool, and for PostgreSQL to accept a new one: together, and with a
+# ping or the second attempt of a read between them, under 10 s.
 POOL_TIMEOUT_S = 3
 CONNECT_TIMEOUT_S = 3
 
-# After an attempt that failed slowly, nobody else tries for this long: all threads of a process waiting in turn for
-# a host that does not answer would leave none to say so.
+# After an attempt to connect that took longer than SLOW_FAILURE_S to fail, other attempts fail at once for PAUSE_S: if
+# all threads of a process waited in turn for a host that does not answer, none would be left to respond with a 503.
 SLOW_FAILURE_S = 1
 PAUSE_S = 2
 
-# A connection that was idle for longer is asked whether it still lives before it is used, and must say so soon.
+# A connection that was idle for longer than this is pinged before it is used, and the ping must be answered in PING_S.
 TRUSTED_IDLE_S = 30
 PING_S = 3
 
 CONNECT_ARGS: Mapping[str, Any] = {
     "connect_timeout": CONNECT_TIMEOUT_S,
     "application_name": "todo",
-    # A peer that vanished without a word is noticed in seconds, not in the kernel's two hours: 3 s after something that
-    # it has not acknowledged; and while an answer is awaited, after the first lost probe, 8 s (where there is no
-    # `tcp_user_timeout`, after the third, 14 s).
+    # A server that vanishes without closing the connection is noticed in seconds, not in the two hours of the kernel's
+    # defaults: 3 s after data that it has not acknowledged; and while a response is awaited, 8 s, after the first lost
+    # probe (where there is no `tcp_user_timeout`, 14 s, after the third).
     "keepalives_idle": 5,
     "keepalives_interval": 3,
     "keepalives_count": 3,
     "tcp_user_timeout": 3000,
 }
 
-# epoll would cost three more system calls; Windows has select alone.
+# epoll would take three more system calls; Windows has select alone.
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 def configure(app: Flask, config: Config) -> None:
-    """Set what Flask-SQLAlchemy needs to build the engine."""
+    """Set the options with which Flask-SQLAlchemy builds the engine."""
     options: dict[str, Any] = {
         "isolation_level": "AUTOCOMMIT",
         "poolclass": Pool,
-        # One connection for each thread that serves requests, opened when first needed. Migrations take two.
+        # One connection for each thread that serves requests, opened when it is first needed. Migrations take two.
         "pool_size": max(config.web_threads, 2),
         "max_overflow": 0,
         "pool_timeout": POOL_TIMEOUT_S,
-        # What users write stays out of messages, and so out of the log.
+        # The values of parameters stay out of messages, and so out of the log.
         "hide_parameters": True,
-        # Nothing was begun, so there is nothing to roll back.
+        # In autocommit mode there is no transaction to roll back.
         "pool_reset_on_return": None,
-        # The most recently used connection first: the fewest stay open, and those stay warm.
+        # The most recently used connection is borrowed first, so that few are open, and those are warm.
         "pool_use_lifo": True,
     }
     if config.database_url is None:
@@ -85,53 +84,55 @@ def _connect_to_embedded(data_dir: Path) -> Any:
 
 
 def init_app(app: Flask) -> None:
-    """Watch the engine: a dead connection is found before a request uses it, and statements get their bounds."""
+    """Find dead connections before a request uses them, and start the thread that watches time-outs."""
     with app.app_context():
         engine: Engine = db.engine
-    timeouts.enforce(engine)
+    event.listen(engine, "connect", watch.start)
     event.listen(engine, "do_connect", Breaker())
-    event.listen(engine, "handle_error", _leave_the_read_only)
     event.listen(engine, "checkin", _note_idle_since)
     event.listen(engine, "checkout", partial(_check_liveness, engine))
 
 
 class Pool(QueuePool):
-    """Hands out connections, and keeps count of the threads that have none yet.
+    """A connection pool that knows how many threads wait for a connection.
 
     Attributes:
-        lost_at: When one of its connections was last found dead, in seconds of the monotonic clock.
+        lost_at: When a connection of the pool was last found dead, in seconds of the monotonic clock.
 
     """
 
     lost_at = -math.inf
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Begin with nobody."""
         super().__init__(*args, **kwargs)
-        self._asking: set[int] = set()
+        self._waiting: set[int] = set()
 
     def waiting(self) -> int:
-        """Tell how many threads wait, for one that is in use or that is being opened."""
-        return len(self._asking)
+        """Return how many threads wait for a connection that is in use or is being opened."""
+        return len(self._waiting)
 
     def _do_get(self) -> Any:
         thread = threading.get_ident()
-        self._asking.add(thread)
+        self._waiting.add(thread)
         try:
             return super()._do_get()
         finally:
-            self._asking.discard(thread)
+            self._waiting.discard(thread)
 
 
 class Breaker:
-    """Opens connections, and fails at once for a while after an attempt that took long to fail."""
+    """A circuit breaker: after an attempt to connect that failed slowly, others fail at once for a while."""
 
     def __init__(self) -> None:
-        """Begin with trust."""
         self._paused_until = 0.0
 
     def __call__(self, dialect: Dialect, _entry: ConnectionPoolEntry, arguments: Any, options: Any) -> Any:
-        """Connect as the dialect does, unless it is too early to try again."""
+        """Connect, unless it is too early to try again.
+
+        Raises:
+            psycopg2.OperationalError: PostgreSQL cannot be reached, or could not be a moment ago.
+
+        """
         started = time.monotonic()
         if started < self._paused_until:
             raise psycopg2.OperationalError("PostgreSQL did not answer a moment ago")
@@ -148,11 +149,11 @@ def _note_idle_since(_connection: DBAPIConnection | None, entry: ConnectionPoolE
 
 
 def _check_liveness(engine: Engine, connection: Any, entry: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
-    """Ping a connection before use, only when there is a reason to doubt it.
+    """Ping a connection before it is used, if it may be dead.
 
-    A long rest is one reason (a suspended database drops its connections in silence). A server that said something
-    while nobody asked is the other: its farewell, when it was restarted, waits in the socket to be read. One that has
-    rested since before another was lost is not even asked.
+    It may be dead when it was idle for long, because a suspended database drops its connections without closing them;
+    and when there is data to read, because the last message of a server that was restarted waits in the socket. A
+    connection that has been idle since before another one was found dead is replaced without a ping.
     """
     idle_since = entry.info.pop("idle_since", None)
     if idle_since is None:
@@ -164,13 +165,6 @@ def _check_liveness(engine: Engine, connection: Any, entry: ConnectionPoolEntry,
             watch.wait(connection, PING_S, engine.dialect.do_ping, connection)
         except psycopg2.Error as error:
             raise InvalidatePoolError from error
-
-
-def _leave_the_read_only(context: ExceptionContext) -> None:
-    """Drop a connection that cannot write: after a failover the same name may lead to a server that can."""
-    if getattr(context.original_exception, "pgcode", None) == READ_ONLY:
-        context.is_disconnect = True
-        context.invalidate_pool_on_disconnect = False
 
 
 def _has_something_to_read(file_descriptor: int) -> bool:

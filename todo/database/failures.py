@@ -1,14 +1,9 @@
 """Failures of PostgreSQL, of its driver and of the connection pool, translated into problems."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import ClassVar
 
 import psycopg2
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from todo.database import embedded
 from todo.database.timeouts import NoAnswer
 from todo.http.problems import InternalError, Unavailable
 from todo.telemetry.requests import database_failed
@@ -58,58 +53,54 @@ class SchemaLacking(DatabaseUnavailable):
     detail = "The database is not ready yet. Please try again in a moment."
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Translate the exceptions of the driver and of the connection pool into problems, and send `database_failed`.
-
-    Raises:
-        DatabaseUnavailable: PostgreSQL is unavailable now.
-        InternalError: the statement has a bug.
-
-    """
-    try:
-        yield
-    except DBAPIError as error:
-        raise _report(_translate(error)) from error
-    except PoolTimeoutError as error:
-        raise _report(DatabaseUnavailable(reason="every pooled connection is in use")) from error
-    except embedded.EmbeddedUnavailable as error:
-        raise _report(DatabaseUnavailable(reason=str(error))) from error
-
-
-def _report(problem: DatabaseUnavailable | InternalError) -> DatabaseUnavailable | InternalError:
+def report(problem: DatabaseUnavailable | InternalError) -> DatabaseUnavailable | InternalError:
+    """Send `database_failed` with a problem, and return the problem."""
     database_failed.send(problem)
     return problem
 
 
-def first_line(error: DBAPIError) -> str:
-    """Return the first line of an error message; the lines after it may quote a row."""
-    return str(error.orig).strip().partition("\n")[0]
+def first_line(error: Exception) -> str:
+    """Return the message of PostgreSQL or of its driver, without the lines that may quote a row."""
+    return str(_driver_error(error)).strip().partition("\n")[0]
 
 
 def lacks_schema(error: Exception) -> bool:
-    """Check whether a statement failed because the migrations have not run."""
+    """Return whether a statement failed because the migrations have not run."""
     return _sqlstate(error) in SCHEMA_LACKING
 
 
+def _driver_error(error: Exception) -> Exception:
+    """Return the error of the driver, which SQLAlchemy wraps where it runs a statement itself."""
+    return getattr(error, "orig", None) or error
+
+
 def _sqlstate(error: Exception) -> str:
-    return getattr(getattr(error, "orig", None), "pgcode", None) or ""
+    return getattr(_driver_error(error), "pgcode", None) or ""
 
 
-def _translate(error: DBAPIError) -> DatabaseUnavailable | InternalError:
-    """Return the problem for an error: temporary failure or bug. Its reason has nothing in it that users wrote."""
+def problem_of(error: psycopg2.Error, sql: str, *, is_lost: bool) -> DatabaseUnavailable | InternalError:
+    """Return the problem for an error of the driver: a temporary failure or a bug.
+
+    Its reason has nothing in it that users wrote.
+
+    Args:
+        error: The error.
+        sql: The statement, with its parameters by name.
+        is_lost: Whether the connection died under it.
+
+    """
     sqlstate = _sqlstate(error)
     reason = f"{sqlstate or 'no SQLSTATE'}: {first_line(error)}"
     if lacks_schema(error):
         return SchemaLacking(reason=reason)
-    if isinstance(error.orig, NoAnswer):
+    if isinstance(error, NoAnswer):
         # Not ConnectionLost, which is retried: a client that has waited for so long does not wait a second time.
         return DatabaseUnavailable(reason=reason)
-    if error.connection_invalidated:
+    if is_lost:
         return ConnectionLost(reason=reason)
     if sqlstate in ROLLED_BACK:
         return RolledBack(reason=reason)
-    if sqlstate.startswith(TEMPORARY) or isinstance(error.orig, psycopg2.OperationalError | psycopg2.InterfaceError):
+    if sqlstate.startswith(TEMPORARY) or isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
         return DatabaseUnavailable(reason=reason)
     # The message of any other error may quote a row.
-    return InternalError(reason=f"{sqlstate}: {error.statement}")
+    return InternalError(reason=f"{sqlstate}: {sql}")

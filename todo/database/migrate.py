@@ -1,4 +1,4 @@
-"""`flask db`, by Flask-Migrate. Alembic is imported when somebody migrates: it would take a seventh of each process."""
+"""`flask db`, from Flask-Migrate. Alembic, a seventh of a process's memory, is imported only when migrations run."""
 
 from functools import cache, partial
 from typing import Any
@@ -14,12 +14,12 @@ FOLDER = ROOT / "migrations"
 
 
 class Commands(click.Command):
-    """Stands for the commands of `flask db` until one of them is called."""
+    """The commands of `flask db`, imported when one of them is called."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Hand the call over."""
+        """Pass the call on."""
         from flask_migrate.cli import db as commands  # noqa: PLC0415
 
         context: click.Context = commands.make_context(info_name, args, parent, **extra)
@@ -27,7 +27,7 @@ class Commands(click.Command):
 
 
 def init_app(app: Flask) -> None:
-    """Make the commands and what they and `flask_migrate` look for, without importing any of it yet."""
+    """Register the commands and the extension that `flask_migrate` looks for, without importing either."""
     app.cli.add_command(Commands("db", help="Perform database migrations."))
     app.extensions["migrate"] = LocalProxy(partial(_migrate, app))
 
@@ -41,8 +41,8 @@ def _migrate(app: Flask) -> Any:
 
 @cache
 def newest() -> str:
-    """Name the newest migration, which this version of the code is written for.
+    """Return the newest schema revision, which is the one that this version of the code is written for.
 
-    Revisions are named like their files, and begin with their number.
+    A revision is named like its file and begins with its number.
     """
     return max(path.stem for path in (FOLDER / "versions").glob("[0-9]*.py"))

@@ -1,154 +1,226 @@
-"""Running statements: one for each request, alone, on the cursor of the driver."""
+"""The one way in which statements run: SQL text on a cursor of the driver, alone, in one round trip.
 
+Fixed statements stand in `.sql` files beside the modules that run them, under names:
+
+    -- name: get_task
+    SELECT {columns} FROM tasks WHERE user_id = %(caller)s AND id = %(task_id)s;
+
+`%(name)s` is a parameter of the driver, and `{name}` a fragment of SQL that the module fills in. Values only ever reach
+SQL as parameters.
+"""
+
+import re
 import time
 from collections import namedtuple
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from functools import cache
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import psycopg2
-from sqlalchemy import ClauseElement, Connection, CursorResult, Engine, Executable
-from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
-from sqlalchemy.engine.interfaces import IsolationLevel
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Engine
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import PoolProxiedConnection
 
+from todo.database.embedded import EmbeddedUnavailable
 from todo.database.engine import Pool
-from todo.database.failures import READ_ONLY, ConnectionLost, RolledBack, translated
+from todo.database.failures import READ_ONLY, ConnectionLost, DatabaseUnavailable, RolledBack, problem_of, report
 from todo.database.timeouts import CALL, Bounds, watch
 from todo.extensions import db
 from todo.telemetry.requests import database_time
 
+NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+COMMENT = re.compile(r"^ *--.*\n", re.MULTILINE)
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A statement in the words of the driver: to build and to compile it would take longer than to run it.
+# What separates the statements of one message.
+SEPARATOR = ";\n"
 
-    Attributes:
-        sql: Its text.
-        constants: The parameters that are always the same.
+Parameters = Mapping[str, Any]
+
+
+def load(module: str, **fragments: str) -> dict[str, str]:
+    """Read the statements of the `.sql` file beside a module.
+
+    Several statements under one name are sent as one message: one round trip and one transaction (PostgreSQL, 'Multiple
+    Statements in a Simple Query'), in which each statement sees what other transactions committed while the one before
+    it waited for a lock. The rows are those of the last statement.
+
+    Args:
+        module: The module's `__file__`.
+        **fragments: The SQL that stands for `{name}`. A name without a fragment is left for `fill`.
+
+    Returns:
+        The text of each statement by its name, without comments.
 
     """
-
-    sql: str
-    constants: Mapping[str, Any]
-
-    def values(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the constants and these parameters, as the driver takes them."""
-        return {**self.constants, **parameters}
+    _, *parts = NAME.split(Path(module).with_suffix(".sql").read_text())
+    texts = zip(parts[::2], parts[1::2], strict=True)
+    return {name: fill(COMMENT.sub("", text).strip().removesuffix(";"), **fragments) for name, text in texts}
 
 
-def prepared(*statements: ClauseElement) -> Prepared:
-    """Compile a statement, or several that are sent as one.
-
-    Several make one round trip and one transaction (PostgreSQL, 'Multiple Statements in a Simple Query'), and each sees
-    what others committed while the one before it waited for a lock. The rows are those of the last.
-    """
-    dialect = PGDialect_psycopg2()  # type: ignore[no-untyped-call]
-    compiled = [statement.compile(dialect=dialect) for statement in statements]
-    constants: dict[str, Any] = {}
-    for one in compiled:
-        constants |= {name: value for name, value in one.params.items() if value is not None}
-    return Prepared(";\n".join(str(one) for one in compiled), constants)
+def fill(template: str, **fragments: str) -> str:
+    """Return a statement with its fragments; these are SQL of this service, never a value."""
+    for name, fragment in fragments.items():
+        template = template.replace(f"{{{name}}}", fragment)
+    return template
 
 
-Statement = Executable | Prepared
+def read(sql: str, parameters: Parameters, within: Bounds = CALL) -> Sequence[Any]:
+    """Run a statement that changes nothing, and return its rows.
 
-
-def read(statement: Statement, parameters: Mapping[str, Any], within: Bounds = CALL) -> Sequence[Any]:
-    """Run one statement that changes nothing; when its connection turns out to be dead, or it is taken back, again.
+    It is run once more when its connection turns out to be dead, or when PostgreSQL rolled it back.
 
     Raises:
-        DatabaseUnavailable: when PostgreSQL cannot answer now.
+        DatabaseUnavailable: PostgreSQL cannot answer now.
 
     """
     try:
-        return _run(statement, parameters, within)
+        return _run(sql, parameters, within)
     except (ConnectionLost, RolledBack):
-        return _run(statement, parameters, within)
+        return _run(sql, parameters, within)
 
 
-def write(statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Any]:
-    """Run one statement that changes something, once: after a lost answer nobody knows whether it took effect.
+def write(sql: str, parameters: Parameters) -> Sequence[Any]:
+    """Run a statement that changes something, and return its rows.
 
-    Only when PostgreSQL says that it took the statement back is it run once more. What does not get its lock in time
-    gives up: the writes of one user, who wait for each other, must not take all threads from the others.
+    It is run once: after a lost response it is unknown whether it took effect. Only when PostgreSQL reports that it was
+    rolled back is it run once more. A statement that does not get its lock in time fails: the writes of one user, which
+    wait for each other, must not occupy all threads.
 
     Raises:
-        DatabaseUnavailable: when PostgreSQL cannot answer now.
+        DatabaseUnavailable: PostgreSQL cannot answer now.
 
     """
     try:
-        return _run(statement, parameters, CALL)
+        return _run(sql, parameters, CALL)
     except RolledBack:
-        return _run(statement, parameters, CALL)
+        return _run(sql, parameters, CALL)
 
 
-def _run(statement: Statement, parameters: Mapping[str, Any], within: Bounds) -> Sequence[Any]:
-    with database_time, translated():
-        if isinstance(statement, Prepared):
-            return _run_prepared(statement, parameters, within)
-        with db.engine.connect() as connection:
-            return execute(connection, statement, parameters, within).all()
+def _run(sql: str, parameters: Parameters, within: Bounds) -> Sequence[Any]:
+    with database_time, _connection(sql) as connection, connection.cursor() as cursor:
+        watch.wait(connection, within.answer_s, cursor.execute, within.settings + sql, parameters)
+        return _rows(cursor, cursor.fetchall())
 
 
-def _run_prepared(statement: Prepared, parameters: Mapping[str, Any], within: Bounds) -> Sequence[Any]:
-    """Run a statement on the driver's own cursor: there is nothing to translate, and SQLAlchemy would look for it.
+class Transaction:
+    """A transaction of several round trips, for work that cannot be one message.
 
-    Raises:
-        DBAPIError: as SQLAlchemy says what the driver raised.
+    Args:
+        connection: The driver's connection, which commits each statement by itself unless SQL says otherwise.
+        within: The time-outs of the statements.
+        isolation_level: The isolation level.
 
     """
-    engine, lent = db.engine, None
-    sql, values = within.settings + statement.sql, statement.values(parameters)
+
+    def __init__(self, connection: Any, within: Bounds, isolation_level: str) -> None:
+        self._connection = connection
+        self._within = within
+        # The first statement carries these, which saves a round trip; `SET LOCAL` holds until the end.
+        self._prefix = f"BEGIN ISOLATION LEVEL {isolation_level}{SEPARATOR}{within.settings}"
+
+    def read(self, sql: str, parameters: Parameters) -> Sequence[Any]:
+        """Run a statement, and return its rows."""
+        with self._connection.cursor() as cursor:
+            self._execute(cursor, sql, parameters)
+            return _rows(cursor, cursor.fetchall())
+
+    def write(self, sql: str, parameters: Parameters) -> int:
+        """Run a statement, and return how many rows it wrote."""
+        with self._connection.cursor() as cursor:
+            self._execute(cursor, sql, parameters)
+            return int(cursor.rowcount)
+
+    def stream(self, sql: str, parameters: Parameters, size: int) -> Iterator[Sequence[Any]]:
+        """Run a query, and yield its rows in batches of at most `size`, each in a round trip of its own."""
+        fetch = f"FETCH {size} FROM stream"
+        rows = self.read(f"DECLARE stream NO SCROLL CURSOR FOR {sql}{SEPARATOR}{fetch}", parameters)
+        while rows:
+            yield rows
+            rows = self.read(fetch, {})
+        self.write("CLOSE stream", {})
+
+    def end(self, sql: str) -> None:
+        """Commit or roll back, if anything was opened."""
+        if not self._prefix:
+            with self._connection.cursor() as cursor:
+                self._execute(cursor, sql, {})
+
+    def _execute(self, cursor: Any, sql: str, parameters: Parameters) -> None:
+        prefix, self._prefix = self._prefix, ""
+        with database_time:
+            watch.wait(self._connection, self._within.answer_s, cursor.execute, prefix + sql, parameters)
+
+
+@contextmanager
+def transaction(
+    within: Bounds, isolation_level: Literal["READ COMMITTED", "REPEATABLE READ"] = "READ COMMITTED"
+) -> Iterator[Transaction]:
+    """Open a transaction; an error rolls all of it back.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL cannot answer now.
+
+    """
+    with _connection("a transaction") as connection:
+        opened = Transaction(connection, within, isolation_level)
+        try:
+            yield opened
+        except BaseException:
+            # The failure that ended the transaction is the one to report.
+            with suppress(psycopg2.Error):
+                opened.end("ROLLBACK")
+            raise
+        opened.end("COMMIT")
+
+
+@contextmanager
+def _connection(sql: str) -> Iterator[Any]:
+    """Borrow a connection of the driver from the pool.
+
+    Raises:
+        DatabaseUnavailable: there is none to be had, or PostgreSQL cannot answer now.
+        InternalError: PostgreSQL refused the statement, which is a bug of this service.
+
+    """
+    engine: Engine = db.engine
+    pooled: PoolProxiedConnection | None = None
     try:
-        lent = engine.raw_connection()
-        connection: Any = lent.dbapi_connection
-        with connection.cursor() as cursor:
-            watch.wait(connection, within.answer_s, cursor.execute, sql, values)
-            row = _row_class(tuple([column.name for column in cursor.description]))
-            return [row._make(found) for found in cursor.fetchall()]
+        pooled = engine.raw_connection()
+        yield pooled.dbapi_connection
     except psycopg2.Error as error:
-        lost = lent is not None and _give_up_if_lost(lent, error)
-        raise DBAPIError.instance(
-            statement.sql, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=lost
-        ) from error
+        is_lost = pooled is not None and _discard_if_lost(engine, pooled, error)
+        raise report(problem_of(error, sql, is_lost=is_lost)) from error
+    except PoolTimeoutError as error:
+        raise report(DatabaseUnavailable(reason="every pooled connection is in use")) from error
+    except EmbeddedUnavailable as error:
+        raise report(DatabaseUnavailable(reason=str(error))) from error
     finally:
-        if lent is not None:
-            lent.close()
+        if pooled is not None:
+            if pooled.dbapi_connection is not None and pooled.dbapi_connection.closed:
+                pooled.invalidate()
+            pooled.close()
+
+
+def _discard_if_lost(engine: Engine, pooled: PoolProxiedConnection, error: psycopg2.Error) -> bool:
+    """Discard a connection that is dead or cannot write, and report whether it was.
+
+    After a failover the same host name may lead to a server that can write.
+    """
+    if error.pgcode != READ_ONLY:
+        if not engine.dialect.is_disconnect(error, pooled, None):  # type: ignore[arg-type]
+            return False
+        cast(Pool, engine.pool).lost_at = time.monotonic()
+    pooled.invalidate(error)
+    return True
+
+
+def _rows(cursor: Any, rows: Sequence[Any]) -> Sequence[Any]:
+    row = _row_class(tuple([column.name for column in cursor.description]))
+    return [row._make(values) for values in rows]
 
 
 @cache
 def _row_class(names: tuple[str, ...]) -> Any:
-    return namedtuple("_Row", names)  # noqa: PYI024 (the names are PostgreSQL's)
-
-
-def _give_up_if_lost(lent: PoolProxiedConnection, error: Any) -> bool:
-    """Throw a connection away that is dead or cannot write, and tell whether it was."""
-    engine: Engine = db.engine
-    if error.pgcode != READ_ONLY:
-        if not engine.dialect.is_disconnect(error, lent, None):
-            return False
-        cast(Pool, engine.pool).lost_at = time.monotonic()
-    lent.invalidate(error)
-    return True
-
-
-def execute(
-    connection: Connection, statement: Statement, parameters: Mapping[str, Any], within: Bounds | None = None
-) -> CursorResult[Any]:
-    """Run a statement on a connection, within bounds that hold until its transaction ends."""
-    options = {"bounds": within}
-    with database_time:
-        if isinstance(statement, Prepared):
-            return connection.exec_driver_sql(statement.sql, statement.values(parameters), execution_options=options)
-        return connection.execute(statement, dict(parameters), execution_options=options)
-
-
-@contextmanager
-def transaction(isolation_level: IsolationLevel = "READ COMMITTED") -> Iterator[Connection]:
-    """Open the one explicit transaction of work that cannot be one statement; an error takes all of it back."""
-    with db.engine.connect().execution_options(isolation_level=isolation_level) as connection, connection.begin():
-        yield connection
+    return namedtuple("_Row", names, rename=True)  # noqa: PYI024 (the names are PostgreSQL's)

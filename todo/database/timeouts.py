@@ -8,6 +8,7 @@ They have no effect while a statement does not reach PostgreSQL, as in the queue
 is suspended. In these cases the watch closes the connection.
 """
 
+import math
 import os
 import socket
 import threading
@@ -18,8 +19,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
-from sqlalchemy import Engine, event
-from sqlalchemy.engine.interfaces import ExecutionContext
 
 LOCK_TIMEOUT_MS = 3_000
 CHECK_INTERVAL_S = 0.5
@@ -60,6 +59,9 @@ CALL = _bounds(5_000, answer_s=10)
 # A statement that reads or writes all data of a user may take longer. A client that stops between two statements must
 # not keep its locks.
 WORK = _bounds(60_000, idle_timeout_ms=60_000, answer_s=70)
+
+# The seed command may add millions of tasks in one transaction, and waits for another one that does.
+UNBOUNDED = Bounds("", math.inf)
 
 
 class Watch:
@@ -111,18 +113,3 @@ def _shut_down(connection: Any) -> None:
 
 
 watch = Watch()
-
-
-def enforce(engine: Engine) -> None:
-    """Enforce the bounds of all statements of an engine that have any."""
-    event.listen(engine, "connect", watch.start)
-    event.listen(engine, "do_execute", _execute)
-
-
-def _execute(cursor: Any, sql: str, parameters: Any, context: ExecutionContext) -> bool:
-    """Run a statement within its bounds, however it was built; leave a statement without bounds to SQLAlchemy."""
-    bounds: Bounds | None = context.execution_options.get("bounds")
-    if bounds is None:
-        return False
-    watch.wait(cursor.connection, bounds.answer_s, cursor.execute, bounds.settings + sql, parameters)
-    return True

@@ -1,5 +1,5 @@
-"""`flask doctor`: what is wrong with this installation, or with one token, and what to do about it."""
+"""`todo doctor`: checks an installation, or one token, and reports what to do about each fault."""
 
-from todo.doctor.command import bp, patient
+from todo.doctor.command import bp, stub_app
 
-__all__ = ["bp", "patient"]
+__all__ = ["bp", "stub_app"]

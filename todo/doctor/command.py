@@ -1,4 +1,4 @@
-"""The command itself."""
+"""The command `todo doctor`."""
 
 import sys
 from collections.abc import Iterable
@@ -9,93 +9,104 @@ import click
 from flask import Blueprint, Flask, current_app
 
 from config import Config, InvalidSettings
-from todo.doctor.diagnosis import Diagnosis, Mark
+from todo.commands import Command
 from todo.doctor.installation import (
-    examine_database,
-    examine_front_ends,
-    examine_issuer,
-    examine_limits,
-    examine_refusal,
-    examine_settings,
+    check_database,
+    check_front_ends,
+    check_issuer,
+    check_rate_limits,
+    check_refusal,
+    check_settings,
 )
-from todo.doctor.token import clean, examine_token, verdict
+from todo.doctor.results import Result, Status
+from todo.doctor.token import check_token, clean, verdict
 
-# Far more than any token has.
+# In characters; no token is nearly as long.
 FILE_MAX = 100_000
 
 bp = Blueprint("doctor", __name__, cli_group=None)
 
 
 class TokenFile(click.File):
-    """A file with a token in it, or - for the input."""
+    """A file with a token in it, or - for stdin."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Open it; where that fails, do not repeat the name: it is the token itself when somebody pastes it there."""
+        """Open the file. The error does not repeat its name, which is the token itself where one is pasted there."""
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:
-            self.fail("there is no such file to read. It takes a file with a token in it, or - for the input.")
+            self.fail("there is no such file to read. It takes a file with a token in it, or - for stdin.")
 
 
-@bp.cli.command("doctor")
-@click.option(
-    "--token", "token", type=TokenFile(errors="replace"), help="Explain the token in this file, or - for the input."
+@bp.cli.command(
+    "doctor",
+    cls=Command,
+    examples={
+        "todo doctor": "Check the installation",
+        "todo doctor --origin https://app.example.com": "Check also that this front-end may call",
+        "pbpaste | todo doctor --token -": "Explain the token in the clipboard",
+    },
+    exit_status={0: "No check failed.", 1: "A check failed, or the token is refused."},
+    see_also=["todo migrate --check", "todo token", ".env.example"],
 )
+@click.option("--token", "token", type=TokenFile(errors="replace"), help="Explain the token in this file; - is stdin.")
 @click.option("--origin", "origins", multiple=True, help="The origin of a front-end that must be able to call.")
 def doctor(token: TextIO | None, origins: tuple[str, ...]) -> None:
-    """Say what is wrong, and what to do about it.
+    """Check an installation, or one token, and print what to do.
 
-    Looks at the settings, the database, the issuer of the tokens and the front-ends, and ends with status 1 when
-    something does not work. Nothing secret is printed.
+    Checks the settings, the database, the issuer of the tokens, the rate limits and the front-ends. It runs with wrong
+    settings too. No secret is printed.
 
-    With --token it explains one token, rule by rule, instead:
-
-    \b
-        pbpaste | flask doctor --token -
-    """  # noqa: D301 (click looks for the character itself)
+    With --token it checks one token instead, rule by rule.
+    """
     if (refusal := current_app.extensions.get("refusal")) is not None:
-        report(examine_refusal(refusal.errors))
+        report(check_refusal(refusal.errors))
     config: Config = current_app.extensions["config"]
     if token is not None:
         text = clean(token.read(FILE_MAX))
         verifier = current_app.extensions["token_verifier"]
-        report(examine_token(config, verifier, text), verdict(verifier, text))
+        report(check_token(config, verifier, text), verdict(verifier, text))
     report(
         chain(
-            examine_settings(config),
-            examine_database(config),
-            examine_issuer(config),
-            examine_limits(config),
-            examine_front_ends(config, origins),
+            check_settings(config),
+            check_database(config),
+            check_issuer(config),
+            check_rate_limits(config),
+            check_front_ends(config, origins),
         )
     )
 
 
-def report(diagnoses: Iterable[Diagnosis], verdict: str = "") -> None:
-    """Print each line as soon as it is known, and end the command."""
-    # Not every output knows the marks, and it must not end in the middle: some consoles of Windows do not.
-    sys.stdout.reconfigure(errors="namereplace")  # type: ignore[union-attr]
-    troubles = 0
-    for diagnosis in diagnoses:
-        click.echo(str(diagnosis))
-        troubles += diagnosis.mark is Mark.BAD
-    click.echo("")
-    click.echo(
-        verdict
-        or ("All is well." if troubles == 0 else f"Faults: {troubles}. Each is marked ✗, and what to do is below it.")
-    )
-    raise SystemExit(1 if troubles else 0)
+def report(results: Iterable[Result], verdict: str = "") -> None:
+    """Print each result as soon as there is one, then the verdict, and end the command.
 
-
-def patient(refusal: InvalidSettings) -> Flask:
-    """Give an application that can do nothing but be examined, for settings that are not fit to start with.
+    Args:
+        results: The results.
+        verdict: The last line; by default the number of failures.
 
     Raises:
-        InvalidSettings: unless it is the doctor who asks.
+        SystemExit: Always; the status is 1 where a check failed.
 
     """
-    if "doctor" not in sys.argv:
-        raise refusal
+    # Some outputs, among them consoles of Windows, cannot encode the marks; they must not end the report half-way.
+    sys.stdout.reconfigure(errors="namereplace")  # type: ignore[union-attr]
+    failures = 0
+    for result in results:
+        click.echo(str(result))
+        failures += result.status is Status.FAILED
+    click.echo("")
+    summary = "All is well." if failures == 0 else f"Failed: {failures}. Each is marked ✗, with what to do below it."
+    click.echo(verdict or summary)
+    raise SystemExit(1 if failures else 0)
+
+
+def stub_app(refusal: InvalidSettings) -> Flask:
+    """Build the application for settings that are too wrong for a real one: it has the doctor's command and no other.
+
+    Args:
+        refusal: The faults of the settings, which the doctor reports.
+
+    """
     app = Flask("todo", static_folder=None)
     app.extensions["refusal"] = refusal
     app.register_blueprint(bp)

@@ -1,5 +1,6 @@
-"""Whether this installation works: its settings, its database, its token issuer, its front-ends."""
+"""The checks of an installation: its settings, database, token issuer, rate limits and front-ends."""
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,112 +11,111 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
 
 import config as settings
-from config import IN_MEMORY, Config, secret_faults
+from config import IN_MEMORY, Config, DatabaseUrl, StoreUrl, secret_faults
 from todo.auth import fetch, keys
 from todo.auth.rules import LEEWAY_S, describe
-from todo.cli import database_trouble
+from todo.commands import database_error
 from todo.database.embedded import EmbeddedUnavailable
-from todo.doctor.diagnosis import Diagnosis, advice, bad, good
+from todo.doctor.results import Result, failed, passed, warning
 from todo.extensions import db
 from todo.health import database_state
 from todo.http.problems import InternalError
 
-SECRETS = ("better_auth_secret", "better_auth_secret_previous")
-
-# libpq takes passwords among the options of a URL too.
+# libpq accepts passwords among the options of a URL too.
 SECRET_OPTION = re.compile("pass|secret")
 
-# What the URL of a store is better not shown with: user and password, and options.
+# The parts of a store's URL that are not shown: user and password, and options.
 STORE_PRIVATE = re.compile(r"(?<=//)[^/]*@|\?.*")
 
-# Where to look for a setting, by its source.
+# Where to change a setting, by its source.
 WHERE = {
     "environment": "It is set in the environment",
     ".env": "It is set in .env",
     "default": "Set it in the environment or in .env",
 }
 
-# A pooler stands between us and PostgreSQL when the process that answers is not the one that greeted us. At Neon
-# something always does, and the name of the host says whether it is a pooler.
+# A pooler stands between this service and PostgreSQL when the process that answers is not the one that the connection
+# was made to. At Neon there is always something in between, and the host name shows whether it is a pooler.
 BACKEND = text("SELECT current_setting('server_version') AS version, pg_backend_pid() AS process")
 NEON, NEON_POOLER = ".neon.tech", "-pooler."
 
 
-def examine_refusal(faults: Mapping[str, Sequence[str]]) -> Iterator[Diagnosis]:
-    """Say which settings keep the service from starting."""
+def check_refusal(faults: Mapping[str, Sequence[str]]) -> Iterator[Result]:
+    """Report the settings that keep the service from starting."""
     for name, rules in faults.items():
         for rule in rules:
-            yield bad(name, rule, f"{WHERE[settings.source(name)]}; .env.example says what belongs there.")
+            yield failed(name, rule, f"{WHERE[settings.source(name)]}; .env.example describes its values.")
 
 
-def examine_settings(config: Config) -> Iterator[Diagnosis]:
-    """Say what is set, and where."""
-    for field, name in settings.variables().items():
-        value = getattr(config, field)
-        yield good(name, f"{_presented(field, value)} ({settings.source(name)})" if value else "not set")
-    for name, meant in settings.misspelt().items():
-        yield advice(name, "is no setting of this service", f"Did you mean {meant}?")
-    for field in SECRETS:
-        yield from _examine_secret(settings.variables()[field], getattr(config, field), config)
+def check_settings(config: Config) -> Iterator[Result]:
+    """Report each setting with its source, then variables that look misspelt, then weak or unused secrets."""
+    for field in dataclasses.fields(Config):
+        name, value = field.name.upper(), getattr(config, field.name)
+        yield passed(name, f"{_displayed(field, value)} ({settings.source(name)})" if value else "not set")
+    for name, likely in settings.misspelt().items():
+        yield warning(name, "is not a setting of this service", f"Did you mean {likely}?")
+    yield from _check_secret("BETTER_AUTH_SECRET", config.better_auth_secret, config)
+    yield from _check_secret("BETTER_AUTH_SECRET_PREVIOUS", config.better_auth_secret_previous, config)
 
 
-def _examine_secret(name: str, secret: str | None, config: Config) -> Iterator[Diagnosis]:
+def _check_secret(name: str, secret: str | None, config: Config) -> Iterator[Result]:
     if secret is None:
         return
     if config.jwks_url is not None:
-        yield advice(name, "is not used, as BETTER_AUTH_URL is set", "The issuer's keys verify the tokens. Unset it.")
+        remedy = f"The issuer's keys verify the tokens: unset {name}."
+        yield warning(name, "is not used, as BETTER_AUTH_URL is set", remedy)
         return
     for fault in secret_faults(secret):
-        remedy = "Production refuses it. `openssl rand -hex 32` makes a good one; Better Auth must have the same."
-        yield advice(name, fault, remedy)
+        remedy = "Production refuses it. Make one with `openssl rand -hex 32`, and set the same in Better Auth."
+        yield warning(name, fault, remedy)
 
 
-def _presented(field: str, value: Any) -> str:
-    """Show a value, and of a secret no more than that it is there."""
-    if field in SECRETS:
+def _displayed(field: dataclasses.Field[Any], value: Any) -> str:
+    """Return the text to show for a value; for a secret no more than where it leads or how long it is."""
+    match field.metadata["rule"]:
+        case DatabaseUrl():
+            url = make_url(value)
+            options = {name: "hidden" if SECRET_OPTION.search(name) else option for name, option in url.query.items()}
+            return url.set(drivername="postgresql", query=options).render_as_string(hide_password=True)
+        case StoreUrl():
+            return STORE_PRIVATE.sub("", str(value))
+    if not field.repr:
         return f"set, {len(settings.secret_bytes(value))} bytes"
-    if field == "database_url":
-        url = make_url(value)
-        options = {name: "hidden" if SECRET_OPTION.search(name) else option for name, option in url.query.items()}
-        return url.set(drivername="postgresql", query=options).render_as_string(hide_password=True)
-    if field == "rate_limit_storage_url":
-        return STORE_PRIVATE.sub("", str(value))
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def examine_database(config: Config) -> Iterator[Diagnosis]:
-    """Say whether PostgreSQL answers, which one, through what, and whether its schema is ours."""
+def check_database(config: Config) -> Iterator[Result]:
+    """Report whether PostgreSQL answers, its version, the way to it, and whether its schema fits."""
     try:
         with db.engine.connect() as connection:
             version, process = connection.execute(BACKEND).one()
             greeted_by = connection.connection.dbapi_connection.get_backend_pid()  # type: ignore[union-attr]
     except (DBAPIError, EmbeddedUnavailable) as error:
-        yield bad("database", database_trouble(error).message.removeprefix("the database "), _database_remedy(config))
+        yield failed("database", database_error(error).message.removeprefix("the database "), _database_remedy(config))
         return
-    yield good("database", f"PostgreSQL {version} answers")
-    yield good("connection", _connection(config, is_same_process=process == greeted_by))
-    yield _examine_schema(config)
+    yield passed("database", f"PostgreSQL {version} answers")
+    yield passed("connection", _connection(config, is_same_process=process == greeted_by))
+    yield _check_schema(config)
 
 
 def _database_remedy(config: Config) -> str:
     if config.database_url is None:
-        return "DATABASE_URL may name any PostgreSQL instead."
-    return "Is PostgreSQL running, and are host, port, name and password in DATABASE_URL right?"
+        return "Set DATABASE_URL to the URL of a PostgreSQL instead."
+    return "Start PostgreSQL, or correct the host, port, name or password in DATABASE_URL."
 
 
-def _examine_schema(config: Config) -> Diagnosis:
+def _check_schema(config: Config) -> Result:
     try:
-        checks, trouble = database_state()
+        checks, fault = database_state()
     except InternalError:
-        remedy = "The user in DATABASE_URL must own the tables, or have all rights to them."
-        return bad("schema", "this user may not look at it", remedy)
-    if trouble is None:
+        remedy = "Make the user in DATABASE_URL the owner of the tables, or grant it all rights to them."
+        return failed("schema", "this user has no right to read it", remedy)
+    if fault is None:
         is_newer = checks["schema"] == "newer"
-        text = "is newer, and this version can serve it" if is_newer else "is the one that this version needs"
-        return good("schema", text)
+        return passed("schema", "is newer, and this version can serve it" if is_newer else "is up to date")
     if checks["database"] == "failed":
-        return bad("database", f"answered, and then: {trouble.reason}", _database_remedy(config))
-    return bad("schema", str(trouble.reason), "Run `flask db upgrade`; if the schema is newer, update this service.")
+        return failed("database", f"stopped answering: {fault.reason}", _database_remedy(config))
+    return failed("schema", str(fault.reason), "Run `todo migrate`; if the schema is newer, update this service.")
 
 
 def _connection(config: Config, *, is_same_process: bool) -> str:
@@ -128,122 +128,123 @@ def _connection(config: Config, *, is_same_process: bool) -> str:
     return f"{'pooled' if pooled else 'direct'}, to {'a local socket' if host.startswith('/') else host}"
 
 
-def examine_limits(config: Config) -> Iterator[Diagnosis]:
-    """Say whether what limits callers is counted where it should be."""
+def check_rate_limits(config: Config) -> Iterator[Result]:
+    """Report whether what the rate limits count is counted where it should be."""
     url = config.rate_limit_storage_url
     if not (config.rate_limit or config.rate_limit_failed_auth):
         if url != IN_MEMORY:
-            remedy = "Set RATE_LIMIT or RATE_LIMIT_FAILED_AUTH, or unset it."
-            yield advice("RATE_LIMIT_STORAGE_URL", "is not used, as there is no limit", remedy)
+            remedy = "Set RATE_LIMIT or RATE_LIMIT_FAILED_AUTH, or unset RATE_LIMIT_STORAGE_URL."
+            yield warning("RATE_LIMIT_STORAGE_URL", "is not used, as there is no limit", remedy)
     elif url != IN_MEMORY:
-        yield _examine_store(url)
+        yield _check_store(url)
     elif config.web_concurrency > 1:
         remedy = "Set RATE_LIMIT_STORAGE_URL to a Redis in which they count together."
-        yield advice("rate limits", f"each of {config.web_concurrency} processes counts for itself", remedy)
+        yield warning("rate limits", f"each of {config.web_concurrency} processes counts for itself", remedy)
     else:
-        yield good("rate limits", "counted in the memory of the one process")
+        yield passed("rate limits", "counted in the memory of the one process")
 
 
-def _examine_store(url: str) -> Diagnosis:
-    # What it takes weighs on each command, and this one alone needs it.
-    from limits.errors import StorageError  # noqa: PLC0415
+def _check_store(url: str) -> Result:
+    # Imported here because no other command needs the client.
+    from redis import RedisError  # noqa: PLC0415
 
-    from todo.limits.stores import RedisStore, options  # noqa: PLC0415
+    from todo.limits.shared import RedisStore  # noqa: PLC0415
 
     try:
-        RedisStore(url, **options(url)).incr("doctor", 1)
-    except StorageError as error:
-        remedy = "Nobody is limited until it does. Is Redis running, and is RATE_LIMIT_STORAGE_URL right?"
-        return bad("rate limits", f"the store does not count: {error}", remedy)
-    return good("rate limits", "the store counts")
+        RedisStore(url).hit("doctor", 1)
+    except RedisError as error:
+        remedy = "Start Redis, or correct RATE_LIMIT_STORAGE_URL: until then no call is limited."
+        return failed("rate limits", f"the store does not count: {error}", remedy)
+    return passed("rate limits", "the store counts")
 
 
-def examine_issuer(config: Config) -> Iterator[Diagnosis]:
-    """Say how tokens are verified, and whether what that needs is there."""
+def check_issuer(config: Config) -> Iterator[Result]:
+    """Report how tokens are verified, and whether what that needs is there."""
     if config.jwks_url is None:
-        yield good("tokens", "HS256, signed with BETTER_AUTH_SECRET")
-        yield from _examine_expectations(config)
+        yield passed("tokens", "HS256, signed with BETTER_AUTH_SECRET")
+        yield from _check_expected_claims(config)
         return
-    yield good("tokens", f"signed with the issuer's keys, published at {config.jwks_url}")
-    yield from _examine_expectations(config)
+    yield passed("tokens", f"signed with the issuer's keys, published at {config.jwks_url}")
+    yield from _check_expected_claims(config)
     try:
         fetched = fetch.get(config.jwks_url)
         published = keys.parse(fetched.body)
     except fetch.CertificateRefused as error:
-        remedy = "If an authority of your own signed it, SSL_CERT_FILE must name the file with its certificate."
-        yield bad("issuer", str(error), remedy)
+        remedy = "If your own certificate authority signed it, set SSL_CERT_FILE to the file with its certificate."
+        yield failed("issuer", str(error), remedy)
         return
     except fetch.FetchFailed as error:
-        remedy = "Is Better Auth running there, with its jwt plugin? JWKS_URL says where else its keys are."
-        yield bad("issuer", str(error), remedy)
+        remedy = "Start Better Auth there, with its jwt plugin; if its keys are elsewhere, set JWKS_URL."
+        yield failed("issuer", str(error), remedy)
         return
     except keys.UnusableKeys as error:
-        yield bad("issuer", str(error), "BETTER_AUTH_URL, or JWKS_URL, must lead to the key set of Better Auth.")
+        remedy = "Set BETTER_AUTH_URL, or JWKS_URL, so that it leads to the key set of Better Auth."
+        yield failed("issuer", str(error), remedy)
         return
-    yield good("issuer", "answers")
+    yield passed("issuer", "answers")
     for key in published.keys.values():
-        yield good("key", f"{describe(key.kid)} ({key.algorithm})")
+        yield passed("key", f"{describe(key.kid)} ({key.algorithm})")
     for fault in published.dropped:
-        yield advice("key", fault, "It is not used: tokens that it signs are refused.")
-    # What a cache has kept says what time it was then.
-    yield _examine_clock(fetched.date if fetched.age is None else None)
+        yield warning("key", fault, "It is not used: tokens that it signs are refused.")
+    # The date of a cached response is that of its origin, some time ago.
+    yield _check_clock(fetched.date if fetched.age is None else None)
 
 
-def _examine_expectations(config: Config) -> Iterator[Diagnosis]:
+def _check_expected_claims(config: Config) -> Iterator[Result]:
     for subject, name, expected in (
         ("issuer expected", "JWT_ISSUER", config.issuers),
         ("audience expected", "JWT_AUDIENCE", config.audiences),
     ):
         if expected:
-            yield good(subject, " or ".join(expected))
+            yield passed(subject, " or ".join(expected))
         else:
-            remedy = f"Set {name}, so that tokens made for another service are no good here."
-            yield advice(subject, "any, as none is configured", remedy)
+            remedy = f"Set {name}, so that tokens made for another service are refused."
+            yield warning(subject, "any, as none is configured", remedy)
 
 
-def _examine_clock(date: str | None) -> Diagnosis:
+def _check_clock(date: str | None) -> Result:
     try:
         apart = round((parsedate_to_datetime(date or "") - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError, OverflowError):
-        return advice("clock", "the issuer does not say what time it is")
+        return warning("clock", "not checked: the issuer's response has no current date")
     if abs(apart) > LEEWAY_S:
         direction = "ahead of" if apart > 0 else "behind"
-        remedy = "Synchronise both clocks (NTP): good tokens look expired, or not yet valid."
-        return bad("clock", f"the issuer's is {abs(apart)} s {direction} ours; {LEEWAY_S} s are tolerated", remedy)
-    return good("clock", f"within {max(1, abs(apart))} s of the issuer's")
+        remedy = "Synchronise both clocks (NTP): valid tokens look expired, or not yet valid."
+        text = f"the issuer's is {abs(apart)} s {direction} this machine's; {LEEWAY_S} s are tolerated"
+        return failed("clock", text, remedy)
+    return passed("clock", f"within {max(1, abs(apart))} s of the issuer's")
 
 
-def examine_front_ends(config: Config, origins: Sequence[str]) -> Iterator[Diagnosis]:
-    """Say which front-ends browsers let call us.
+def check_front_ends(config: Config, origins: Sequence[str]) -> Iterator[Result]:
+    """Report which front-ends may call the API from a browser.
 
     Args:
         config: The settings.
-        origins: The front-ends that must be able to; without any, the issuer's own origin is looked at.
+        origins: The origins of front-ends that must be able to; without any, the issuer's own origin is checked.
 
     """
     allowed = ", ".join(config.cors_origins) or "none"
     for origin in origins:
         if origin in config.cors_origins:
-            yield good("front-end", f"{origin} may call")
+            yield passed("front-end", f"{origin} may call")
         elif not settings.ORIGIN.fullmatch(origin):
-            remedy = (
-                "Give it as browsers do, as in https://app.example.com: in lower case, and nothing after host and port."
-            )
-            yield bad("front-end", f"{describe(origin)} is no origin", remedy)
+            remedy = "Write it as browsers do: lower case, nothing after host and port, as in https://app.example.com."
+            yield failed("front-end", f"{describe(origin)} is not an origin", remedy)
         else:
-            yield bad("front-end", f"{origin} may not call; {allowed} may", _remedy_for(origin, config.cors_origins))
+            remedy = _front_end_remedy(origin, config.cors_origins)
+            yield failed("front-end", f"{origin} may not call; {allowed} may", remedy)
     if origins:
         return
     if not config.cors_origins:
-        yield advice("front-ends", "none may call from a browser", "Set CORS_ORIGINS to the origins of yours.")
+        yield warning("front-ends", "none may call from a browser", "Set CORS_ORIGINS to the origins of yours.")
     elif config.issuer_origin and config.issuer_origin not in config.cors_origins:
         remedy = "If your front-end is served from there, add it to CORS_ORIGINS."
-        yield advice("front-ends", f"{allowed} may call, and {config.issuer_origin} may not", remedy)
+        yield warning("front-ends", f"{allowed} may call, and {config.issuer_origin} may not", remedy)
     else:
-        yield good("front-ends", f"{allowed} may call")
+        yield passed("front-ends", f"{allowed} may call")
 
 
-def _remedy_for(origin: str, allowed: Sequence[str]) -> str:
+def _front_end_remedy(origin: str, allowed: Sequence[str]) -> str:
     remedy = f"Add {origin} to CORS_ORIGINS."
     local = {origin.replace("//localhost", "//127.0.0.1"), origin.replace("//127.0.0.1", "//localhost")}
     if not local.isdisjoint(allowed):

@@ -10,7 +10,7 @@ from config import Config
 from todo.auth.jwks import KeysUnavailable
 from todo.auth.rules import describe
 from todo.auth.verifier import Verifier
-from todo.doctor.diagnosis import Diagnosis, bad, good
+from todo.doctor.results import Result, failed, passed
 from todo.http.problems import InvalidToken, Problem
 from todo.telemetry.refusals import Refusal, TokenRule
 
@@ -58,22 +58,22 @@ def clean(text: str) -> str:
     return PREFIX.sub("", text, count=1).strip()
 
 
-def examine_token(config: Config, verifier: Verifier, text: str) -> Iterator[Diagnosis]:
-    """Yield a diagnosis for each rule: whether the token passes it, and if not, what to do."""
+def check_token(config: Config, verifier: Verifier, text: str) -> Iterator[Result]:
+    """Yield a result for each rule: whether the token passes it, and if not, what to do."""
     try:
         for rule, result in verifier.explain(text):
             if result.passed:
-                yield good(rule, result.got)
+                yield passed(rule, result.got)
             else:
-                yield _diagnose(config, result.refusal(rule))
+                yield _failure(config, result.refusal(rule))
     except InvalidToken as problem:
-        yield _diagnose(config, problem.refusal)
+        yield _failure(config, problem.refusal)
     except KeysUnavailable as problem:
-        yield bad("key", problem.reason or problem.detail, "Without --token, the doctor examines the issuer itself.")
+        yield failed("key", problem.reason or problem.detail, "Without --token, the doctor checks the issuer itself.")
 
 
-def _diagnose(config: Config, refusal: Refusal) -> Diagnosis:
-    return bad(refusal.rule, refusal.fault, _remedy(config, refusal.rule))
+def _failure(config: Config, refusal: Refusal) -> Result:
+    return failed(refusal.rule, refusal.fault, _remedy(config, refusal.rule))
 
 
 def _remedy(config: Config, rule: TokenRule) -> str:

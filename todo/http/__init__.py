@@ -1,1 +1,1 @@
-"""What every resource borrows of HTTP: problems, validated requests, pages, tags, and the contract as a document."""
+"""The HTTP layer of every resource: problems, validated requests, pagination, ETags, and the OpenAPI document."""

@@ -1,7 +1,8 @@
-"""Days and moments, as clients write them and as the table keeps them.
+"""Dates and date-times, as clients write them and as the table stores them.
 
-A day (`2026-03-01`) is a day everywhere and comes back as it was sent. It stands at its last moment in UTC wherever it
-is compared with moments. A moment without an offset, as `datetime-local` inputs send it, is in UTC.
+A date (`2026-03-01`) is the same date in every time zone, and is returned as it was sent. In comparisons with
+date-times it stands for its last microsecond in UTC. A date-time without an offset, as `datetime-local` inputs send
+it, is in UTC.
 """
 
 import re
@@ -13,41 +14,41 @@ DATETIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ](?:[01][0-9]|2[0-3]):[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?"
     r"(?:Z|[+-][0-9]{2}:?[0-5][0-9])?"
 )
-LAST_MOMENT = time(23, 59, 59, 999999, UTC)
+END_OF_DAY = time(23, 59, 59, 999999, UTC)
 
 
 class Due(NamedTuple):
-    """When something is due: the moment, and whether it stands for the whole of its day in UTC."""
+    """A due date as the table stores it: a date-time, and whether it stands for its whole date in UTC."""
 
     at: datetime
     all_day: bool
 
 
 def parse(text: str) -> date | datetime:
-    """Read a day, or a moment in UTC (RFC 3339; the offset and the seconds may be missing).
+    """Parse a date, or a date-time (RFC 3339, with optional seconds and offset), which is returned in UTC.
 
     Raises:
-        ValueError: it is neither, or there is no such day or moment.
+        ValueError: The text is neither, or the date or date-time does not exist.
 
     """
     if DATE.fullmatch(text):
         return date.fromisoformat(text)
     if not DATETIME.fullmatch(text.upper()):
-        raise ValueError("neither a day nor a moment")
-    moment = datetime.fromisoformat(text.upper())
+        raise ValueError("neither a date nor a date-time")
+    value = datetime.fromisoformat(text.upper())
     try:
-        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+        return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
     except OverflowError:
         raise ValueError("before the first year or after the last one") from None
 
 
-def due(moment: date | datetime) -> Due:
-    """Give what the table keeps of a due date."""
-    if isinstance(moment, datetime):
-        return Due(moment, all_day=False)
-    return Due(datetime.combine(moment, LAST_MOMENT), all_day=True)
+def due(value: date | datetime) -> Due:
+    """Return a due date as the table stores it."""
+    if isinstance(value, datetime):
+        return Due(value, all_day=False)
+    return Due(datetime.combine(value, END_OF_DAY), all_day=True)
 
 
-def bound(moment: date | datetime) -> datetime:
-    """Give the moment that a bound of a search means: of a day its first one in UTC."""
-    return moment if isinstance(moment, datetime) else datetime.combine(moment, time(0, tzinfo=UTC))
+def bound(value: date | datetime) -> datetime:
+    """Return the date-time that a bound of a search stands for; for a date, its first instant in UTC."""
+    return value if isinstance(value, datetime) else datetime.combine(value, time(0, tzinfo=UTC))

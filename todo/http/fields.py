@@ -1,6 +1,7 @@
-"""The types of members that bodies have, whatever the resource, and the patterns that describe them.
+"""The field types of JSON bodies, whatever the resource, and the patterns that describe them.
 
-A message says what is wrong with a field without naming it: whoever reports the fault puts the name in front.
+An error message continues a sentence that begins with the name of the member, which the code that reports the fault
+puts in front.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from marshmallow import EXCLUDE, Schema, fields
 Input = Mapping[str, Any] | None
 
 
-# What `str.strip` takes for white space, which is not what `\s` means in the patterns of JSON Schema (ECMA-262).
+# White space as `str.strip` defines it. `\s` in the patterns of JSON Schema (ECMA-262) matches other characters.
 WHITE_SPACE = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 NOT_BLANK = rf"^[^\x00]*[^\x00{WHITE_SPACE}][^\x00]*$"
 NO_NUL = r"^[^\x00]*$"
@@ -22,18 +23,18 @@ DATE_OR_DATETIME = ({"type": "string", "format": "date"}, {"type": "string", "fo
 
 
 class Output(Schema):
-    """What the bodies of all answers have in common: members may be added to them later."""
+    """The base of the schemas of response bodies."""
 
     class Meta:
-        """So nobody is told that there will never be more."""
+        """Later versions may add members, so the OpenAPI document must not rule out additional ones."""
 
         unknown = EXCLUDE
 
 
 class PlainText(fields.String):
-    """Text, of a bounded number of Unicode code points, that PostgreSQL can hold."""
+    """A text that PostgreSQL can store. Its length is counted in Unicode code points."""
 
-    default_error_messages = {  # noqa: RUF012 (marshmallow has it so)
+    default_error_messages = {  # noqa: RUF012 (marshmallow declares it so)
         "required": "is required.",
         "null": "must not be null.",
         "invalid": "must be a string.",
@@ -48,7 +49,7 @@ class PlainText(fields.String):
 
 
 class StrippedText(PlainText):
-    """Text whose surrounding white space does not count; white space is what `str.strip` takes for it."""
+    """A text without the white space around it, as `str.strip` defines white space."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Input, **kwargs: Any) -> str:
         return super()._deserialize(value, attr, data, **kwargs).strip()
@@ -57,7 +58,7 @@ class StrippedText(PlainText):
 class JsonBoolean(fields.Boolean):
     """JSON `true` or `false` and nothing else: no 1, no "yes"."""
 
-    default_error_messages = {  # noqa: RUF012 (marshmallow has it so)
+    default_error_messages = {  # noqa: RUF012 (marshmallow declares it so)
         "null": "must be true or false, not null.",
         "invalid": "must be true or false.",
     }
@@ -69,7 +70,7 @@ class JsonBoolean(fields.Boolean):
 
 
 class UtcDateTime(fields.Field[datetime]):
-    """A moment as the database gives it, in UTC without saying so; out as RFC 3339 with `Z`, microseconds kept."""
+    """A date-time from the database, in UTC without an offset; written as RFC 3339 with `Z` and microseconds."""
 
     def _serialize(self, value: datetime | None, *_: Any, **__: Any) -> str | None:
         return None if value is None else f"{value.isoformat()}Z"

@@ -1,4 +1,4 @@
-"""What every answer says to browsers and caches, which proxies are believed, and which hosts this is the server of."""
+"""Security headers on every response, trusted proxies and trusted hosts."""
 
 from collections.abc import Collection
 
@@ -10,57 +10,71 @@ from config import Config
 from todo.http.problems import BadRequest
 from todo.telemetry.requests import PROBES
 
-# Nothing is what its bytes look like, and no address of ours, which may have a user's id in it, is told to others.
+# Browsers guess no media type from a body, and pass on no URL of this server, which may hold a user's id.
 ALWAYS = (("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"))
 
-# An answer that a browser is led to shows nothing, runs nothing and is framed by nobody (CSP Level 3). Front-ends that
-# fetch it notice nothing of that.
+# A response that a browser navigates to loads nothing, runs nothing and cannot be framed (CSP Level 3). Front-ends that
+# fetch it are not affected.
 POLICY = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 
-# No browser and no proxy keeps it (RFC 9111, section 5.2.2.5).
-NOT_KEPT = ("Cache-Control", "no-store")
+# No browser and no proxy stores the response (RFC 9111, section 5.2.2.5).
+NO_STORE = ("Cache-Control", "no-store")
 
-# For a year, and for this host alone: what else its domain serves is not ours to say (RFC 6797, section 6.1).
-TLS_ALONE = ("Strict-Transport-Security", "max-age=31536000")
+# For a year, and for this host alone, as its subdomains may belong to other servers (RFC 6797, section 6.1).
+HSTS = ("Strict-Transport-Security", "max-age=31536000")
 
 
 class UntrustedHost(BadRequest):
-    """400: the request is for a host that this is not the server of."""
+    """400: the request is for a host that is not trusted."""
 
     detail = "This server does not answer for that host."
 
 
 def harden(response: Response) -> Response:
-    """Add what an answer does not say itself: pages have policies of their own, conditional answers may be kept."""
+    """Add the headers that a response does not set itself.
+
+    Pages have policies of their own, and conditional responses may be stored.
+    """
     headers = response.headers
     headers.extend(ALWAYS)
-    for name, value in (POLICY, NOT_KEPT):
+    for name, value in (POLICY, NO_STORE):
         if name not in headers:
             headers.add(name, value)
     return response
 
 
-def promise_tls(response: Response) -> Response:
-    """Tell a browser that came by TLS to come by nothing else; over plain HTTP it would not believe that."""
+def require_tls(response: Response) -> Response:
+    """Add HSTS to a response over TLS; browsers ignore it over plain HTTP (RFC 6797, section 8.1)."""
     if request.is_secure:
-        response.headers.add(*TLS_ALONE)
+        response.headers.add(*HSTS)
     return response
 
 
 def trust_proxies(app: Flask, number: int) -> None:
-    """Take the client's address and scheme from the proxies in front.
+    """Take the client's address and scheme from the headers of the proxies in front.
 
-    Each proxy appends the address that it was called from, so the last ones are theirs, and what a client made up is
-    further left. The scheme is one word, which each of them replaces or leaves. The host stays what the `Host` header
-    says: few proxies write `X-Forwarded-Host`, and from the others it is what the client likes.
+    Each proxy appends the address that it was called from to `X-Forwarded-For`, so the last addresses are theirs, and
+    anything that a client made up is further left. `X-Forwarded-Proto` is one word, which each proxy replaces or
+    leaves. The host is always that of the `Host` header: few proxies write `X-Forwarded-Host`, and through all other
+    proxies a client can set it to any value.
+
+    Args:
+        app: The application.
+        number: How many proxies are in front.
+
     """
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=number, x_proto=1)  # type: ignore[method-assign]
 
 
 def trust_hosts(app: Flask, hosts: Collection[str]) -> None:
-    """Refuse what is meant for another host, before anything else is done for it.
+    """Refuse requests for other hosts with 400, before any other check.
 
-    Probes are answered: orchestrators and load balancers ask by address, and what they learn is no secret.
+    Probes are exempt: orchestrators and load balancers send them to an address, and the responses hold no secret.
+
+    Args:
+        app: The application.
+        hosts: The names of hosts; one with a leading dot also stands for its subdomains.
+
     """
 
     def check() -> None:
@@ -71,10 +85,10 @@ def trust_hosts(app: Flask, hosts: Collection[str]) -> None:
 
 
 def init_app(app: Flask, config: Config) -> None:
-    """Harden every answer, errors too, and believe what the settings say."""
+    """Register the security headers of every response, errors included, and the trust that the settings declare."""
     app.after_request(harden)
     if config.production:
-        app.after_request(promise_tls)
+        app.after_request(require_tls)
     if config.trusted_proxies:
         trust_proxies(app, config.trusted_proxies)
     if config.trusted_hosts:

@@ -18,22 +18,28 @@ QUOTED = re.compile(r'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 ESCAPED = re.compile(r'\\(["\\])')
 
 DIGEST_BYTES = 16
-PERSON = b"todo creation"
+DIGEST_PERSON = b"todo creation"
 
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """What makes a creation the same one: the client's name for it, and a digest of what it asks for."""
+    """The identity of a creation.
+
+    Attributes:
+        key: The client's name for the creation.
+        digest: A digest of the values, by which another creation with the same key is recognised.
+
+    """
 
     key: str
     digest: bytes
 
 
 def parse(header: str | None, values: Mapping[str, Any]) -> Idempotency | None:
-    """Read the header of a creation with these values, which have been validated.
+    """Parse the header of a creation with these validated values; without a header, return None.
 
     Raises:
-        UnprocessableContent: the key is empty, too long, or begins with a quotation mark and is no quoted string.
+        UnprocessableContent: The key is empty, too long, or begins with a quotation mark and is no quoted string.
 
     """
     if header is None:
@@ -49,7 +55,7 @@ def parse(header: str | None, values: Mapping[str, Any]) -> Idempotency | None:
 
 
 def _digest(values: Mapping[str, Any]) -> bytes:
-    """Digest what is asked for: what is left out is the same as what it then becomes."""
-    meant = {name: value for name, value in values.items() if value not in (None, False, [])}
-    document = orjson.dumps(meant, default=tuple, option=orjson.OPT_SORT_KEYS)
-    return hashlib.blake2b(document, digest_size=DIGEST_BYTES, person=PERSON).digest()
+    """Return the digest of the values. An absent member has the digest of the value that it gets by default."""
+    significant = {name: value for name, value in values.items() if value not in (None, False, [])}
+    document = orjson.dumps(significant, default=tuple, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(document, digest_size=DIGEST_BYTES, person=DIGEST_PERSON).digest()

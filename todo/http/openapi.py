@@ -1,4 +1,4 @@
-"""The contract as OpenAPI 3.1, generated from the code and committed as `openapi.json`."""
+"""The contract as an OpenAPI 3.1 document, generated from the code and committed as `openapi.json`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -18,88 +18,90 @@ V = TypeVar("V", bound=Callable[..., Any])
 VERSION = "1.0.0"
 
 DESCRIPTION = """\
-Tasks, one list per user, guarded by the bearer token (JWT) that Better Auth issues.
+A list of tasks for each user, protected by the bearer tokens (JWT) that Better Auth issues.
 
 `{user_id}` in a path is the caller's own id, or the word `me`. Every error is `application/problem+json` (RFC 9457),
-and its `detail` is a sentence that can be shown to a person. With `Prefer: handling=strict` (RFC 7240) members and
-parameters that are not known are errors instead of being skipped.
+and its `detail` is a sentence to show to people. With `Prefer: handling=strict` (RFC 7240), unknown members and
+parameters are errors; otherwise they are ignored.
 """
 
-# Text that white space neither begins nor ends, or a string of a structured field (RFC 9651, section 3.3.3).
+# Text without white space at its ends, or a string of a structured field (RFC 9651, section 3.3.3).
 IDEMPOTENCY_KEY = (
     r'^(?:[^"\x00-\x20\x85\xa0](?:[^\x00]{0,253}[^\x00-\x20\x85\xa0])?|"(?:[ !#-\[\]-~]|\\["\\]){1,255}")$'
 )
 
-# The request headers that calls read. Pages fill in an `example` by themselves, but none of `examples`.
-REQUEST: dict[str, dict[str, Any]] = {
+# The request headers that calls read. Swagger UI fills an `example` into its form, but none of `examples`.
+REQUEST_HEADERS: dict[str, dict[str, Any]] = {
     "Prefer": {
-        "description": "With `handling=strict`, whatever is not known here is an error; with `return=representation`, "
-        "a deletion answers with what was deleted (RFC 7240).",
+        "description": "With `handling=strict`, unknown members and parameters are errors; with "
+        "`return=representation`, a deletion returns the deleted task (RFC 7240).",
         "schema": {"type": "string", "examples": ["return=representation", "handling=strict"]},
     },
     "If-Match": {
-        "description": "The `ETag` of the task that is meant, or several: in any other state it is left alone, and the "
-        "answer is 412 (RFC 9110).",
+        "description": "One or more `ETag`s of the task: if its current one is not among them, the task stays "
+        "unchanged and the response is 412 (RFC 9110).",
         "schema": {"type": "string", "examples": ['"17"', '"17", "18"', "*"]},
     },
     "If-None-Match": {
-        "description": "The `ETag` of what is known already: when it is still the newest, the answer is 304 without a "
-        "body (RFC 9110).",
+        "description": "The `ETag` of an earlier response: if it is still current, the response is 304 without a body "
+        "(RFC 9110).",
         "schema": {"type": "string", "examples": ['"17"']},
     },
     "Idempotency-Key": {
-        "description": "A name for this creation that no other has, such as a UUID, of up to 255 characters: sent "
-        "again, it makes no second task.",
+        "description": "A unique name for this creation, such as a UUID, of up to 255 characters: a request that is "
+        "repeated with it creates no second task.",
         "schema": {"type": "string", "pattern": IDEMPOTENCY_KEY},
     },
     "Confirm": {
-        "description": "The id of the user whose data is to be erased, percent-encoded where it is not plain ASCII.",
+        "description": "The id of the user whose data is to be erased, percent-encoded if it is not ASCII.",
         "required": True,
         "schema": {"type": "string", "examples": ["user-123"]},
     },
 }
 
 
-def header(description: str, *, required: bool = True, **schema: Any) -> dict[str, Any]:
-    """Describe a header of an answer: text, unless the schema says otherwise."""
+def response_header(description: str, *, required: bool = True, **schema: Any) -> dict[str, Any]:
+    """Return the documentation of a response header; its value is a string unless the schema overrides that."""
     return {"description": description, "required": required, "schema": {"type": "string"} | schema}
 
 
-ETAG = {
-    "ETag": header(
-        "What it is the state of, for conditional requests (RFC 9110).", pattern='^"[0-9a-f-]+"$', example='"17"'
+ETAG_HEADER = {
+    "ETag": response_header(
+        "The validator of this state, for conditional requests (RFC 9110).", pattern='^"[0-9a-f-]+"$', example='"17"'
     )
 }
 
-RETRY_AFTER = {"Retry-After": header("Seconds to wait before trying again.", type="integer", minimum=1, example=2)}
+RETRY_AFTER_HEADER = {
+    "Retry-After": response_header("Seconds to wait before a retry.", type="integer", minimum=1, example=2)
+}
 
-# What each kind of refusal is called in the document, and the headers that come with it.
-PROBLEMS: dict[type[problems.Problem], dict[str, Any]] = {
+# The problems that operations refer to by the names of their classes, each with its headers.
+PROBLEM_HEADERS: dict[type[problems.Problem], dict[str, Any]] = {
     problems.BadRequest: {},
-    problems.Unauthorized: {"WWW-Authenticate": header("The challenge (RFC 6750).", example="Bearer")},
+    problems.Unauthorized: {"WWW-Authenticate": response_header("The challenge (RFC 6750).", example="Bearer")},
     problems.WrongUser: {},
     problems.TaskNotFound: {},
     problems.CursorExpired: {},
     problems.PreconditionFailed: {},
     problems.ContentTooLarge: {},
     problems.UnsupportedMediaType: {
-        "Accept": header("What is accepted instead.", required=False, example="application/json")
+        "Accept": response_header("The accepted media types.", required=False, example="application/json")
     },
     problems.UnprocessableContent: {},
     problems.PreconditionRequired: {},
     problems.TooManyRequests: {
-        **RETRY_AFTER,
-        "RateLimit": header("What is left of each limit (draft-ietf-httpapi-ratelimit-headers)."),
-        "RateLimit-Policy": header("The limits themselves."),
+        **RETRY_AFTER_HEADER,
+        "RateLimit": response_header("The remaining quota of each limit (draft-ietf-httpapi-ratelimit-headers)."),
+        "RateLimit-Policy": response_header("The limits."),
     },
-    problems.Unavailable: RETRY_AFTER,
+    problems.Unavailable: RETRY_AFTER_HEADER,
 }
 
-AUTHORIZE = (
-    "The token that Better Auth issued, without the word Bearer. In development, `flask token --user ID` makes one."
+BEARER_DESCRIPTION = (
+    "The token that Better Auth issued, without the word Bearer. In development, `flask token --user ID` creates one."
 )
 
-USER = {
+USER_PARAMETER = {
     "in": "path",
     "name": "user_id",
     "description": "The caller's own id, or the word `me`.",
@@ -108,11 +110,11 @@ USER = {
 
 
 class FaultOut(Output):
-    """One thing that is wrong."""
+    """One fault of a request."""
 
-    pointer = fields.String(metadata={"description": "Where in the body (RFC 6901).", "example": "#/title"})
-    parameter = fields.String(metadata={"description": "Which parameter of the query."})
-    header = fields.String(metadata={"description": "Which header of the request."})
+    pointer = fields.String(metadata={"description": "Its position in the body (RFC 6901).", "example": "#/title"})
+    parameter = fields.String(metadata={"description": "Its query parameter."})
+    header = fields.String(metadata={"description": "Its request header."})
     detail = fields.String(required=True, metadata={"example": "title is required."})
 
 
@@ -120,33 +122,33 @@ class ProblemOut(Output):
     """An error (RFC 9457)."""
 
     type = fields.String(required=True, metadata={"format": "uri-reference", "example": "about:blank"})
-    title = fields.String(required=True, metadata={"description": "The name of the status."})
+    title = fields.String(required=True, metadata={"description": "The name of the status code."})
     status = fields.Integer(required=True)
-    detail = fields.String(required=True, metadata={"description": "One sentence for a person."})
-    instance = fields.String(required=True, metadata={"format": "uri-reference", "description": "The path."})
-    request_id = fields.String(required=True, metadata={"description": "Finds the request in the logs."})
+    detail = fields.String(required=True, metadata={"description": "An explanation for people."})
+    instance = fields.String(required=True, metadata={"format": "uri-reference", "description": "The request's path."})
+    request_id = fields.String(required=True, metadata={"description": "Identifies the request in the logs."})
     reason = fields.String(
         metadata={
-            "description": "Outside production: what exactly is wrong with the token, or with its issuer.",
+            "description": "Outside production: the exact fault of the token or of its issuer.",
             "example": "audience: expected http://localhost:3000, got http://127.0.0.1:3000",
         }
     )
     errors = fields.List(fields.Nested(FaultOut), metadata={"description": "With a 422: every fault."})
-    # By its name, because tasks know of this room and not the other way round.
-    current = fields.Nested("TaskOut", metadata={"description": "With a 412: the task as it is now."})
+    # By its name, because todo.tasks imports this module, and not the other way round.
+    current = fields.Nested("TaskOut", metadata={"description": "With a 412: the current task."})
     code = fields.String(metadata={"description": "With a 410: `cursor_expired`.", "example": "cursor_expired"})
     checks = fields.Dict(
         keys=fields.String(),
         values=fields.String(),
-        metadata={"description": "With a 503 of /health/ready: each check."},
+        metadata={"description": "With a 503 of /health/ready: the result of each check."},
     )
 
 
-class House(BasePlugin):
-    """What our code says in its own way."""
+class OpenAPIPlugin(BasePlugin):
+    """The apispec plugin for the conventions of this code."""
 
     def schema_helper(self, name: str, definition: dict[str, Any], **kwargs: Any) -> dict[str, Any]:  # noqa: ARG002
-        """Say of a schema that needs at least one of its members that it does."""
+        """Express `at_least_one` of a schema, which marshmallow has no rule for, as JSON Schema."""
         schema = kwargs["schema"]
         if not getattr(schema, "at_least_one", False):
             return {}
@@ -158,14 +160,14 @@ class House(BasePlugin):
         operations: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        """Take the full stop from the summaries, as a heading has none, and sort the answers by their status."""
+        """Remove the full stop from the summary, which is a heading, and sort the responses by status."""
         for operation in (operations or {}).values():
             operation["summary"] = operation["summary"].removesuffix(".")
             operation["responses"] = dict(sorted(operation["responses"].items()))
 
 
 def init_app(app: Flask) -> None:
-    """Describe what all operations share, and serve the document at `/openapi.json`."""
+    """Register what all operations share, and serve the document at `/openapi.json`."""
     app.config |= {
         "API_TITLE": "todo",
         "API_VERSION": VERSION,
@@ -176,42 +178,45 @@ def init_app(app: Flask) -> None:
             "security": [{"bearer": []}],
         },
     }
-    # Each operation lists the errors it has; there is no other.
+    # Each operation lists its own errors, so the library adds no default one.
     api.DEFAULT_ERROR_RESPONSE_NAME = None
     api.ERROR_SCHEMA = ProblemOut
-    api.init_app(app, spec_kwargs={"extra_plugins": [House()]})
+    api.init_app(app, spec_kwargs={"extra_plugins": [OpenAPIPlugin()]})
     api.register_converter(Int64Converter, lambda _: {"type": "integer", "format": "int64"})
-    # Pages come as links, so the schema of the library's own paging describes nothing here.
+    # Pages are linked with `Link`, so nothing uses the schema of the library's own pagination.
     del api.spec.components.schemas["PaginationMetadata"]
-    api.ma_plugin.converter.add_parameter_attribute_function(_in_query)
-    for name, read in REQUEST.items():
-        api.spec.components.parameter(name, "header", {"schema": {"type": "string"}} | read)
-    api.spec.components.response("NotModified", {"description": "The client has it already.", "headers": ETAG})
-    api.spec.components.security_scheme(
-        "bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": AUTHORIZE}
+    api.ma_plugin.converter.add_parameter_attribute_function(_query_attributes)
+    for name, parameter in REQUEST_HEADERS.items():
+        api.spec.components.parameter(name, "header", {"schema": {"type": "string"}} | parameter)
+    api.spec.components.response(
+        "NotModified", {"description": "The client has the current state already.", "headers": ETAG_HEADER}
     )
-    for problem, headers in PROBLEMS.items():
+    api.spec.components.security_scheme(
+        "bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": BEARER_DESCRIPTION}
+    )
+    for problem, headers in PROBLEM_HEADERS.items():
         api.spec.components.response(problem.__name__, _response(problem, headers))
 
 
 def register_links(links: Mapping[str, dict[str, Any]]) -> None:
-    """Add a feature's links to the document; operations refer to them by name (OpenAPI 3.1, Link Object)."""
+    """Add the links of a feature to the document; operations refer to them by name (OpenAPI 3.1, Link Object)."""
     for name, link in links.items():
         api.spec.components.link(name, link)
 
 
-def followed_by(status: int, *links: str) -> Callable[[V], V]:
-    """Say which calls an answer leads to, by the names of `LINKS`."""
+def with_links(status: int, *links: str) -> Callable[[V], V]:
+    """Document the calls that follow from a response, by the names of their registered links."""
     documented: Callable[[V], V] = Blueprint.doc(responses={status: {"links": {name: name for name in links}}})
     return documented
 
 
-def _in_query(_: Any, field: fields.Field[Any], **__: Any) -> dict[str, Any]:
-    """Say of a parameter of a query that it counts as absent without a value, and whether commas separate several."""
+def _query_attributes(_: Any, field: fields.Field[Any], **__: Any) -> dict[str, Any]:
+    """Document that a query parameter without a value counts as absent, and how an array is serialised."""
     return {"allowEmptyValue": True} | getattr(field, "style", {})
 
 
 def _response(problem: type[problems.Problem], headers: dict[str, Any]) -> dict[str, Any]:
+    """Document a problem; its description is the first line of its class's docstring, after the status code."""
     first_line, _, _ = (problem.__doc__ or "").partition("\n")
     description = first_line.partition(": ")[2]
     return {

@@ -1,4 +1,4 @@
-"""Pages of a list: the parameters that ask for one, the cursor that leads to the next, and the headers that say so."""
+"""Pages of a list: their query parameters, the cursor of the next page, and the headers of the response."""
 
 import base64
 import hashlib
@@ -10,110 +10,126 @@ import orjson
 from flask import request, url_for
 from marshmallow import ValidationError, validates_schema
 
-from todo.http.openapi import header
-from todo.http.parameters import BOOLEANS, Boolean, SingleValue, WholeNumber, described
+from todo.http.openapi import response_header
+from todo.http.parameters import Boolean, SingleValue, WholeNumber, described
 from todo.http.requests import QuerySchema
 
 PAGE_MAX = 1000
 OFFSET_MAX = 10_000
 
 DIGEST_BYTES = 8
-PERSON = b"todo cursor"
+DIGEST_PERSON = b"todo cursor"
 
-# What every cursor is made of, as the documentation says it.
-SEALED = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
+# Every cursor is URL-safe Base64 without padding (RFC 4648, section 5).
+CURSOR_SCHEMA = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 
 
 class BadCursor(ValueError):
-    """The cursor cannot be used; the message says why."""
+    """A cursor that cannot be used; the message is the rest of a sentence about it."""
 
 
-def seal(parts: Sequence[Any]) -> str:
-    """Write down some parts, of which the first says what they are for and in which version."""
-    payload = orjson.dumps(parts, option=orjson.OPT_NAIVE_UTC)
-    return _written(payload + digest_of(payload))
+class ForgedCursor(BadCursor):
+    """A cursor with a correct digest and values that this service never writes."""
+
+    def __init__(self) -> None:
+        super().__init__("is not one that this service gave: begin again without it.")
 
 
-def unseal(cursor: str, version: Any) -> list[Any]:
-    """Read the parts that were written down, without the first one.
+def encode_cursor(values: Sequence[Any]) -> str:
+    """Encode values as a cursor. The first value is the version: the kind of cursor and the format of its values."""
+    payload = orjson.dumps(values, option=orjson.OPT_NAIVE_UTC)
+    return _base64url(payload + short_digest(payload))
 
-    They may still be nonsense: a cursor can be forged, and that must break nothing.
+
+def decode_cursor(cursor: str, version: Any) -> list[Any]:
+    """Decode a cursor of this version, and return its other values.
+
+    The values may still be of any type: the digest is no signature, and a forged cursor must break nothing.
 
     Raises:
-        BadCursor: it is damaged, or of another version.
+        BadCursor: The cursor is damaged, or has another version.
 
     """
     try:
         data = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         payload, digest = data[:-DIGEST_BYTES], data[-DIGEST_BYTES:]
-        # The same bytes can be written in several ways, of which only one is ours.
-        parts = orjson.loads(payload) if digest == digest_of(payload) and _written(data) == cursor else None
+        # Base64 can write the same bytes in several ways, of which only the canonical one is accepted.
+        values = orjson.loads(payload) if digest == short_digest(payload) and _base64url(data) == cursor else None
     except ValueError:
-        parts = None
-    if not isinstance(parts, list):
+        values = None
+    if not isinstance(values, list):
         raise BadCursor("is not one that this service gave, or it was altered: begin again without it.")
-    if parts[:1] != [version]:
+    if values[:1] != [version]:
         raise BadCursor("was given by another version of this service: begin again without it.")
-    return parts[1:]
+    return values[1:]
 
 
-def forged() -> BadCursor:
-    """Make the error for parts that nobody but a forger can have written."""
-    return BadCursor("is not one that this service gave: begin again without it.")
+def short_digest(data: bytes) -> bytes:
+    """Return the short digest that cursors carry. It detects damage; it is no protection against forgery."""
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES, person=DIGEST_PERSON).digest()
 
 
-def _written(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+def bigint(value: Any) -> int:
+    """Return the value if it can be an id or a revision: an integer from 0 to 2**63 - 1.
 
+    Raises:
+        ValueError: The value is anything else.
 
-def digest_of(data: bytes) -> bytes:
-    """Return the short digest that cursors carry; it finds damage, and guards nothing."""
-    return hashlib.blake2b(data, digest_size=DIGEST_BYTES, person=PERSON).digest()
-
-
-def integer(value: Any) -> int:
-    """Read a number that the database could have given as an id or a revision, or raise ValueError."""
+    """
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
         raise ValueError
     return value
 
 
-class PageQuery(QuerySchema):
-    """The parameters of every list that comes in pages."""
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
-    limit = WholeNumber(1, PAGE_MAX, metadata=described(f"How many tasks at most; {PAGE_MAX} without it."))
+
+class PageQuery(QuerySchema):
+    """The query parameters of every list with pages."""
+
+    limit = WholeNumber(1, PAGE_MAX, metadata=described(f"The greatest number of tasks; {PAGE_MAX} by default."))
     offset = WholeNumber(
-        0, OFFSET_MAX, metadata=described("How many tasks to skip. The pages of `Link` are faster, and skip nothing.")
+        0, OFFSET_MAX, metadata=described("The number of tasks to skip. The pages of `Link` are faster, and miss none.")
     )
-    cursor = SingleValue(metadata=SEALED | described("Where to go on, from the `Link` of the page before."))
-    count = Boolean(BOOLEANS, metadata=described("Whether to count all tasks that match, for `X-Total-Count`."))
+    cursor = SingleValue(
+        metadata=CURSOR_SCHEMA | described("The start of the page, from the `Link` of the previous one.")
+    )
+    count = Boolean(metadata=described("Whether to count all matching tasks, for `X-Total-Count`."))
 
     @validates_schema
-    def begins_in_one_place(self, sent: dict[str, Any], **_: Any) -> None:
-        """Refuse to guess where a page begins."""
-        if "cursor" in sent and "offset" in sent:
+    def cursor_excludes_offset(self, values: dict[str, Any], **_: Any) -> None:
+        """Refuse a cursor together with an offset: each of them sets the start of the page."""
+        if "cursor" in values and "offset" in values:
             raise ValidationError("cannot be sent together with cursor.", "offset")
 
 
-PAGED: dict[str, Any] = {
-    "Link": header(
-        'Where the next page is, as long as there is one: `<path>; rel="next"` (RFC 8288).',
+# The headers of a page in the OpenAPI document.
+PAGE_HEADERS: dict[str, Any] = {
+    "Link": response_header(
+        'The path of the next page, if there is one: `<path>; rel="next"` (RFC 8288).',
         required=False,
         example='</api/me/tasks?cursor=WzEsIjE0In0>; rel="next"',
     ),
-    "X-Total-Count": header(
-        "With `count=true`: how many tasks there are on all pages.", required=False, type="integer", minimum=0
+    "X-Total-Count": response_header(
+        "With `count=true`: the number of tasks on all pages.", required=False, type="integer", minimum=0
     ),
 }
 
 
-def paged(cursor: str | None, total: int | None) -> dict[str, str]:
-    """Give the headers of a page: where the next one begins and how many tasks there are, where that is known."""
+def page_headers(cursor: str | None, total: int | None) -> dict[str, str]:
+    """Return the headers of a page.
+
+    Args:
+        cursor: The cursor of the next page, or None if there is none.
+        total: The number of tasks on all pages, or None if they were not counted.
+
+    """
     headers = {} if cursor is None else {"Link": f'<{_next_path(cursor)}>; rel="next"'}
     return headers if total is None else headers | {"X-Total-Count": str(total)}
 
 
 def _next_path(cursor: str) -> str:
-    """Give the path that was asked for, as the client wrote it, with the cursor in the query."""
-    asked = [(name, value) for name, value in request.args.items(multi=True) if name not in ("cursor", "offset")]
-    return f"{url_for(str(request.endpoint), **(request.view_args or {}))}?{urlencode([*asked, ('cursor', cursor)])}"
+    """Return the path of the request, as the client wrote it, with the cursor in the query."""
+    kept = [(name, value) for name, value in request.args.items(multi=True) if name not in ("cursor", "offset")]
+    return f"{url_for(str(request.endpoint), **(request.view_args or {}))}?{urlencode([*kept, ('cursor', cursor)])}"

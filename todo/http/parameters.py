@@ -1,7 +1,7 @@
-"""The types of query parameters, whatever the resource.
+"""The field types of query parameters, whatever the resource.
 
-A value arrives as the list of what was sent under one name. A message says what is wrong without naming the
-parameter: whoever reports the fault puts the name in front.
+A field receives the list of the values under one name. An error message continues a sentence that begins with the
+name of the parameter, which the code that reports the fault puts in front.
 """
 
 import re
@@ -14,14 +14,15 @@ from marshmallow import ValidationError, fields
 from todo.http import dates
 from todo.http.fields import DATE_OR_DATETIME
 
-BOOLEANS = {"true": True, "false": False}
-
-# A plus sign that was not percent-encoded arrives as a space. It comes after a time: the space before one is meant.
+# A plus sign that was not percent-encoded arrives as a space. Offsets follow a time, so a space there is a plus sign.
 PLUS_LOST = re.compile(r"(:[0-9.]+) (?=[0-9]{2}:?[0-9]{2}$)")
+
+DATETIME_SCHEMA = {"anyOf": [*DATE_OR_DATETIME], "examples": ["2026-03-01", "2026-03-01T09:30:00Z"]}
+DATE_NOTE = "; a date stands for its first instant in UTC."
 
 
 class SingleValue(fields.Field[Any]):
-    """A parameter that is given once."""
+    """A parameter with one value."""
 
     def _deserialize(self, value: Sequence[str], *_: Any, **__: Any) -> Any:
         if len(value) > 1:
@@ -29,7 +30,7 @@ class SingleValue(fields.Field[Any]):
         return self.read(value[0].strip())
 
     def read(self, value: str) -> Any:
-        """Read the one value."""
+        """Parse the value; by default it stays the text."""
         return value
 
 
@@ -38,52 +39,55 @@ class Choice(SingleValue):
 
     def __init__(self, vocabulary: Mapping[str, Any], **kwargs: Any) -> None:
         self.vocabulary = vocabulary
-        kwargs["metadata"] = self.documented() | kwargs["metadata"]
+        kwargs["metadata"] = self.json_schema() | kwargs["metadata"]
         super().__init__(**kwargs)
 
-    def documented(self) -> dict[str, Any]:
-        """Say what clients may choose from."""
-        return one_of(self.vocabulary)
+    def json_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of the value."""
+        return enum_schema(self.vocabulary)
 
     def read(self, value: str) -> Any:
-        """Give what the word stands for."""
-        return meaning(value, self.vocabulary)
+        """Return the meaning of the word."""
+        return look_up(value, self.vocabulary)
 
 
 class Boolean(Choice):
-    """`true` or `false`."""
+    """`true` or `false`, in any case."""
 
-    def documented(self) -> dict[str, Any]:
-        """Say it in the way that gives clients a type for it."""
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__({"true": True, "false": False}, **kwargs)
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return a schema from which generated clients derive a boolean type."""
         return {"type": "boolean"}
 
 
 class Choices(fields.Field[tuple[Any, ...]]):
-    """Several words of a vocabulary: separated by commas, or given several times, or both."""
+    """Several words of a vocabulary: separated by commas, in a repeated parameter, or both."""
 
-    # How clients of the documentation write them.
+    # How clients of the OpenAPI document serialise the array.
     style: ClassVar[Mapping[str, Any]] = {"style": "form", "explode": False}
 
     def __init__(self, vocabulary: Mapping[str, Any], **kwargs: Any) -> None:
         self.vocabulary = vocabulary
-        kwargs["metadata"] = {"type": "array", "items": self.documented()} | kwargs["metadata"]
+        kwargs["metadata"] = {"type": "array", "items": self.json_schema()} | kwargs["metadata"]
         super().__init__(**kwargs)
 
-    def documented(self) -> dict[str, Any]:
-        """Say what clients may choose from."""
-        return one_of(self.vocabulary)
+    def json_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of one word."""
+        return enum_schema(self.vocabulary)
 
     def _deserialize(self, value: Sequence[str], *_: Any, **__: Any) -> tuple[Any, ...]:
         words = [word for part in value for word in part.split(",") if word.strip()]
         return tuple(dict.fromkeys(self.read(word.strip()) for word in words))
 
     def read(self, word: str) -> Any:
-        """Give what one word stands for."""
-        return meaning(word, self.vocabulary)
+        """Return the meaning of one word."""
+        return look_up(word, self.vocabulary)
 
 
 class WholeNumber(SingleValue):
-    """A whole number between two bounds; never bent to fit."""
+    """A whole number between two bounds. A number outside of them is refused, never adjusted."""
 
     def __init__(self, low: int, high: int, **kwargs: Any) -> None:
         self.low, self.high = low, high
@@ -91,7 +95,7 @@ class WholeNumber(SingleValue):
         super().__init__(**kwargs)
 
     def read(self, value: str) -> int:
-        """Give the number."""
+        """Parse the number."""
         number = int(value) if re.fullmatch("[0-9]{1,9}", value) else -1
         if not self.low <= number <= self.high:
             raise ValidationError(f"must be a whole number from {self.low} to {self.high}.")
@@ -99,37 +103,37 @@ class WholeNumber(SingleValue):
 
 
 class DateTime(SingleValue):
-    """A day, which stands for its first moment in UTC, or a moment."""
+    """A date-time, or a date, which stands for its first instant in UTC."""
 
     def read(self, value: str) -> datetime:
-        """Give the moment."""
+        """Parse the value as a date-time in UTC."""
         try:
             return dates.bound(dates.parse(PLUS_LOST.sub(r"\1+", value)))
         except ValueError:
             raise ValidationError(
-                "must be a day such as 2026-03-01 or a moment such as 2026-03-01T09:30:00Z that exists."
+                "must be a date such as 2026-03-01 or a date-time such as 2026-03-01T09:30:00Z that exists."
             ) from None
 
 
-def meaning(word: str, vocabulary: Mapping[str, Any]) -> Any:
-    """Return the value that a word of a vocabulary stands for, in any case.
+def look_up(word: str, vocabulary: Mapping[str, Any]) -> Any:
+    """Return the meaning of a word, in any case.
 
     Raises:
-        ValidationError: the vocabulary does not have it; the message lists the words.
+        ValidationError: The vocabulary does not contain the word; the message lists its words.
 
     """
     try:
         return vocabulary[word.lower()]
     except KeyError:
-        raise ValidationError(f"must be {either(list(vocabulary))}.") from None
+        raise ValidationError(f"must be {alternatives(list(vocabulary))}.") from None
 
 
-def one_of(words: Iterable[str]) -> dict[str, Any]:
-    """Return the JSON Schema of one of several words."""
+def enum_schema(words: Iterable[str]) -> dict[str, Any]:
+    """Return the JSON Schema of a string that is one of several words."""
     return {"type": "string", "enum": list(words)}
 
 
-def either(words: Sequence[str]) -> str:
+def alternatives(words: Sequence[str]) -> str:
     """Return the words as a list in a sentence: `a, b or c`."""
     return f"{', '.join(words[:-1])} or {words[-1]}"
 
@@ -137,7 +141,3 @@ def either(words: Sequence[str]) -> str:
 def described(description: str, **more: Any) -> dict[str, Any]:
     """Return the metadata of a parameter for the OpenAPI document."""
     return {"description": description, **more}
-
-
-DATETIME = {"anyOf": [*DATE_OR_DATETIME], "examples": ["2026-03-01", "2026-03-01T09:30:00Z"]}
-DAY_MEANS = "; a day stands for its first moment in UTC."

@@ -1,50 +1,44 @@
-"""From an HTTP request to validated input, or to a problem that names every fault."""
+"""From an HTTP request to validated input, or to a problem that lists every fault."""
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import wraps
 from typing import Any, ClassVar, ParamSpec
 from urllib.parse import quote
 
-from flask import current_app, make_response, request
+from flask import make_response, request
 from flask.typing import ResponseReturnValue
 from flask_smorest import Blueprint
 from marshmallow import EXCLUDE, Schema, ValidationError, missing
 from werkzeug.http import parse_list_header
 
-from todo.http.problems import BadRequest, ContentTooLarge, Fault, UnprocessableContent, UnsupportedMediaType
+from todo.http.body import read_json
+from todo.http.problems import Fault, UnprocessableContent
 
-BODY_MAX_BYTES = 64 * 1024
-DISCARD_MAX_BYTES = 16 * 1024 * 1024
-DISCARD_MAX_S = 5
-NESTING_MAX = 100
-HINTS_MAX = 100
+SUGGESTIONS_MAX = 100
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 
-BROKEN_OFF = "The request body ended before it was complete."
-
-APPLIED = "Preference-Applied"
-STRICT = {APPLIED: "handling=strict"}
+PREFERENCE_APPLIED = "Preference-Applied"
+STRICT_APPLIED = {PREFERENCE_APPLIED: "handling=strict"}
 
 P = ParamSpec("P")
 
 
 class QuerySchema(Schema):
-    """The parameters of a call. Each field is given the list of the values that were sent under its name."""
+    """The query parameters of a call. Each field receives the list of the values under its name."""
 
     class Meta:
-        """What nobody knows is ignored."""
+        """Unknown parameters are ignored."""
 
         unknown = EXCLUDE
 
-    # Other names for the same parameters, as clients have them.
+    # Other names that clients use for the same parameters: alias to field.
     aliases: ClassVar[Mapping[str, str]] = {}
 
 
-def accepts(
+def validate_request(
     body: Schema | None = None,
     *,
     query: QuerySchema | None = None,
@@ -53,57 +47,79 @@ def accepts(
     media_types: Sequence[str] = (JSON,),
     required: bool = True,
 ) -> Callable[[Callable[P, ResponseReturnValue]], Callable[P, ResponseReturnValue]]:
-    """Say what a view takes; it then gets the validated body as `body` and query as `query`, or is not called.
+    """Validate the query and the body of each request, pass them to the view, and document them.
+
+    The view receives the validated query as `query` and the validated body as `body`. If anything is invalid, the
+    view is not called, and one problem lists every fault.
 
     Args:
-        body: The schema of the body; without one a body is ignored.
-        query: The schema of the parameters; without one they are ignored.
-        read_only: Members that are no fault in a body and have no effect.
-        headers: The request headers that the view reads.
+        body: The schema of the body. Without one a body is ignored.
+        query: The schema of the query parameters. Without one they are ignored.
+        read_only: Members of the body that are ignored, even with `Prefer: handling=strict`.
+        headers: The request headers that the view reads, as the OpenAPI document names them.
         media_types: The media types that the body may have.
-        required: Whether there must be a body.
+        required: Whether the body is required.
 
     """
-    known = frozenset(read_only) | frozenset(body.fields if body else ())
-    parameters = {*query.fields, *query.aliases} if query else set()
+    known_members = frozenset(read_only) | frozenset(body.fields if body else ())
+    known_parameters = {*query.fields, *query.aliases} if query else set()
     documentation = _documentation(body, query, headers, media_types, required=required)
 
     def decorate(view: Callable[P, ResponseReturnValue]) -> Callable[P, ResponseReturnValue]:
         first, *rest = view.__name__.split("_")
-        name = first + "".join(word.title() for word in rest)
-        documented = Blueprint.doc(operationId=name, **documentation)(view)
+        operation_id = first + "".join(word.title() for word in rest)
+        documented = Blueprint.doc(operationId=operation_id, **documentation)(view)
 
         @wraps(documented)
         def validated(*args: P.args, **kwargs: P.kwargs) -> ResponseReturnValue:
             strict = preference("handling") == "strict"
-            faults = _unknown(request.args, parameters, sorted(parameters), _in_query) if strict else []
+            faults: list[Fault] = []
+            if strict:
+                faults = _unknown(request.args, known_parameters, sorted(known_parameters), _in_query)
             if query is not None:
                 kwargs["query"] = load_query(query, faults, strict=strict)
             if body is not None:
                 document = read_json(media_types)
                 if document is missing and not required:
                     document = {}
-                kwargs["body"] = load(body, document, known, faults, strict=strict)
+                kwargs["body"] = load_body(body, document, known_members, faults, strict=strict)
             elif faults:
-                raise UnprocessableContent(faults, headers=STRICT)
-            answer = view(*args, **kwargs)
+                raise UnprocessableContent(faults, headers=STRICT_APPLIED)
+            response = view(*args, **kwargs)
             if strict:
-                answer = make_response(answer)
-                answer.headers.add(APPLIED, STRICT[APPLIED])
-            return answer
+                response = make_response(response)
+                response.headers.add(PREFERENCE_APPLIED, STRICT_APPLIED[PREFERENCE_APPLIED])
+            return response
 
         return validated
 
     return decorate
 
 
-def load_query(schema: QuerySchema, faults: list[Fault], *, strict: bool) -> Any:
-    """Validate the parameters, and report all their faults together with those found before.
+def preference(name: str) -> str | None:
+    """Return the client's preference of this name in lower case, or None (`Prefer`, RFC 7240, section 2).
 
-    A parameter without a value, as forms send it, counts as absent.
+    If a preference is sent more than once, its first value counts, as the RFC requires.
+    """
+    for sent in parse_list_header(request.headers.get("Prefer", "")):
+        preferred, _, value = sent.partition(";")[0].partition("=")
+        if preferred.strip().lower() == name:
+            return value.strip().strip('"').lower()
+    return None
+
+
+def load_query(schema: QuerySchema, faults: Sequence[Fault], *, strict: bool) -> Any:
+    """Validate the query parameters of the request.
+
+    A parameter without a value, as HTML forms send it, counts as absent.
+
+    Args:
+        schema: The schema of the parameters.
+        faults: The faults found so far. They are reported together with those of the parameters.
+        strict: Whether a problem confirms `Prefer: handling=strict`.
 
     Raises:
-        UnprocessableContent: there is a fault; each one is an entry.
+        UnprocessableContent: There is at least one fault.
 
     """
     faults = list(faults)
@@ -111,16 +127,16 @@ def load_query(schema: QuerySchema, faults: list[Fault], *, strict: bool) -> Any
     values: dict[str, list[str]] = {}
     for name, sent in request.args.lists():
         field = schema.aliases.get(name, name)
-        if field not in schema.fields or not (given := [value for value in sent if value.strip()]):
+        if field not in schema.fields or not (present := [value for value in sent if value.strip()]):
             continue
         if field in names:
             faults.append({"parameter": name, "detail": f"{name} cannot be sent together with {names[field]}."})
-        elif any("\0" in value for value in given):
+        elif any("\0" in value for value in present):
             faults.append({"parameter": name, "detail": f"{name} must not contain the NUL character (U+0000)."})
         else:
-            names[field], values[field] = name, given
+            names[field], values[field] = name, present
     try:
-        # None is required and none has a default: those that were not sent need not be looked at.
+        # No parameter is required and none has a default, so absent ones need not be visited.
         loaded = schema.load(values, partial=True)
     except ValidationError as error:
         faults += [
@@ -129,137 +145,58 @@ def load_query(schema: QuerySchema, faults: list[Fault], *, strict: bool) -> Any
             for message in messages
         ]
     if faults:
-        raise UnprocessableContent(faults, headers=STRICT if strict else None)
+        raise UnprocessableContent(faults, headers=STRICT_APPLIED if strict else None)
     return loaded
 
 
-def preference(name: str) -> str | None:
-    """Give what the client prefers (`Prefer`, RFC 7240, section 2), in lower case; its first word on it counts."""
-    for sent in parse_list_header(request.headers.get("Prefer", "")):
-        preferred, _, value = sent.partition(";")[0].partition("=")
-        if preferred.strip().lower() == name:
-            return value.strip().strip('"').lower()
-    return None
-
-
-def read_json(media_types: Sequence[str]) -> Any:
-    """Read the body of the request as JSON (RFC 8259).
+def load_body(
+    schema: Schema, document: Any, known_members: frozenset[str], faults: list[Fault], *, strict: bool
+) -> Any:
+    """Validate a parsed body.
 
     Args:
-        media_types: Those that it may have. A body with none at all counts as JSON.
-
-    Returns:
-        What the body says, or `missing` where there is none.
-
-    Raises:
-        BadRequest: it is not JSON.
-        ContentTooLarge: it is over the limit.
-        UnsupportedMediaType: it has another media type, or is compressed.
-
-    """
-    data = _read_body()
-    if not data:
-        return missing
-    if request.mimetype and request.mimetype not in media_types:
-        expected = " or ".join(media_types)
-        raise UnsupportedMediaType(
-            f"The request body must have the media type {expected}.", headers={"Accept": ", ".join(media_types)}
-        )
-    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise UnsupportedMediaType(
-            "The request body must be sent without a content coding.", headers={"Accept-Encoding": "identity"}
-        )
-    try:
-        document = current_app.json.loads(data)
-    except ValueError as error:
-        # The parser says what it met and where, never anything about us.
-        raise BadRequest(f"The request body is not valid JSON: {error}.") from None
-    # Only a body with many brackets can nest deep: all others are spared the walk.
-    if data.count(b"[") + data.count(b"{") > NESTING_MAX and _nests_too_deep(document):
-        raise BadRequest(f"The request body is nested more than {NESTING_MAX} levels deep.")
-    return document
-
-
-def _read_body() -> bytes:
-    data = b""
-    try:
-        while len(data) <= BODY_MAX_BYTES and (piece := request.stream.read(BODY_MAX_BYTES + 1 - len(data))):
-            data += piece
-        if len(data) > BODY_MAX_BYTES:
-            _discard_rest()
-    except Exception as error:
-        # Every server has its own exceptions for a body that breaks off or is framed wrongly.
-        raise BadRequest(BROKEN_OFF, reason=type(error).__name__) from error
-    if len(data) > BODY_MAX_BYTES:
-        raise ContentTooLarge
-    # What has come might be good JSON by itself; it is still not what the client meant to say.
-    if len(data) < (request.content_length or 0):
-        raise BadRequest(BROKEN_OFF)
-    return data
-
-
-def _discard_rest() -> None:
-    """Let a client that sends first and reads later come to our answer: a closed connection would say nothing."""
-    deadline = time.monotonic() + DISCARD_MAX_S
-    discarded = 0
-    while discarded < DISCARD_MAX_BYTES and time.monotonic() < deadline:
-        piece = request.stream.read(BODY_MAX_BYTES)
-        if not piece:
-            break
-        discarded += len(piece)
-
-
-def _nests_too_deep(document: Any) -> bool:
-    level: list[Any] = [[document]]
-    for _ in range(NESTING_MAX + 1):
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
-        ]
-    return bool(level)
-
-
-def load(schema: Schema, document: Any, known: frozenset[str], faults: list[Fault], *, strict: bool) -> Any:
-    """Validate a document, and report all its faults together with those found before.
+        schema: The schema of the body.
+        document: The parsed body, or `marshmallow.missing`.
+        known_members: The members that are no fault with `Prefer: handling=strict`.
+        faults: The faults found so far. They are reported together with those of the body.
+        strict: Whether unknown members are faults.
 
     Raises:
-        UnprocessableContent: there is a fault; each one is an entry.
+        UnprocessableContent: There is at least one fault.
 
     """
-    headers = STRICT if strict else None
+    headers = STRICT_APPLIED if strict else None
     if not isinstance(document, dict):
         rule = "A JSON body is required." if document is missing else "The body must be a JSON object."
         raise UnprocessableContent([*faults, {"pointer": "#", "detail": rule}], headers=headers)
     if strict:
-        faults = faults + _unknown(document, known, schema.fields, _in_body)
+        faults = faults + _unknown(document, known_members, schema.fields, _in_body)
     try:
         loaded = schema.load(document)
     except ValidationError as error:
         messages = error.messages_dict
         whole = [Fault(pointer="#", detail=message) for message in messages.pop("_schema", [])]
-        members = [fault for name, found in messages.items() for fault in _faults(name, found)]
-        # What is wrong with the whole is mostly explained by a member that was misspelt.
+        members = [fault for name, member in messages.items() for fault in _member_faults(name, member)]
+        # A misspelt member usually explains a fault of the whole body, such as "nothing to change".
         raise UnprocessableContent([*(faults or whole), *members], headers=headers) from None
     if faults:
         raise UnprocessableContent(faults, headers=headers)
     return loaded
 
 
-def _faults(name: str, found: Sequence[str] | Mapping[int, Sequence[str]]) -> Iterable[Fault]:
-    """Give an entry for each fault of a member, or of the entries of one that is an array."""
-    if isinstance(found, Mapping):
-        for place, messages in found.items():
-            for message in messages:
-                yield {"pointer": f"{_in_body(name)['pointer']}/{place}", "detail": f"{name}[{place}] {message}"}
+def _member_faults(name: str, messages: Sequence[str] | Mapping[int, Sequence[str]]) -> Iterable[Fault]:
+    """Yield the faults of a member, or of each element if the member is an array."""
+    if isinstance(messages, Mapping):
+        for index, element_messages in messages.items():
+            for message in element_messages:
+                yield {"pointer": f"{_in_body(name)['pointer']}/{index}", "detail": f"{name}[{index}] {message}"}
     else:
-        for message in found:
+        for message in messages:
             yield {**_in_body(name), "detail": f"{name} {message}"}
 
 
 def _in_body(name: str) -> Fault:
-    """Point at a member of the body (RFC 6901, section 6: a URI fragment)."""
+    """Point at a member of the body with a URI fragment (RFC 6901, section 6)."""
     return {"pointer": "#/" + quote(name.replace("~", "~0").replace("/", "~1"), safe="~!$&'()*+,;=:@?")}
 
 
@@ -273,8 +210,9 @@ def _unknown(
     faults: list[Fault] = []
     for name in names:
         if name not in known:
-            # Looking for the nearest name takes time: who makes hundreds of mistakes has made another one before.
-            nearest = get_close_matches(name, suggested, n=1, cutoff=0) if len(faults) < HINTS_MAX else []
+            # The search for the nearest name takes time, and hundreds of unknown names are no spelling mistakes.
+            suggest = len(faults) < SUGGESTIONS_MAX
+            nearest = get_close_matches(name, suggested, n=1, cutoff=0) if suggest else []
             hint = f"; did you mean {nearest[0]}?" if nearest else "."
             faults.append({**locate(name), "detail": f"{name} is not known here{hint}"})
     return faults

@@ -1,4 +1,4 @@
-"""How often a user may call, and how often an address may fail to say who calls. Off until the settings say so."""
+"""Rate limits: how often a user may call, and how often an address may fail to authenticate. Off until they are set."""
 
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from todo.http.problems import TooManyFailures, TooManyRequests, Unauthorized, h
 from todo.telemetry.logs import log
 
 if TYPE_CHECKING:
-    from todo.limits.limiter import Limit
+    from todo.limits.limiter import Limit, Store
 
 __all__ = ["count_call", "init_app"]
 
@@ -18,28 +18,42 @@ CALLS, FAILURES = "call_limit", "failure_limit"
 
 
 def init_app(app: Flask, config: Config) -> None:
-    """Count what the settings limit, and nothing else."""
+    """Build the limits that the settings name, in one store."""
     app.extensions[CALLS] = app.extensions[FAILURES] = None
     if not (config.rate_limit or config.rate_limit_failed_auth):
         return
-    from todo.limits.limiter import limits_of  # noqa: PLC0415 (what it needs takes 10 MiB, and is needed here alone)
+    # Only an application with limits pays for what this imports, and for Redis only one that uses it.
+    from todo.limits.limiter import Limit  # noqa: PLC0415
 
     if config.rate_limit_storage_url == IN_MEMORY and config.web_concurrency > 1:
         log.warning(
             "each process counts for itself: without RATE_LIMIT_STORAGE_URL rate limits are as many times higher",
             processes=config.web_concurrency,
         )
-    app.extensions[CALLS], app.extensions[FAILURES] = limits_of(app, config)
+    store = _store(config.rate_limit_storage_url)
+    if config.rate_limit:
+        app.extensions[CALLS] = Limit("user", config.rate_limit, store)
     if config.rate_limit_failed_auth:
-        app.register_error_handler(Unauthorized, _answer_failure)
-    app.after_request(_announce)
+        app.extensions[FAILURES] = Limit("address", config.rate_limit_failed_auth, store)
+        app.register_error_handler(Unauthorized, _handle_failure)
+    app.after_request(_add_headers)
+
+
+def _store(url: str) -> "Store":
+    if url == IN_MEMORY:
+        from todo.limits.memory import MemoryStore  # noqa: PLC0415
+
+        return MemoryStore()
+    from todo.limits.shared import FailOpenStore, RedisStore  # noqa: PLC0415
+
+    return FailOpenStore(RedisStore(url))
 
 
 def count_call(user_id: str) -> None:
     """Count a call of a user against the limit, where there is one.
 
     Raises:
-        TooManyRequests: it is over.
+        TooManyRequests: the limit is exceeded.
 
     """
     limit: Limit | None = current_app.extensions[CALLS]
@@ -47,10 +61,10 @@ def count_call(user_id: str) -> None:
         raise TooManyRequests(wait_s, reason="rate limit: the user is over it", user_id=user_id)
 
 
-def _answer_failure(refusal: Unauthorized) -> Response:
-    """Answer 429 instead of 401 where an address has failed too often.
+def _handle_failure(refusal: Unauthorized) -> Response:
+    """Respond with 429 instead of 401 where an address has failed too often.
 
-    It does not matter to good tokens how often others have failed: many people can be behind one address.
+    Valid tokens pass however often their address has failed, because many people can share one address.
     """
     limit: Limit = current_app.extensions[FAILURES]
     if wait_s := limit.count(network(request.remote_addr or "")):
@@ -58,17 +72,20 @@ def _answer_failure(refusal: Unauthorized) -> Response:
     return handle_problem(refusal)
 
 
-def _announce(response: Response) -> Response:
-    """Say on each answer that was counted what is left."""
+def _add_headers(response: Response) -> Response:
+    """Add what is left of the limits to the response to each counted request."""
     response.headers.extend(g.get("rate_limit", {}))
     return response
 
 
 def network(address: str) -> str:
-    """Give what one client has of the address space: of IPv6 the first 64 bits, as it can choose the others.
+    """Return the part of an IP address that identifies one client.
+
+    Of an IPv6 address these are the first 64 bits, as a client can choose the rest (RFC 4291, section 2.5.1). An IPv4
+    address mapped into IPv6 is that IPv4 address.
 
     Args:
-        address: An IP address. Anything else stands for itself.
+        address: An IP address. Any other text is returned unchanged.
 
     """
     try:

@@ -1,1 +1,1 @@
-"""How gunicorn serves the application: a worker whose threads never wait for a client's network."""
+"""Serving by gunicorn: a worker whose threads never wait for a client's network."""

@@ -1,7 +1,7 @@
-"""Where Prometheus finds the metrics of all workers: on a port of its own, which any of them answers.
+"""The metrics of all workers for Prometheus, on a port of their own that every worker serves.
 
-The master takes the port before it forks, so a port in use ends the start. Each worker counts in files of its own, in
-memory, and serves the sum of all files from one thread. The master itself runs no thread.
+The master binds the port before it forks, so that a port in use ends the start. Each worker counts in files of its own,
+in memory, and serves the sum of all files from one thread. The master itself runs no thread.
 """
 
 import os
@@ -24,51 +24,51 @@ from todo.extensions import db
 from todo.telemetry.logs import log
 from todo.telemetry.metrics import Metrics
 
-# How often a worker looks at what it has in use.
+# How often a worker samples the resources in use.
 SAMPLE_S = 1.0
 
-# A scraper that is silent for longer is left.
+# The connection of a scraper that is silent for longer is closed.
 SILENCE_MAX_S = 5
 
-# Where the library has its files. It knows no other way to be told.
+# The variable that names the folder of the library's files. The library takes it from the environment alone.
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-MEMORY = Path("/dev/shm")  # noqa: S108 (the folder in it has a name that nobody can guess)  # nosec B108
+MEMORY = Path("/dev/shm")  # noqa: S108 (the folder in it has a random name)  # nosec B108
 
 
-class Handler(MetricsHandler):
-    """Answers a scrape."""
+class ScrapeHandler(MetricsHandler):
+    """Responds to one scrape."""
 
     timeout: ClassVar[int] = SILENCE_MAX_S
     server_version = "todo"
     sys_version = ""
 
 
-class Server(HTTPServer):
-    """Answers scrapes one by one, on a socket that other processes listen on too.
+class ScrapeServer(HTTPServer):
+    """Serves scrapes one by one, on a socket that other processes listen on too.
 
     Args:
-        listener: The socket. It does not block: another process may be quicker.
-        metrics: Those of this process.
+        listener: The socket. It does not block, as another process may accept the connection first.
+        metrics: The metrics of this process.
 
     """
 
     def __init__(self, listener: socket.socket, metrics: Metrics) -> None:
         collector = MultiProcessCollector(CollectorRegistry())  # type: ignore[no-untyped-call]
-        super().__init__(listener.getsockname()[:2], Handler.factory(collector), bind_and_activate=False)
+        super().__init__(listener.getsockname()[:2], ScrapeHandler.factory(collector), bind_and_activate=False)
         self.socket.close()
         self.socket = listener
         self._metrics = metrics
 
     def service_actions(self) -> None:
-        """Look at what this process has in use."""
+        """Sample the resources that this process has in use."""
         self._metrics.sample()
 
     def handle_error(self, *_: Any) -> None:
-        """Say that somebody did not wait for the metrics."""
-        log.info("metrics not taken", exc_info=sys.exc_info())
+        """Log that a scraper did not wait for the metrics."""
+        log.info("scrape aborted", exc_info=sys.exc_info())
 
 
-class Scraping:
+class Exporter:
     """The port, the files and the metrics.
 
     Args:
@@ -76,7 +76,7 @@ class Scraping:
         config: The settings, with a port for the metrics.
 
     Raises:
-        SystemExit: the port cannot be had.
+        SystemExit: the port cannot be bound.
 
     """
 
@@ -91,32 +91,42 @@ class Scraping:
         keys = app.extensions["issuer_keys"]
         self._metrics = Metrics(CollectorRegistry(), engine=engine, key_age=None if keys is None else keys.age)
 
-    def serve(self, number: int) -> Server:
-        """Count in this worker, and give the server that answers scrapes in a thread of its own."""
+    def serve(self, number: int) -> ScrapeServer:
+        """Count in this worker, and return the server of scrapes, which runs in a thread of its own.
+
+        Args:
+            number: The number of the worker. One that replaces another takes over its number, and with it its counts.
+
+        """
         self._process = number
         self._metrics.sample()
         self._metrics.observe()
-        server = Server(self._listener, self._metrics)
+        server = ScrapeServer(self._listener, self._metrics)
         Thread(target=server.serve_forever, args=(SAMPLE_S,), name="scrapes", daemon=True).start()
         return server
 
     def forget(self, number: int) -> None:
-        """Take what a worker that is dead had in use out of the sums; what it did stays in them."""
+        """Remove the resources that a dead worker had in use from the sums; its counts stay in them."""
         mark_process_dead(number, self._folder)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
-        """Give the port back and remove the files."""
+        """Release the port and remove the files."""
         self._listener.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def listen(host: str, port: int | None) -> socket.socket:
-    """Take a port, for this process and those that it forks."""
+    """Bind a port, for this process and those that it forks.
+
+    Raises:
+        SystemExit: the port cannot be bound.
+
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
         fault = os.strerror(error.errno or 0)
-        raise SystemExit(f"todo cannot start: METRICS_PORT {port} cannot be had: {fault}.") from None
+        raise SystemExit(f"todo cannot start: METRICS_PORT {port} cannot be bound: {fault}.") from None
     listener.setblocking(False)
     return listener

@@ -1,14 +1,14 @@
-"""Where a request ends (RFC 9112, section 6), seen while it comes."""
+"""Incremental detection of the end of a request (RFC 9112, section 6)."""
 
 import re
 from collections.abc import Generator
 
-from todo.http.requests import BODY_MAX_BYTES, DISCARD_MAX_BYTES
+from todo.http.body import BODY_MAX_BYTES, DISCARD_MAX_BYTES
 
 HEAD_MAX_BYTES = 64 * 1024
 CHUNK_LINE_MAX_BYTES = 4096
 
-# What is kept of a body: enough to see that it is over the limit.
+# How much of a body is kept: enough to show that it is over the limit.
 KEPT_MAX_BYTES = BODY_MAX_BYTES + 1
 
 HEAD_END = b"\r\n\r\n"
@@ -18,26 +18,28 @@ CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(;.*)?", re.DOTALL)
 
 
 class Message:
-    """The bytes of one request as they come, and of what the client sent behind it.
+    """The bytes of one request as they arrive, and those that the client sent after it.
 
-    It finds out how many belong together, and no more: what is wrong with them is for the parser to say, which gets
-    them when the request has ended, or as soon as waiting cannot make it any better.
+    It finds the end of the request, and nothing else: faults are for the parser to report, which gets the bytes when
+    the request has ended, or as soon as more bytes could not make it valid.
+
+    Args:
+        data: The bytes that have arrived already.
 
     Attributes:
-        data: What has come and is kept.
-        is_ready: Whether the parser should get it.
-        size: How many bytes of `data` are the request; None when its end was not seen, so that nothing may follow.
-        has_head: Whether all header fields have come.
-        is_too_large: Whether it has more header fields than are read.
-        is_shortened: Whether a part of its body, which is over the limit, was thrown away.
-        wants_continue: Whether the client sends its body when it is told to (RFC 9110, section 10.1.1).
+        data: The bytes that have arrived and are kept.
+        is_ready: Whether the parser should get them.
+        size: How many bytes of `data` are the request; None when its end is unknown, so that no other may follow.
+        has_head: Whether all header fields have arrived.
+        is_too_large: Whether its header is over the limit.
+        is_shortened: Whether a part of its body, which is over the limit, was discarded.
+        wants_continue: Whether the client waits for `100 Continue` before its body (RFC 9110, section 10.1.1).
 
     """
 
     __slots__ = ("_steps", "data", "has_head", "is_ready", "is_shortened", "is_too_large", "size", "wants_continue")
 
     def __init__(self, data: bytes = b"") -> None:
-        """Begin with what is there already."""
         self.data = bytearray(data)
         self.is_ready = False
         self.size: int | None = None
@@ -46,45 +48,45 @@ class Message:
         self.is_shortened = False
         self.wants_continue = False
         self._steps = self._head()
-        self._go_on()
+        self._advance()
 
     def feed(self, data: bytes) -> None:
-        """Take what has come."""
+        """Add bytes that have arrived."""
         self.data += data
-        self._go_on()
+        self._advance()
 
     def request(self) -> bytes:
-        """Give the bytes of the request."""
+        """Return the bytes of the request."""
         return bytes(self.data[: self.size])
 
     def rest(self) -> bytes:
-        """Give what came behind it."""
+        """Return the bytes after the request."""
         return b"" if self.size is None else bytes(self.data[self.size :])
 
-    def _go_on(self) -> None:
-        """Follow the request as far as it has come: each step ends where more is needed."""
+    def _advance(self) -> None:
+        """Follow the request as far as it has arrived: each step ends where more bytes are needed."""
         if not self.is_ready:
             self.is_ready = next(self._steps, self) is self
 
     def _head(self) -> Generator[None]:
-        seen = 0
-        while (head := self.data.find(HEAD_END, seen)) < 0:
+        searched = 0
+        while (head := self.data.find(HEAD_END, searched)) < 0:
             if len(self.data) > HEAD_MAX_BYTES:
                 self.is_too_large = True
                 return
-            seen = max(0, len(self.data) - len(HEAD_END) + 1)
+            searched = max(0, len(self.data) - len(HEAD_END) + 1)
             yield
         self.has_head = True
         begin = head + len(HEAD_END)
         fields = {name.lower(): value.strip() for name, value in FRAMING.findall(self.data, 0, head + 2)}
         self.wants_continue = fields.get(b"expect", b"").lower() == b"100-continue"
         if b"transfer-encoding" in fields:
-            yield from self._chunks(begin)
+            yield from self._chunked_body(begin)
         elif LENGTH.fullmatch(length := fields.get(b"content-length", b"0")):
-            yield from self._counted(begin, int(length))
+            yield from self._body_of_length(begin, int(length))
 
-    def _counted(self, begin: int, length: int) -> Generator[None]:
-        """Go through a body whose length is known."""
+    def _body_of_length(self, begin: int, length: int) -> Generator[None]:
+        """Follow a body with `Content-Length`."""
         end = begin + length
         if length > DISCARD_MAX_BYTES:
             end = begin + KEPT_MAX_BYTES
@@ -97,8 +99,8 @@ class Message:
         if length <= DISCARD_MAX_BYTES:
             self.size = end
 
-    def _chunks(self, at: int) -> Generator[None]:
-        """Go through a body in chunks (RFC 9112, section 7.1)."""
+    def _chunked_body(self, at: int) -> Generator[None]:
+        """Follow a body with `Transfer-Encoding: chunked` (RFC 9112, section 7.1)."""
         decoded = 0
         while decoded <= BODY_MAX_BYTES:
             while (line_end := self.data.find(b"\r\n", at)) < 0:
@@ -111,7 +113,7 @@ class Message:
                 yield from self._trailers(line_end)
                 return
             decoded += length
-            # Of a chunk that leads over the limit, as much as shows that.
+            # Of a chunk that exceeds the limit, wait only for as much as shows that.
             at = line_end + 2 + length + 2 - max(0, decoded - KEPT_MAX_BYTES)
             while len(self.data) < at:
                 yield

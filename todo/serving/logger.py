@@ -1,4 +1,4 @@
-"""What gunicorn has to say, in the lines of our own log."""
+"""gunicorn's messages as lines of the application's log."""
 
 import logging
 import re
@@ -8,9 +8,9 @@ from gunicorn import glogging
 
 from todo.telemetry.logs import Forwarder
 
-# What gunicorn says of a request may quote it, tokens and ids of users included: of that only the beginning is kept.
-# What is wrong with it is said in plain words up to a colon, a bracket or a quotation mark.
-QUOTING = re.compile(
+# A message of gunicorn about a request may quote the request, with tokens and ids of users. Only its beginning is kept:
+# the fault is named in plain words up to a colon, a bracket or a quotation mark.
+MESSAGES_THAT_QUOTE = re.compile(
     r"Invalid request from ip=[^ :]*(:[0-9a-f:.]+)?: [A-Za-z ]*"
     r"|Error handling request"
     r"|Ignored premature client disconnection"
@@ -18,20 +18,20 @@ QUOTING = re.compile(
 )
 
 
-def quote_nothing(record: logging.LogRecord) -> bool:
-    """Cut off what may be a client's words."""
-    if said := QUOTING.match(record.getMessage()):
-        record.msg, record.args = said[0].strip(), ()
+def remove_quotation(record: logging.LogRecord) -> bool:
+    """Cut off the part of a message that may quote a request."""
+    if match := MESSAGES_THAT_QUOTE.match(record.getMessage()):
+        record.msg, record.args = match[0].strip(), ()
     return True
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]
-    """Lets gunicorn, and every library that logs, write through us; requests have their line already."""
+    """Forwards the log of gunicorn and of all libraries. There is no access log, as each request is logged already."""
 
     def setup(self, cfg: Any) -> None:
-        """Take the place of gunicorn's own handlers, at the start and at each reload."""
+        """Replace gunicorn's own handlers, at the start and at each reload."""
         super().setup(cfg)
         forwarder = Forwarder()
         logging.basicConfig(level=logging.WARNING, handlers=[forwarder], force=True)
         self.error_log.handlers = [forwarder]
-        self.error_log.filters = [quote_nothing]
+        self.error_log.filters = [remove_quotation]

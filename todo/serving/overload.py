@@ -1,4 +1,4 @@
-"""Turning callers away while there are more than can be served in time."""
+"""Refusal of requests during overload, when they could not be served in time."""
 
 import threading
 
@@ -6,26 +6,26 @@ from flask import Flask, request
 
 from todo.http.problems import Unavailable
 
-# A health probe must not end a process because it has much to do.
+# Overload must not make an orchestrator's health probe end the process.
 ALWAYS_SERVED = "health.health"
 
-_here = threading.local()
+_thread = threading.local()
 
 
 class Overloaded(Unavailable):
-    """503: whoever waited for a thread now would wait for too long."""
+    """503: a request that waited for a thread now would wait for too long."""
 
 
-def turn_away_here() -> None:
-    """Make the thread that calls this one whose requests are all turned away."""
-    _here.turns_away = True
+def refuse_in_this_thread() -> None:
+    """Make the calling thread refuse all requests that it handles from now on."""
+    _thread.refuses = True
 
 
 def init_app(app: Flask) -> None:
-    """Answer 503 in such a thread, before anything else is done for a request."""
+    """Respond with 503 in a refusing thread, before any other check."""
     app.before_request(_check)
 
 
 def _check() -> None:
-    if getattr(_here, "turns_away", False) and request.endpoint != ALWAYS_SERVED:
-        raise Overloaded(reason="every thread is busy, and those who came earlier have waited too long already")
+    if getattr(_thread, "refuses", False) and request.endpoint != ALWAYS_SERVED:
+        raise Overloaded(reason="every thread is busy, and earlier requests have waited too long already")

@@ -1,4 +1,4 @@
-"""Tasks: what a user has to do."""
+"""Tasks: models, schemas, statements and views, and the changes feed of a list."""
 
 from todo.tasks.links import LINKS
 from todo.tasks.views import bp

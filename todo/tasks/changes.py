@@ -1,4 +1,4 @@
-"""What has changed since a client last asked, in the order in which it happened."""
+"""The changes feed: what has changed since a client last asked, in the order in which it happened."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,34 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from marshmallow import fields, post_load
-from sqlalchemy import (
-    ARRAY,
-    BigInteger,
-    Boolean,
-    DateTime,
-    Row,
-    Select,
-    Text,
-    bindparam,
-    cast,
-    func,
-    literal_column,
-    null,
-    select,
-    true,
-    union_all,
-)
-from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from todo.database import statements
-from todo.database.statements import Prepared, prepared
 from todo.http.fields import Output, UtcDateTime
-from todo.http.pagination import PAGE_MAX, SEALED, BadCursor, forged, integer, seal, unseal
+from todo.http.pagination import CURSOR_SCHEMA, PAGE_MAX, BadCursor, ForgedCursor, bigint, decode_cursor, encode_cursor
 from todo.http.parameters import SingleValue, WholeNumber
 from todo.http.problems import CursorExpired, UnprocessableContent
 from todo.http.requests import QuerySchema
-from todo.tasks.rows import COLUMNS, MEMBERS, TaskRow, as_task, lists, tasks, trash, utc
+from todo.tasks.rows import COLUMNS, TOMBSTONE, TaskRow, as_task
 from todo.tasks.schemas import TaskOut
+
+SQL = statements.load(__file__, columns=COLUMNS, tombstone=TOMBSTONE)
 
 VERSION = "changes 1"
 USER_DIGEST_BYTES = 8
@@ -41,15 +24,15 @@ PERSON = b"todo changes"
 
 NEVER = 2**63 - 1
 
-CHECKSUM = "SHA-256, in hex, of a line `id:revision` for each task, in the order of the revisions."
+CHECKSUM = "SHA-256, in hexadecimal, of a line `id:revision` for each task, in the order of the revisions."
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a client asks for.
+class ChangesRequest:
+    """A request for a page of changes.
 
     Attributes:
-        since: The cursor that it was given last, as it was sent.
+        since: The `next` of the page before, as the client sent it.
         limit: How many changes at most.
 
     """
@@ -59,49 +42,50 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """How far a follower has come.
+class Position:
+    """How far a follower of the changes has come.
 
     Attributes:
-        revision: All changes up to this one are known.
-        begun: The revision when the first page was read, which begins with all tasks: nobody need be told of what was
-            deleted before.
+        revision: It knows all changes up to this one.
+        first_revision: The revision of the list when it read the first page. That page begins with all tasks, so it
+            need not learn of earlier deletions.
 
     """
 
     revision: int
-    begun: int = 0
+    first_revision: int = 0
 
     @property
-    def told(self) -> int:
-        """Give the revision up to which all deletions are known."""
-        return max(self.revision, self.begun)
+    def deletions_revision(self) -> int:
+        """Return the revision up to which it needs no more deletions."""
+        return max(self.revision, self.first_revision)
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class ChangesPage:
     """A page of changes, and the revision of the list that it was read at."""
 
-    page: dict[str, Any]
+    body: dict[str, Any]
     revision: int
 
 
 class ChangesQuery(QuerySchema):
-    """The parameters of the changes."""
+    """The query parameters of the changes feed."""
 
     since = SingleValue(
-        metadata=SEALED | {"description": "The `next` of the answer before. Without it, all tasks are given."}
+        metadata=CURSOR_SCHEMA
+        | {"description": "The `next` of the page before. Without it, the feed begins with all tasks."}
     )
     limit = WholeNumber(1, PAGE_MAX, metadata={"description": f"How many changes at most; {PAGE_MAX} without it."})
 
     @post_load
-    def build(self, sent: dict[str, Any], **_: Any) -> Asked:
-        """Give what is asked for."""
-        return Asked(sent.get("since"), sent.get("limit", PAGE_MAX))
+    def build(self, parameters: dict[str, Any], **_: Any) -> ChangesRequest:
+        """Return the request."""
+        return ChangesRequest(parameters.get("since"), parameters.get("limit", PAGE_MAX))
 
 
 class DeletedOut(Output):
-    """A task that is gone."""
+    """A task that was deleted."""
 
     id = fields.Integer(required=True, metadata={"example": 42, "format": "int64"})
     revision = fields.Integer(required=True, metadata={"example": 18, "format": "int64"})
@@ -111,127 +95,94 @@ class DeletedOut(Output):
 
 
 class ChangesOut(Output):
-    """What has changed, in the order of the revisions."""
+    """A page of changes, in the order of their revisions."""
 
     tasks = fields.List(
-        fields.Nested(TaskOut), required=True, metadata={"description": "Each task that is new or other, as it is now."}
+        fields.Nested(TaskOut),
+        required=True,
+        metadata={"description": "Each task that was created or changed, as it is now."},
     )
-    deleted = fields.List(fields.Nested(DeletedOut), required=True, metadata={"description": "Those that are gone."})
-    next = fields.String(required=True, metadata={"description": "What to send as `since` the next time."})
-    has_more = fields.Boolean(required=True, metadata={"description": "Whether there is more to be had at once."})
+    deleted = fields.List(fields.Nested(DeletedOut), required=True, metadata={"description": "The deleted tasks."})
+    next = fields.String(required=True, metadata={"description": "The `since` of the next request."})
+    has_more = fields.Boolean(required=True, metadata={"description": "Whether more changes can be read at once."})
     count = fields.Integer(metadata={"description": "On the last page: how many tasks there are.", "example": 12})
     checksum = fields.String(
         metadata={"description": f"On the last page: {CHECKSUM}", "pattern": "^[0-9a-f]{64}$", "example": "0" * 64}
     )
 
 
-def _changes() -> Prepared:
-    caller, rows = bindparam("caller", type_=Text), bindparam("rows", type_=BigInteger)
-    changed = (
-        select(*COLUMNS, cast(null(), DateTime()).label("deleted_at"))
-        .where(tasks.c.user_id == caller, tasks.c.revision > bindparam("since", type_=BigInteger))
-        .order_by(tasks.c.revision)
-        .limit(rows)
-    )
-    deleted = (
-        select(*_no_task(), utc(trash.c.deleted_at))
-        .where(trash.c.user_id == caller, trash.c.revision > bindparam("deleted_since", type_=BigInteger))
-        .order_by(trash.c.revision)
-        .limit(rows)
-    )
-    merged = union_all(select(changed.subquery("alive")), select(deleted.subquery("gone"))).subquery("merged")
-    page = select(merged).order_by(merged.c.revision).limit(rows).cte("page")
-    last = select(func.count()).select_from(page).scalar_subquery() < rows
-    proof = _proof().where(tasks.c.user_id == caller, last).subquery("proof")
-    return prepared(
-        select(*page.c, *proof.c, lists.c.revision.label("list_revision"), lists.c.forgotten)
-        .select_from(lists.outerjoin(page, true()).outerjoin(proof, true()))
-        .where(lists.c.user_id == caller, lists.c.revision != bindparam("known", type_=BigInteger))
-        .order_by(page.c.revision)
-    )
+# The count and the checksum of a list without tasks.
+EMPTY = {"count": 0, "checksum": hashlib.sha256().hexdigest()}
 
 
-def _no_task() -> list[Any]:
-    """Give, for the mark of a deleted task, what stands for the columns of one."""
-    kinds: dict[str, Any] = {name: DateTime() for name in ("created_at", "updated_at", "due_date", "completed_at")}
-    kinds |= {"tags": ARRAY(Text()), "priority": tasks.c.priority.type}
-    known = {name: trash.c[name] for name in ("id", "user_id", "revision")}
-    empty = {name: cast(null(), kinds.get(name, member.type)) for name, member in MEMBERS.items()}
-    return [*(column.label(name) for name, column in (empty | known).items()), cast(null(), Boolean()).label("all_day")]
-
-
-def _proof() -> Select[Any]:
-    """Count the tasks and make the checksum, from an index alone, and in its order."""
-    line = func.concat(tasks.c.id, literal_column("':'"), tasks.c.revision, literal_column("E'\\n'"))
-    lines = func.coalesce(
-        func.string_agg(line, aggregate_order_by(literal_column("''"), tasks.c.revision)), literal_column("''")
-    )
-    digest = func.sha256(func.convert_to(lines, literal_column("'UTF8'")))
-    return select(func.count().label("count"), func.encode(digest, literal_column("'hex'")).label("checksum"))
-
-
-CHANGES = _changes()
-OF_NOTHING = {"count": 0, "checksum": hashlib.sha256().hexdigest()}
-
-
-def list_changes(caller: str, asked: Asked, known: int | None = None) -> Changes | None:
-    """Read one page of changes; give None where the revision that the caller knows is still the newest.
+def list_changes(caller: str, wanted: ChangesRequest, known_revision: int | None = None) -> ChangesPage | None:
+    """Return one page of changes, or None where the list is still at the revision that the caller knows.
 
     Raises:
-        UnprocessableContent: the cursor is not one that was given for this user's list.
-        CursorExpired: it was, but deletions since then are no longer known.
+        UnprocessableContent: the cursor was not given for this user's list.
+        CursorExpired: deletions since the cursor was given have been purged.
 
     """
-    place = None if asked.since is None else _place(caller, asked.since)
-    since, deleted_since = (place.revision, place.told) if place else (0, NEVER)
-    parameters = {"caller": caller, "since": since, "deleted_since": deleted_since, "rows": asked.limit + 1}
-    rows = statements.read(CHANGES, {**parameters, "known": -1 if known is None else known})
-    if not rows and known is not None:
+    position = None if wanted.since is None else _position(caller, wanted.since)
+    rows = statements.read(
+        SQL["list_changes"],
+        {
+            "caller": caller,
+            "since": position.revision if position else 0,
+            "deleted_since": position.deletions_revision if position else NEVER,
+            "rows": wanted.limit + 1,
+            "known_revision": -1 if known_revision is None else known_revision,
+        },
+    )
+    if not rows and known_revision is not None:
         return None
     newest, forgotten = (rows[0].list_revision, rows[0].forgotten) if rows else (0, 0)
-    if place is not None:
-        _check(place, newest, forgotten)
-    page = rows[: asked.limit] if rows and rows[0].id is not None else []
-    more = len(rows) > asked.limit
-    reached = Place(page[-1].revision, place.begun if place else newest) if more else Place(newest)
-    proof = {} if more else {"count": rows[0].count, "checksum": rows[0].checksum} if rows else OF_NOTHING
-    return Changes({**_told(page), "next": _cursor(caller, reached), "has_more": more, **proof}, newest)
+    if position is not None:
+        _check(position, newest, forgotten)
+    page = rows[: wanted.limit] if rows and rows[0].id is not None else []
+    has_more = len(rows) > wanted.limit
+    if has_more:
+        reached = Position(page[-1].revision, position.first_revision if position else newest)
+        proof: dict[str, Any] = {}
+    else:
+        reached = Position(newest)
+        proof = {"count": rows[0].count, "checksum": rows[0].checksum} if rows else EMPTY
+    return ChangesPage({**_body(page), "next": _cursor(caller, reached), "has_more": has_more, **proof}, newest)
 
 
-def _told(page: Sequence[Row[Any]]) -> dict[str, list[TaskRow]]:
-    """Sort what has changed from what is gone."""
+def _body(page: Sequence[Any]) -> dict[str, list[TaskRow]]:
     deleted = [{"id": row.id, "revision": row.revision, "deleted_at": row.deleted_at} for row in page if row.deleted_at]
     return {"tasks": [as_task(row) for row in page if not row.deleted_at], "deleted": deleted}
 
 
-def _check(place: Place, newest: int, forgotten: int) -> None:
-    """Tell whether all that happened since is known."""
-    if place.told > newest:
-        raise _refused("is ahead of this list, so it was given for another one: begin again without it.")
-    if place.told < forgotten:
+def _check(position: Position, newest: int, forgotten: int) -> None:
+    """Check that all changes since a position are still known."""
+    if position.deletions_revision > newest:
+        raise _invalid("is ahead of this list, so it was given for another one: begin again without it.")
+    if position.deletions_revision < forgotten:
         raise CursorExpired
 
 
-def _cursor(caller: str, place: Place) -> str:
-    return seal([VERSION, _of(caller), place.revision, place.begun])
+def _cursor(caller: str, position: Position) -> str:
+    return encode_cursor([VERSION, _digest(caller), position.revision, position.first_revision])
 
 
-def _place(caller: str, cursor: str) -> Place:
+def _position(caller: str, cursor: str) -> Position:
     try:
-        user, revision, begun = unseal(cursor, VERSION)
-        place = Place(integer(revision), integer(begun))
+        user, revision, first_revision = decode_cursor(cursor, VERSION)
+        position = Position(bigint(revision), bigint(first_revision))
     except BadCursor as error:
-        raise _refused(str(error)) from None
+        raise _invalid(str(error)) from None
     except ValueError:
-        raise _refused(str(forged())) from None
-    if user != _of(caller):
-        raise _refused("was given to another user: begin again without it.")
-    return place
+        raise _invalid(str(ForgedCursor())) from None
+    if user != _digest(caller):
+        raise _invalid("was given to another user: begin again without it.")
+    return position
 
 
-def _refused(rule: str) -> UnprocessableContent:
+def _invalid(rule: str) -> UnprocessableContent:
     return UnprocessableContent([{"parameter": "since", "detail": f"since {rule}"}])
 
 
-def _of(caller: str) -> str:
+def _digest(caller: str) -> str:
     return hashlib.blake2b(caller.encode(), digest_size=USER_DIGEST_BYTES, person=PERSON).hexdigest()

@@ -1,11 +1,11 @@
-"""Cursors: where the next page begins, written so that a client can carry it and cannot mistake it."""
+"""The cursors of task lists: where the next page begins, and of which filters and order."""
 
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from todo.http.pagination import BadCursor, digest_of, forged, integer, seal, unseal
+from todo.http.pagination import BadCursor, ForgedCursor, bigint, decode_cursor, encode_cursor, short_digest
 from todo.tasks.listing import Filters, Position, SortKey
 from todo.tasks.models import PRIORITIES, TITLE_MAX
 
@@ -13,40 +13,42 @@ VERSION = 1
 
 
 def encode(filters: Filters, sort: tuple[SortKey, ...], last: Position) -> str:
-    """Write down where the page after this task begins."""
-    return seal([VERSION, _question(filters, sort), last.values, last.id, last.as_of])
+    """Return the cursor of the page that begins after this task."""
+    return encode_cursor([VERSION, _digest(filters, sort), last.values, last.id, last.as_of])
 
 
 def decode(cursor: str, filters: Filters, sort: tuple[SortKey, ...]) -> Position:
-    """Read where to go on.
+    """Return the position that a cursor holds.
 
     Raises:
-        BadCursor: it is damaged, of another version, or made for other filters or another order.
+        BadCursor: it is damaged, of another version, or of other filters or another order.
 
     """
-    parts = unseal(cursor, VERSION)
+    parts = decode_cursor(cursor, VERSION)
     try:
-        question, values, last_id, as_of = parts
-        if question != _question(filters, sort):
+        digest, values, last_id, as_of = parts
+        if digest != _digest(filters, sort):
             raise BadCursor("was given for other filters or another order: begin again without it.")
-        read = tuple(_read(key, value) for key, value in zip(sort, values, strict=True))
-        return Position(read, integer(last_id), _moment(as_of))
+        checked = tuple(_checked(key, value) for key, value in zip(sort, values, strict=True))
+        return Position(checked, bigint(last_id), _time(as_of))
     except (TypeError, ValueError) as error:
         if isinstance(error, BadCursor):
             raise
-        raise forged() from None
+        raise ForgedCursor from None
 
 
-def _question(filters: Filters, sort: tuple[SortKey, ...]) -> str:
-    """Give a short name for what was asked."""
-    return digest_of(orjson.dumps([filters, sort])).hex()
+def _digest(filters: Filters, sort: tuple[SortKey, ...]) -> str:
+    return short_digest(orjson.dumps([filters, sort])).hex()
 
 
-def _read(key: SortKey, value: Any) -> Any:
-    """Read one value that tasks are sorted by. A cursor can be forged: that must break nothing, and opens nothing."""
+def _checked(key: SortKey, value: Any) -> Any:
+    """Return a value that tasks are sorted by, or raise ValueError.
+
+    A cursor can be forged. That gives no access to anything, and must not lead to a statement that fails.
+    """
     match key.name:
         case "id":
-            return integer(value)
+            return bigint(value)
         case "completed" if isinstance(value, bool):
             return value
         case "title" if isinstance(value, str) and len(value) <= TITLE_MAX and "\0" not in value:
@@ -56,13 +58,13 @@ def _read(key: SortKey, value: Any) -> Any:
         case "due_date" if value is None:
             return None
         case "created_at" | "updated_at" | "due_date":
-            return _moment(value).replace(tzinfo=None)
+            return _time(value).replace(tzinfo=None)
     raise ValueError
 
 
-def _moment(value: Any) -> datetime:
-    """Read a moment in UTC, in the one way in which it is written here."""
-    moment = datetime.fromisoformat(value)
-    if moment.tzinfo != UTC or moment.isoformat() != value:
+def _time(value: Any) -> datetime:
+    """Return a time in UTC from the one form in which cursors hold it, or raise ValueError."""
+    time = datetime.fromisoformat(value)
+    if time.tzinfo != UTC or time.isoformat() != value:
         raise ValueError
-    return moment
+    return time

@@ -1,7 +1,7 @@
-"""What a list can be asked for: each parameter of the query, its vocabulary and its rules.
+"""The query parameters of a list: the vocabulary and the rules of each, and the `Listing` that they make.
 
-A value arrives as the list of what was sent under one name. A message says what is wrong without naming the
-parameter: whoever reports the fault puts the name in front.
+A field is given the list of all values of its parameter. The message of a `ValidationError` does not name the
+parameter: the code that reports the fault puts the name in front.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,18 +14,17 @@ from todo.http import pagination
 from todo.http.fields import NO_NUL
 from todo.http.pagination import PAGE_MAX, PageQuery
 from todo.http.parameters import (
-    BOOLEANS,
-    DATETIME,
-    DAY_MEANS,
+    DATE_NOTE,
+    DATETIME_SCHEMA,
     Boolean,
     Choice,
     Choices,
     DateTime,
     SingleValue,
+    alternatives,
     described,
-    either,
-    meaning,
-    one_of,
+    enum_schema,
+    look_up,
 )
 from todo.tasks import cursors
 from todo.tasks.listing import BY_ID, Filters, Listing, Position, SortKey
@@ -58,22 +57,22 @@ SORTS = {
 
 
 class SortKeys(Choices):
-    """The keys of an order, each with a minus in front where it is to go down."""
+    """The keys of an order, each with a minus sign in front where it is descending."""
 
-    def documented(self) -> dict[str, Any]:
-        """Say that each key can be turned around."""
-        return one_of(key for name in self.vocabulary for key in (name, f"-{name}"))
+    def json_schema(self) -> dict[str, Any]:
+        """Return the schema of the keys, ascending and descending."""
+        return enum_schema(key for name in self.vocabulary for key in (name, f"-{name}"))
 
     def read(self, word: str) -> SortKey:
-        """Give the key that one word stands for."""
-        return SortKey(meaning(word.removeprefix("-"), self.vocabulary), word.startswith("-"))
+        """Return the key that a word stands for."""
+        return SortKey(look_up(word.removeprefix("-"), self.vocabulary), word.startswith("-"))
 
 
 class SearchWords(SingleValue):
-    """Words, of which each must be found, as far as neither case nor accents count."""
+    """Words, each of which a task must contain, whatever the case and the accents."""
 
     def read(self, value: str) -> tuple[str, ...]:
-        """Give the words, folded."""
+        """Return the words, folded."""
         words = tuple(dict.fromkeys(fold(value).split()))
         if len(words) > WORDS_MAX:
             raise ValidationError(f"must have at most {WORDS_MAX} words.")
@@ -91,37 +90,37 @@ class TagNames(fields.Field[tuple[str, ...]]):
 
 
 class TaskQuery(PageQuery):
-    """The parameters of a list."""
+    """The query parameters of a list."""
 
     aliases: ClassVar[Mapping[str, str]] = {"q": "search", "sort_by": "sort", "sort_order": "order"}
 
-    status = Choice(STATUSES, metadata=described("Open tasks, completed ones, or all. In any case."))
-    completed = Boolean(BOOLEANS, metadata=described("Completed tasks, or open ones."))
+    status = Choice(STATUSES, metadata=described("Open tasks, completed tasks, or all; in upper or lower case."))
+    completed = Boolean(metadata=described("Completed tasks, or open tasks."))
     priority = Choices(
         PRIORITY_FILTERS,
         metadata=described(
-            "Tasks of any of these priorities: low, medium, high, none. Several with commas, or given several times.",
+            "Tasks of any of these priorities: low, medium, high, none. Separated by commas, or given several times.",
             examples=[["high", "none"]],
         ),
     )
     tag = TagNames(
         metadata=described(
-            "Tasks with this tag, in whatever case. Given several times: with all of them.",
+            "Tasks with this tag, in upper or lower case. Given several times: tasks with all of them.",
             type="array",
             items={"type": "string", "pattern": NO_NUL},
             maxItems=TAGS_MAX,
             examples=[["home"]],
         )
     )
-    due_before = DateTime(metadata=DATETIME | described(f"Due before this moment{DAY_MEANS}"))
-    due_after = DateTime(metadata=DATETIME | described(f"Due at this moment or later{DAY_MEANS}"))
-    created_after = DateTime(metadata=DATETIME | described(f"Made at this moment or later{DAY_MEANS}"))
-    updated_after = DateTime(metadata=DATETIME | described(f"Last changed at this moment or later{DAY_MEANS}"))
-    overdue = Boolean(BOOLEANS, metadata=described("Open tasks whose due date has passed, or all others."))
+    due_before = DateTime(metadata=DATETIME_SCHEMA | described(f"Due before this time{DATE_NOTE}"))
+    due_after = DateTime(metadata=DATETIME_SCHEMA | described(f"Due at this time or later{DATE_NOTE}"))
+    created_after = DateTime(metadata=DATETIME_SCHEMA | described(f"Created at this time or later{DATE_NOTE}"))
+    updated_after = DateTime(metadata=DATETIME_SCHEMA | described(f"Last changed at this time or later{DATE_NOTE}"))
+    overdue = Boolean(metadata=described("`true`: open tasks whose due date has passed; `false`: all other tasks."))
     search = SearchWords(
         metadata=described(
-            f"Each of these words, {WORDS_MAX} at most, stands somewhere in the title, the description or the tags; "
-            "neither case nor accents count. Also `q`.",
+            f"Tasks that contain each of these words, {WORDS_MAX} at most, in the title, the description or the tags, "
+            "whatever the case and the accents. Also `q`.",
             type="string",
             pattern=NO_NUL,
             examples=["milk"],
@@ -130,50 +129,54 @@ class TaskQuery(PageQuery):
     sort = SortKeys(
         SORTS,
         metadata=described(
-            f"In which order: {either(list(SORTS))}. Several with commas; a minus in front turns one around. Without "
-            "a value comes last, and the id decides between equals. By default by id. Also `sort_by`.",
+            f"The order: {alternatives(list(SORTS))}, separated by commas; a minus sign in front makes one descending. "
+            "Tasks without a value come last, and the id decides between equals. Without it, by id. Also `sort_by`.",
             examples=[["-priority", "due_date"]],
         ),
     )
     order = Choice(
-        ORDERS, metadata=described("`desc` turns every key around that has no minus of its own. Also `sort_order`.")
+        ORDERS, metadata=described("`desc` makes every key descending that has no minus sign. Also `sort_order`.")
     )
 
     @post_load
-    def build(self, sent: dict[str, Any], **_: Any) -> Listing:
-        """Make the listing."""
+    def build(self, parameters: dict[str, Any], **_: Any) -> Listing:
+        """Return the listing."""
         filters = Filters(
-            completed=tuple(sorted({*sent.get("status", ()), *([sent["completed"]] if "completed" in sent else [])})),
-            priorities=tuple(sorted(sent.get("priority", ()), key=str)),
-            tag_keys=tuple(sorted(sent.get("tag", ()))),
-            words=tuple(sorted(sent.get("search", ()))),
+            completed=tuple(
+                sorted(
+                    {*parameters.get("status", ()), *([parameters["completed"]] if "completed" in parameters else [])}
+                )
+            ),
+            priorities=tuple(sorted(parameters.get("priority", ()), key=str)),
+            tag_keys=tuple(sorted(parameters.get("tag", ()))),
+            words=tuple(sorted(parameters.get("search", ()))),
             **{
-                name: sent[name]
+                name: parameters[name]
                 for name in ("due_before", "due_after", "created_after", "updated_after", "overdue")
-                if name in sent
+                if name in parameters
             },
         )
-        turned = sent.get("order", False)
-        chosen: dict[str, SortKey] = {}
-        for key in sent.get("sort") or BY_ID:
-            chosen.setdefault(key.name, SortKey(key.name, key.descending or turned))
-        sort = tuple(chosen.values())
-        after = self._position(sent, filters, sort)
+        descending = parameters.get("order", False)
+        keys: dict[str, SortKey] = {}
+        for key in parameters.get("sort") or BY_ID:
+            keys.setdefault(key.name, SortKey(key.name, key.descending or descending))
+        sort = tuple(keys.values())
+        after = self._position(parameters, filters, sort)
         return Listing(
             filters=filters,
             sort=sort,
-            limit=sent.get("limit", PAGE_MAX),
-            offset=sent.get("offset", 0),
+            limit=parameters.get("limit", PAGE_MAX),
+            offset=parameters.get("offset", 0),
             after=after,
-            count=sent.get("count", False),
+            count=parameters.get("count", False),
             as_of=after.as_of if after else datetime.now(UTC),
         )
 
     @staticmethod
-    def _position(sent: Mapping[str, Any], filters: Filters, sort: tuple[SortKey, ...]) -> Position | None:
-        if "cursor" not in sent:
+    def _position(parameters: Mapping[str, Any], filters: Filters, sort: tuple[SortKey, ...]) -> Position | None:
+        if "cursor" not in parameters:
             return None
         try:
-            return cursors.decode(sent["cursor"], filters, sort)
+            return cursors.decode(parameters["cursor"], filters, sort)
         except pagination.BadCursor as error:
             raise ValidationError(str(error), "cursor") from None

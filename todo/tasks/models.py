@@ -1,4 +1,4 @@
-"""The tables, and the bounds that both they and the schemas keep."""
+"""The tables, and the limits that both they and the schemas enforce."""
 
 from datetime import datetime
 from typing import Any
@@ -31,11 +31,11 @@ PRIORITIES = ("low", "medium", "high")
 
 
 class TaskList(db.Model):  # type: ignore[name-defined,misc]
-    """What the writes of one user take turns at: each locks this row first and raises the revision by one.
+    """The list of one user: every write locks this row first and raises its revision by one.
 
-    So the order of the revisions is the order in which the writes became visible, and who has seen all up to a revision
-    has missed nothing. A user who never wrote has no row. It outlives the user's data: old cursors must not be taken
-    for good ones.
+    So the order of the revisions is the order in which the writes became visible, and a client that has all changes up
+    to a revision has missed none. A user who never wrote has no row. The row outlives the user's data, so that an old
+    cursor is never taken for a valid one.
     """
 
     __tablename__ = "task_lists"
@@ -43,7 +43,7 @@ class TaskList(db.Model):  # type: ignore[name-defined,misc]
 
     user_id: Mapped[str] = mapped_column(Text, primary_key=True)
     revision: Mapped[int] = mapped_column(BigInteger)
-    # What was deleted up to this revision is no longer known in full.
+    # Tombstones up to this revision have been purged.
     forgotten: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     erased_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
@@ -51,9 +51,9 @@ class TaskList(db.Model):  # type: ignore[name-defined,misc]
 class Task(db.Model):  # type: ignore[name-defined,misc]
     """One task. Lengths are in Unicode code points.
 
-    The key begins with the owner: a user's rows lie together, so a list is one short walk through the key,
-    whoever else has how many, and the table can be distributed by user. The index by revision is written with every
-    change in any case; it carries what lists are filtered and sorted by, so that those need not look at each task.
+    The primary key begins with the user: the rows of a user lie together, so a list is one short index scan, however
+    many tasks other users have, and the table can be distributed by user. The index by revision is written with every
+    change anyway; it includes the columns that lists are filtered and sorted by, so that those need not read each row.
     """
 
     __tablename__ = "tasks"
@@ -89,7 +89,7 @@ class Task(db.Model):  # type: ignore[name-defined,misc]
     )
 
     user_id: Mapped[str] = mapped_column(Text)
-    # The sequence numbers all users' tasks together, so a later task has a greater id.
+    # One sequence numbers the tasks of all users, so a later task has a greater id.
     id: Mapped[int] = mapped_column(BigInteger, Identity())
     title: Mapped[str] = mapped_column(Text)
     description: Mapped[str | None] = mapped_column(Text)
@@ -97,29 +97,29 @@ class Task(db.Model):  # type: ignore[name-defined,misc]
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     priority: Mapped[str | None] = mapped_column(Enum(*PRIORITIES, name="priority"))
-    # A day stands at its last moment in UTC.
+    # A date is stored as its last microsecond in UTC.
     due_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     due_all_day: Mapped[bool] = mapped_column(server_default=false())
-    # Of a completed task from before this column it is unknown, and `updated_at` comes nearest.
+    # Null for a task completed before this column existed; `updated_at` comes nearest.
     completed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     tags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
-    # What tags and texts are found by, where PostgreSQL cannot tell it from themselves (see folding).
+    # What search and filters compare, where PostgreSQL cannot compute it (see `search`).
     tag_keys: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     folded_tags: Mapped[str | None] = mapped_column(Text)
     folded_title: Mapped[str | None] = mapped_column(Text)
     folded_description: Mapped[str | None] = mapped_column(Text)
-    # The revision of the list that this task was last changed in. A trigger replaces 0, which only writers that know
-    # nothing of revisions leave.
+    # The revision of the list at the last change of this task. A trigger replaces 0, which releases without revisions
+    # leave.
     revision: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
-    # What the client named the creation by, and what it asked for then.
+    # The client's key for the creation, and a digest of the body that it sent then.
     idempotency_key: Mapped[str | None] = mapped_column(Text)
     idempotency_digest: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class TrashedTask(db.Model):  # type: ignore[name-defined,misc]
-    """A deleted task: for a while with all that it held, then only the mark that there was one.
+    """A deleted task: the whole of it until it expires, then its tombstone alone.
 
-    Followers of the changes learn from either that the task is gone.
+    Either shows followers of the changes that the task was deleted.
     """
 
     __tablename__ = "trash"
@@ -137,7 +137,7 @@ class TrashedTask(db.Model):  # type: ignore[name-defined,misc]
 
     user_id: Mapped[str] = mapped_column(Text)
     id: Mapped[int] = mapped_column(BigInteger, autoincrement=False)
-    # The revision of the list that the task was deleted in.
+    # The revision of the list at the deletion.
     revision: Mapped[int] = mapped_column(BigInteger)
     deleted_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))

@@ -1,84 +1,73 @@
-"""The tables as queries see them, and a row as clients see it."""
+"""How a task is stored, and how a row becomes what clients see."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    DateTime,
-    FromClause,
-    Row,
-    Table,
-    Text,
-    case,
-    column,
-    func,
-    literal_column,
-    type_coerce,
-)
-from sqlalchemy.sql.visitors import iterate
-from sqlalchemy.types import NullType
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql
 
-from todo.tasks.models import Task, TaskList, TrashedTask
+from todo.tasks import search
+from todo.tasks.models import Task
+from todo.tasks.schemas import TaskPatch
 
 TaskRow = dict[str, Any]
 
 tasks: Table = Task.__table__
-lists: Table = TaskList.__table__
-trash: Table = TrashedTask.__table__
+
+DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+# The members of a task in the order of the response, as SQL over the columns of `tasks`. Times are in UTC, without an
+# offset: sessions have a time zone of their own, which a pooler may share between clients.
+MEMBERS = {
+    "id": "id",
+    "user_id": "user_id",
+    "title": "title",
+    "description": "description",
+    "completed": "completed",
+    "created_at": "timezone('UTC', created_at)",
+    "updated_at": "timezone('UTC', updated_at)",
+    "priority": "priority",
+    "due_date": "timezone('UTC', due_at)",
+    "tags": "tags",
+    "completed_at": "timezone('UTC', CASE WHEN completed THEN coalesce(completed_at, updated_at) END)",
+    "revision": "revision",
+}
+
+# What a statement selects of each task, for `as_task`, whatever else stands behind these columns.
+COLUMNS = ", ".join(sql if sql == name else f"{sql} AS {name}" for name, sql in MEMBERS.items()) + ", due_all_day"
+
+# The same columns of the tombstone of a task, which has a number, an owner and a revision alone.
+TOMBSTONE = ", ".join(name if name in ("id", "user_id", "revision") else "NULL" for name in MEMBERS) + ", NULL"
+
+# The columns of each writable member that is not stored in one column of the same name.
+STORED_AS = {"due_date": ("due_at", "due_all_day")}
+
+# The columns that hold what clients write, and those that follow from these.
+WRITTEN = tuple(column for member in TaskPatch().fields for column in STORED_AS.get(member, (member,)))
+DERIVED = tuple(search.columns({"title": "", "description": "", "tags": []}))
+
+STORED = (*WRITTEN, *DERIVED)
+
+# A new task's columns, where the client sends nothing. The others are null.
+INITIAL: dict[str, Any] = dict.fromkeys(STORED) | {"completed": False, "due_all_day": False, "tags": []}
 
 
-def utc(moment: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Give a moment in UTC without saying so.
-
-    Sessions have a time zone of their own, and a pooler may share them: the statement itself must say UTC.
-    """
-    return func.timezone(literal_column("'UTC'"), moment, type_=DateTime())
-
-
-def members_of(table: FromClause) -> dict[str, ColumnElement[Any]]:
-    """Give what clients see of a task, by name, of rows that have the columns of `tasks`."""
-    of = table.c
-    return {
-        "id": of.id,
-        "user_id": of.user_id,
-        "title": of.title,
-        "description": of.description,
-        "completed": of.completed,
-        "created_at": utc(of.created_at),
-        "updated_at": utc(of.updated_at),
-        # The driver gives a text and a list: without their types SQLAlchemy hands them on, with them it looks at each.
-        "priority": type_coerce(of.priority, Text()),
-        "due_date": utc(of.due_at),
-        "tags": type_coerce(of.tags, NullType()),
-        "completed_at": utc(case((of.completed, func.coalesce(of.completed_at, of.updated_at)))),
-        "revision": of.revision,
-    }
-
-
-def columns_of(table: FromClause) -> tuple[ColumnElement[Any], ...]:
-    """Give what a statement selects of each task, for `as_task`, whatever stands behind these columns."""
-    return (*(member.label(name) for name, member in members_of(table).items()), table.c.due_all_day)
-
-
-MEMBERS = members_of(tasks)
-_NAMES = tuple(MEMBERS)
-
-COLUMNS = columns_of(tasks)
-
-# What these are made of.
-STORED = tuple(dict.fromkeys(part for made in COLUMNS for part in iterate(made) if isinstance(part, Column)))
-
-
-def stored_in(table: FromClause) -> FromClause:
-    """Give the rows of `tasks` that the trash keeps as JSON, for a statement that selects from it too."""
-    record = func.jsonb_populate_record(literal_column("NULL::tasks"), table.c.task)
-    return record.table_valued(*(column(of.name, of.type) for of in tasks.c), name="stored")
-
-
-def as_task(row: Row[Any]) -> TaskRow:
-    """Make of a row what clients see; a due date that is a day loses its time."""
-    task = dict(zip(_NAMES, row, strict=False))
-    if row[len(_NAMES)]:
+def as_task(row: Any) -> TaskRow:
+    """Return a row of `COLUMNS` as clients see it; a due date that is a date loses its time."""
+    task = dict(zip(MEMBERS, row, strict=False))
+    if row.due_all_day:
         task["due_date"] = task["due_date"].date()
     return task
+
+
+def columns_of(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns that hold these validated members of a body, with the values to write."""
+    columns = dict(members)
+    if "due_date" in columns:
+        columns["due_at"], columns["due_all_day"] = columns.pop("due_date") or (None, False)
+    return columns | search.columns(columns)
+
+
+def value(column: str) -> str:
+    """Return the SQL of a column's new value: the parameter of the same name, with the type of the column."""
+    return f"%({column})s::{tasks.c[column].type.compile(dialect=DIALECT)}"

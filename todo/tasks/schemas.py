@@ -1,6 +1,6 @@
-"""Every rule on what goes in, and the shape of what comes out.
+"""The rules for the bodies of requests, and the shape of the bodies of responses.
 
-A message says what is wrong with a field without naming it: whoever reports the fault puts the name in front.
+A message does not name its member: the code that reports the fault puts the name in front.
 """
 
 from datetime import date, datetime
@@ -28,9 +28,9 @@ TAG_MAX = 50
 
 
 class PriorityName(fields.Field[str]):
-    """One of the priorities, in any case; lower case from there on."""
+    """A priority, in upper or lower case; stored in lower case."""
 
-    default_error_messages = {"invalid": "must be low, medium, high or null."}  # noqa: RUF012 (marshmallow has it so)
+    default_error_messages = {"invalid": "must be low, medium, high or null."}  # noqa: RUF012 (declared so by marshmallow)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         if not isinstance(value, str) or value.lower() not in PRIORITIES:
@@ -39,10 +39,10 @@ class PriorityName(fields.Field[str]):
 
 
 class DueDate(fields.Field[Any]):
-    """A day or a moment, as clients write it; out as it came in, but a moment in UTC (RFC 3339)."""
+    """A date or a date-time; a date is returned as it was sent, and a date-time in UTC (RFC 3339)."""
 
-    default_error_messages = {  # noqa: RUF012 (marshmallow has it so)
-        "invalid": "must be a day such as 2026-03-01, a moment such as 2026-03-01T09:30:00Z that exists, or null.",
+    default_error_messages = {  # noqa: RUF012 (declared so by marshmallow)
+        "invalid": "must be null or a date such as 2026-03-01 or a date-time such as 2026-03-01T09:30:00Z that exists.",
     }
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> dates.Due:
@@ -58,9 +58,9 @@ class DueDate(fields.Field[Any]):
 
 
 class Tags(fields.Field[list[str]]):
-    """Short texts, each once in whatever case; null means none."""
+    """Short texts, each of them once, whatever its case; null stands for none."""
 
-    default_error_messages = {  # noqa: RUF012 (marshmallow has it so)
+    default_error_messages = {  # noqa: RUF012 (declared so by marshmallow)
         "invalid": "must be an array of strings.",
         "many": f"must have at most {TAGS_MAX} entries.",
         "length": f"must have 1 to {TAG_MAX} characters, not counting white space around them.",
@@ -73,10 +73,10 @@ class Tags(fields.Field[list[str]]):
             raise self.make_error("invalid")
         faults = {}
         tags: dict[str, str] = {}
-        for place, member in enumerate(value):
+        for index, member in enumerate(value):
             tag = member.strip() if isinstance(member, str) else ""
             if fault := self._fault(member, tag):
-                faults[place] = self.make_error(fault).messages
+                faults[index] = self.make_error(fault).messages
             else:
                 tags.setdefault(tag_key(tag), tag)
         if faults:
@@ -99,7 +99,7 @@ TITLE: dict[str, Any] = {
         1, TITLE_MAX, error="must have 1 to {max} characters, not counting white space around them."
     ),
     "metadata": {
-        "description": "What is to be done. White space around it is removed.",
+        "description": "The title, without the white space around it.",
         "pattern": NOT_BLANK,
         "example": "Buy oat milk",
     },
@@ -108,16 +108,16 @@ DESCRIPTION: dict[str, Any] = {
     "allow_none": True,
     "validate": validate.Length(max=DESCRIPTION_MAX, error="must have at most {max} characters."),
     "metadata": {
-        "description": "More about it, kept as sent.",
+        "description": "The description, stored as sent.",
         "pattern": NO_NUL,
         "example": "Two litres, the barista kind.",
     },
 }
-COMPLETED: dict[str, Any] = {"metadata": {"description": "Whether it is done.", "example": False}}
+COMPLETED: dict[str, Any] = {"metadata": {"description": "Whether the task is completed.", "example": False}}
 PRIORITY: dict[str, Any] = {
     "allow_none": True,
     "metadata": {
-        "description": "How much it matters; upper case is accepted, and comes back in lower case.",
+        "description": "The priority. Upper case is accepted, and returned in lower case.",
         "type": "string",
         "enum": [*PRIORITIES, None],
         "example": "high",
@@ -126,15 +126,15 @@ PRIORITY: dict[str, Any] = {
 DUE_DATE: dict[str, Any] = {
     "allow_none": True,
     "metadata": {
-        "description": "A day, which is that day everywhere and comes back as sent, or a moment, which comes back in "
-        "UTC; a moment without an offset is in UTC.",
+        "description": "A date, which is the same date everywhere and is returned as sent, or a date-time, which is "
+        "returned in UTC. A date-time without an offset is in UTC.",
         "anyOf": [*DATE_OR_DATETIME, {"type": "null"}],
         "examples": ["2026-03-01", "2026-03-01T09:30:00Z"],
     },
 }
 TAGS: dict[str, Any] = {
     "metadata": {
-        "description": "Each stripped of white space around it, and kept once whatever its case, as first spelt.",
+        "description": "The tags, each without the white space around it, and once whatever its case, as first spelt.",
         "type": "array",
         "items": {"type": "string", "minLength": 1, "maxLength": TAG_MAX},
         "maxItems": TAGS_MAX,
@@ -143,39 +143,28 @@ TAGS: dict[str, Any] = {
 }
 
 TAGS_IN: dict[str, Any] = {
-    # There is always an array, but null may be sent for an empty one.
+    # A response always has an array; in a request null stands for an empty one.
     "allow_none": True,
     "metadata": TAGS["metadata"] | {"items": TAGS["metadata"]["items"] | {"pattern": NOT_BLANK}},
 }
 
 
 class TaskInput(Schema):
-    """What the bodies of all calls have in common: members that nobody knows are skipped."""
+    """The base of the bodies of requests: unknown members are ignored."""
 
     class Meta:
-        """A client may send back what it read."""
+        """A client may send back the task that it read."""
 
         unknown = EXCLUDE
 
     @pre_load
     def no_tags_are_an_empty_array(self, document: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """Take null for no tags: there is always an array."""
+        """Replace null by an empty array of tags."""
         return document | {"tags": []} if "tags" in document and document["tags"] is None else document
 
 
-class TaskIn(TaskInput):
-    """The body of a POST or a PUT."""
-
-    title = StrippedText(required=True, **TITLE)
-    description = PlainText(**DESCRIPTION)
-    completed = JsonBoolean(**COMPLETED)
-    priority = PriorityName(**PRIORITY)
-    due_date = DueDate(**DUE_DATE)
-    tags = Tags(**TAGS_IN)
-
-
-class TaskPatch(TaskInput):
-    """The body of a PATCH (RFC 7396): an absent member is untouched, null clears."""
+class WritableMembers(TaskInput):
+    """The members of a task that clients write."""
 
     title = StrippedText(**TITLE)
     description = PlainText(**DESCRIPTION)
@@ -184,48 +173,59 @@ class TaskPatch(TaskInput):
     due_date = DueDate(**DUE_DATE)
     tags = Tags(**TAGS_IN)
 
-    # Says in the OpenAPI document what the rule below enforces.
+
+class TaskIn(WritableMembers):
+    """The body of a POST or a PUT."""
+
+    title = StrippedText(required=True, **TITLE)
+
+
+class TaskPatch(WritableMembers):
+    """The body of a PATCH (RFC 7396): an absent member stays as it is, null clears it."""
+
+    # Declares in the OpenAPI document the rule that is checked below.
     at_least_one = True
 
     @validates_schema
     def changes_something(self, data: dict[str, Any], **_: Any) -> None:
-        """Refuse what would look like a change and be none."""
+        """Refuse a body without any writable member."""
         if not data:
             raise ValidationError(f"Nothing to change: send at least one of {', '.join(self.fields)}.")
 
 
 class TaskCompletion(TaskInput):
-    """The body of PATCH …/complete: nothing, to toggle, or what to set."""
+    """The body of PATCH …/complete: without `completed` it toggles, with `completed` it sets."""
 
     completed = JsonBoolean(**COMPLETED)
 
 
 def _without_pattern(rules: dict[str, Any]) -> dict[str, Any]:
-    """Take away what only senders need to know."""
+    """Return the rules of a member for a response, which needs no pattern."""
     return rules | {"metadata": {name: value for name, value in rules["metadata"].items() if name != "pattern"}}
 
 
 class TaskOut(Output):
-    """A task as clients see it."""
+    """The task in a response."""
 
     id = fields.Integer(
-        required=True, metadata={"description": "Later tasks have greater numbers.", "example": 42, "format": "int64"}
+        required=True,
+        metadata={"description": "The id. Later tasks have greater ids.", "example": 42, "format": "int64"},
     )
     user_id = fields.String(
         required=True,
         validate=validate.Length(1, USER_ID_MAX),
-        metadata={"description": "Whose task it is.", "example": "user-123"},
+        metadata={"description": "The id of the user whose task it is.", "example": "user-123"},
     )
     title = fields.String(required=True, **_without_pattern(TITLE))
     description = fields.String(required=True, **_without_pattern(DESCRIPTION))
     completed = fields.Boolean(required=True, **COMPLETED)
     created_at = UtcDateTime(
         required=True,
-        metadata=TIMESTAMP | {"description": "When it was made."},
+        metadata=TIMESTAMP | {"description": "When the task was created."},
     )
     updated_at = UtcDateTime(
         required=True,
-        metadata=TIMESTAMP | {"description": "When it last changed; it never goes back."},
+        metadata=TIMESTAMP | {"description": "When the task was last changed. It never goes back."},
     )
     priority = PriorityName(required=True, **PRIORITY)
     due_date = DueDate(required=True, **DUE_DATE)
@@ -233,17 +233,18 @@ class TaskOut(Output):
     completed_at = UtcDateTime(
         required=True,
         allow_none=True,
-        metadata=TIMESTAMP | {"description": "When it was completed, and null while it is not."},
+        metadata=TIMESTAMP | {"description": "When the task was completed; null while it is not."},
     )
     revision = fields.Integer(
         required=True,
         metadata={
-            "description": "Which of its user's changes was the last one to it; quoted, it is the task's `ETag`.",
+            "description": "The number of the last change of the task among all changes of its user; in quotation "
+            "marks it is the `ETag` of the task.",
             "example": 17,
             "format": "int64",
         },
     )
 
 
-# What the server alone writes. A client that sends these back is not wrong, even when it asks for strictness.
+# The members that the server alone writes. They are ignored in a request, even with `Prefer: handling=strict`.
 READ_ONLY = frozenset(TaskOut().fields) - frozenset(TaskPatch().fields)

@@ -1,7 +1,7 @@
-"""What texts have in common when neither case nor accents count: search and sorting compare these.
+"""Folding: the form of a text without case and accents, which search and sorting compare.
 
-A folded title or description is stored beside it only where PostgreSQL could not make it: that of plain ASCII, and of
-scripts that know neither case nor accents, is `lower(… COLLATE "C")`. So most rows carry neither twice.
+The folded form of a title or description is stored beside it only where PostgreSQL could not compute it: the one of
+plain ASCII, and of scripts without case and accents, is `lower(… COLLATE "C")`. So most rows store neither text twice.
 """
 
 import string
@@ -9,15 +9,16 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Marks above and below a letter, such as accents. Those of lower classes make another letter of it in other scripts.
+# The combining class of marks above and below a letter, such as accents. In some scripts, marks of lower classes make
+# a different letter.
 ACCENT_CLASS_MIN = 200
 
-# What `lower` does in the collation "C".
+# The effect of `lower` in the collation "C".
 LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 def fold(text: str) -> str:
-    """Fold case and accents away (Unicode, section 3.13, compatibility caseless matching; accents are dropped)."""
+    """Return a text without case and accents (Unicode, section 3.13, compatibility caseless matching)."""
     if text.isascii():
         return text.lower()
     decomposed = unicodedata.normalize("NFKD", text)
@@ -26,17 +27,17 @@ def fold(text: str) -> str:
 
 
 def tag_key(tag: str) -> str:
-    """Give what tags that differ in case alone have in common (Unicode, section 3.13, canonical caseless matching)."""
+    """Return the key of a tag, whatever its case (Unicode, section 3.13, canonical caseless matching)."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", tag).casefold())
 
 
 def columns(texts: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the columns that go with these texts of a task: of its title, its description and its tags."""
+    """Return the columns that follow from these texts of a task: its title, its description and its tags."""
     folded: dict[str, Any] = {}
     for name in ("title", "description"):
         if name in texts:
             text: str | None = texts[name]
-            folded[f"folded_{name}"] = None if text is None else _unless(text.translate(LOWER), fold(text))
+            folded[f"folded_{name}"] = None if text is None else _unless_computed(text.translate(LOWER), fold(text))
     if "tags" in texts:
         tags: Sequence[str] = texts["tags"]
         keys = [tag_key(tag) for tag in tags]
@@ -46,6 +47,6 @@ def columns(texts: Mapping[str, Any]) -> dict[str, Any]:
     return folded
 
 
-def _unless(made: str, folded: str) -> str | None:
-    """Give the folded text, unless it is what PostgreSQL makes."""
-    return None if folded == made else folded
+def _unless_computed(computed: str, folded: str) -> str | None:
+    """Return the folded text, or None where it is the one that PostgreSQL computes."""
+    return None if folded == computed else folded

@@ -1,26 +1,26 @@
-"""Example tasks, a dozen or a million."""
+"""Example tasks: a dozen, or millions of them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, time, timedelta
 from itertools import islice
 
-from sqlalchemy import func, insert, select, update
+import orjson
 
 from todo.database import statements
+from todo.database.timeouts import UNBOUNDED
 from todo.http import dates
 from todo.tasks import queries
-from todo.tasks.models import Task, TaskList
-from todo.tasks.queries import columns
+from todo.tasks.rows import INITIAL, STORED, columns_of
 
 BATCH = 5_000
 
-# When the examples are due that are due at a time of day, in UTC.
-AT = time(9, 30)
+# The time of day, in UTC, at which examples are due that are not due on a date.
+DUE_TIME = time(9, 30)
 
-LOCK = statements.prepared(queries.LOCK)
+SQL = statements.load(__file__, names=", ".join(STORED))
 
-# title, description, completed, priority, days from today until it is due, whether at a time of day, tags
+# title, description, completed, priority, days from today until it is due, whether it is due at a time of day, tags
 EXAMPLES: list[tuple[str, str | None, bool, str | None, int | None, bool, list[str]]] = [
     ("Book the dentist", "Ask for an appointment before nine.", True, "medium", -3, False, ["health"]),
     ("Buy oat milk", "Two litres, the barista kind.", False, "low", 0, False, ["shopping", "home"]),
@@ -55,18 +55,22 @@ EXAMPLES: list[tuple[str, str | None, bool, str | None, int | None, bool, list[s
 
 @contextmanager
 def planting(user: str, total: int) -> Iterator[tuple[int, Iterator[int]]]:
-    """Prepare to give a user as many example tasks as are missing from a total.
+    """Prepare to add as many example tasks to a user's list as are missing from a total.
 
-    All of it is one transaction, because it is to be done wholly or not at all and takes more than one statement. Two
+    All of it is one transaction, since it is more than one statement and must be done wholly or not at all. Two of them
     for one user wait for each other.
 
     Yields:
-        How many tasks are missing, and an iterator that adds them in batches and gives the size of each.
+        How many tasks are missing, and an iterator that adds them in batches and yields the size of each.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL cannot answer now; then nothing is added.
 
     """
-    with statements.transaction() as connection:
-        revision = statements.execute(connection, LOCK, {"caller": user}).scalar_one()
-        present = connection.scalar(select(func.count()).select_from(Task).where(Task.user_id == user)) or 0
+    caller = {"caller": user}
+    with statements.transaction(UNBOUNDED) as transaction:
+        ((revision,),) = transaction.read(queries.SQL["lock_list"], caller)
+        ((present,),) = transaction.read(SQL["count_tasks"], caller)
         missing = max(total - present, 0)
         now = datetime.now(UTC)
         rows = (
@@ -76,27 +80,26 @@ def planting(user: str, total: int) -> Iterator[tuple[int, Iterator[int]]]:
 
         def plant() -> Iterator[int]:
             while batch := list(islice(rows, BATCH)):
-                connection.execute(insert(Task), batch)
-                yield len(batch)
+                yield transaction.write(SQL["insert_tasks"], {"rows": orjson.dumps(batch).decode()})
 
         yield missing, plant()
-        connection.execute(update(TaskList).where(TaskList.user_id == user).values(revision=revision + missing))
+        transaction.write(SQL["raise_revision"], {**caller, "revision": revision + missing})
 
 
 def _example(user: str, number: int, now: datetime) -> dict[str, object]:
-    """Give one of the examples, which come over and over; from the second round on they are numbered."""
-    turn, place = divmod(number, len(EXAMPLES))
-    title, description, completed, priority, days, timed, tags = EXAMPLES[place]
+    """Return the columns of one example. After the last one they start again, with a number in the title."""
+    round_, place = divmod(number, len(EXAMPLES))
+    title, description, completed, priority, days, has_time, tags = EXAMPLES[place]
     due = None
     if days is not None:
         day = now.date() + timedelta(days=days)
-        due = dates.due(datetime.combine(day, AT, UTC) if timed else day)
+        due = dates.due(datetime.combine(day, DUE_TIME, UTC) if has_time else day)
     members = {
-        "title": f"{title} ({turn + 1})" if turn else title,
+        "title": f"{title} ({round_ + 1})" if round_ else title,
         "description": description,
         "completed": completed,
         "priority": priority,
         "due_date": due,
         "tags": tags,
     }
-    return {"user_id": user, **columns(members), "completed_at": now if completed else None}
+    return {"user_id": user, **INITIAL, **columns_of(members), "completed_at": now if completed else None}

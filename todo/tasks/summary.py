@@ -1,4 +1,4 @@
-"""How many tasks there are of each kind, for a dashboard."""
+"""The summary of a list: how many tasks there are of each kind, for a dashboard."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
@@ -6,7 +6,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from marshmallow import ValidationError, fields, post_load
-from sqlalchemy import text
 
 from todo.database import statements
 from todo.http import dates
@@ -17,30 +16,20 @@ from todo.tasks.models import PRIORITIES
 
 TAGS_MAX = 50
 
-# A tag is counted whatever its case, and called by the first of its spellings in the order of code points.
-COUNTS = text(f"""
-    SELECT count(*) AS total,
-           count(*) FILTER (WHERE NOT completed) AS pending,
-           count(*) FILTER (WHERE completed) AS completed,
-           count(*) FILTER (WHERE NOT completed AND due_at < :now) AS overdue,
-           count(*) FILTER (WHERE NOT completed AND CASE WHEN due_all_day THEN due_at = :day
-                                                         ELSE due_at >= :begin AND due_at < :end END) AS due_today,
-           count(*) FILTER (WHERE priority = 'high') AS high,
-           count(*) FILTER (WHERE priority = 'medium') AS medium,
-           count(*) FILTER (WHERE priority = 'low') AS low,
-           count(*) FILTER (WHERE priority IS NULL) AS none,
-           (SELECT json_agg(json_build_object('tag', tag, 'count', uses) ORDER BY uses DESC, key COLLATE "C")
-            FROM (SELECT key, min(tag COLLATE "C") AS tag, count(*) AS uses
-                  FROM (SELECT unnest(tags) AS tag, unnest(coalesce(tag_keys, tags)) AS key
-                        FROM tasks WHERE user_id = :caller) AS used
-                  GROUP BY key ORDER BY uses DESC, key COLLATE "C" LIMIT {TAGS_MAX}) AS top) AS by_tag
-    FROM tasks WHERE user_id = :caller
-""")  # noqa: S608 (a number of ours)  # nosec B608
+SQL = statements.load(__file__, tags_max=str(TAGS_MAX))
 
 
 @dataclass(frozen=True, slots=True)
 class Today:
-    """A day somewhere: its first moment, its end, what stands for the whole of it in the table, and the moment now."""
+    """A date in a time zone.
+
+    Attributes:
+        begin: When it begins, in UTC.
+        end: When the next one begins, in UTC.
+        due: How the table stores it as a due date.
+        now: The present time.
+
+    """
 
     begin: datetime
     end: datetime
@@ -49,30 +38,30 @@ class Today:
 
     @classmethod
     def at(cls, now: datetime, zone: ZoneInfo) -> "Today":
-        """Give the day that it is in a time zone."""
-        day = now.astimezone(zone).date()
-        begin, end = (datetime.combine(d, time(), zone).astimezone(UTC) for d in (day, day + timedelta(days=1)))
-        return cls(begin, end, dates.due(day), now)
+        """Return the date in a time zone."""
+        date = now.astimezone(zone).date()
+        begin, end = (datetime.combine(d, time(), zone).astimezone(UTC) for d in (date, date + timedelta(days=1)))
+        return cls(begin, end, dates.due(date), now)
 
 
 class TimeZone(SingleValue):
-    """A time zone by its name in the IANA database."""
+    """A time zone, by its name in the IANA database."""
 
     def read(self, value: str) -> ZoneInfo:
-        """Give the zone."""
+        """Return the zone."""
         try:
             return ZoneInfo(value)
-        # The name may be nothing that could be a name, or lead out of the folder of the database.
+        # A value may be no possible name, or a path that leads out of the folder of the database.
         except (KeyError, ValueError, OSError):
             raise ValidationError("must be the name of a time zone such as Europe/Prague.") from None
 
 
 class SummaryQuery(QuerySchema):
-    """The parameters of the summary."""
+    """The query parameters of the summary."""
 
     tz = TimeZone(
         metadata={
-            "description": "Whose day `due_today` means: the name of a time zone. By default UTC.",
+            "description": "The time zone of `due_today`, by its IANA name. The default is UTC.",
             "type": "string",
             "pattern": NO_NUL,
             "examples": ["Europe/Prague"],
@@ -80,9 +69,9 @@ class SummaryQuery(QuerySchema):
     )
 
     @post_load
-    def build(self, sent: dict[str, Any], **_: Any) -> Today:
-        """Give the day that it is there."""
-        return Today.at(datetime.now(UTC), sent.get("tz", ZoneInfo("UTC")))
+    def build(self, parameters: dict[str, Any], **_: Any) -> Today:
+        """Return the date in the time zone."""
+        return Today.at(datetime.now(UTC), parameters.get("tz", ZoneInfo("UTC")))
 
 
 class TagCountOut(Output):
@@ -102,13 +91,13 @@ class PriorityCountsOut(Output):
 
 
 class SummaryOut(Output):
-    """How many tasks there are."""
+    """How many tasks there are of each kind."""
 
     total = fields.Integer(required=True, metadata={"example": 12})
     pending = fields.Integer(required=True, metadata={"example": 8})
     completed = fields.Integer(required=True, metadata={"example": 4})
     overdue = fields.Integer(required=True, metadata={"description": "Open, and due before now.", "example": 1})
-    due_today = fields.Integer(required=True, metadata={"description": "Open, and due on this day.", "example": 2})
+    due_today = fields.Integer(required=True, metadata={"description": "Open, and due on this date.", "example": 2})
     by_priority = fields.Nested(PriorityCountsOut, required=True)
     by_tag = fields.List(
         fields.Nested(TagCountOut),
@@ -118,9 +107,9 @@ class SummaryOut(Output):
 
 
 def summarize(caller: str, today: Today) -> dict[str, Any]:
-    """Count the caller's tasks."""
-    moments_of = {"now": today.now, "day": today.due.at, "begin": today.begin, "end": today.end}
-    (row,) = statements.read(COUNTS, {"caller": caller, **moments_of})
+    """Return the numbers of the caller's tasks."""
+    times = {"now": today.now, "day": today.due.at, "begin": today.begin, "end": today.end}
+    (row,) = statements.read(SQL["count_tasks"], {"caller": caller, **times})
     counts = row._asdict()
     tags = counts.pop("by_tag") or []
     by_priority = {name: counts.pop(name) for name in (*reversed(PRIORITIES), "none")}

@@ -1,4 +1,4 @@
-"""The calls on tasks: HTTP in, HTTP out."""
+"""The operations on tasks: HTTP in, HTTP out."""
 
 from typing import Any
 
@@ -8,19 +8,19 @@ from flask_smorest import Blueprint
 
 from todo.auth import require_jwt
 from todo.http import idempotency
-from todo.http.etags import QueryTag, if_match, knows, no_content, unchanged
-from todo.http.openapi import ETAG, followed_by, header
-from todo.http.pagination import PAGED, paged
-from todo.http.requests import APPLIED, JSON, MERGE_PATCH, accepts, preference
+from todo.http.etags import QueryETag, conditional_write, if_match, matches_if_none_match, no_content, not_modified
+from todo.http.openapi import ETAG_HEADER, response_header, with_links
+from todo.http.pagination import PAGE_HEADERS, page_headers
+from todo.http.requests import JSON, MERGE_PATCH, PREFERENCE_APPLIED, preference, validate_request
 from todo.tasks import changes, queries, summary
-from todo.tasks.changes import Asked, ChangesOut, ChangesQuery
+from todo.tasks.changes import ChangesOut, ChangesQuery, ChangesRequest
 from todo.tasks.filters import TaskQuery
 from todo.tasks.listing import Listing
 from todo.tasks.responses import tagged, task_tag
 from todo.tasks.schemas import READ_ONLY, TaskCompletion, TaskIn, TaskOut, TaskPatch
 from todo.tasks.summary import SummaryOut, SummaryQuery, Today
 
-bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks", description="What a user has to do.")
+bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks", description="A user's tasks.")
 
 
 @bp.route("")
@@ -29,43 +29,43 @@ bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks", description
     200,
     TaskOut(many=True),
     description="The caller's tasks: by default the first 1000, oldest first. With `overdue` there is no `ETag`.",
-    headers=PAGED | {"ETag": ETAG["ETag"] | {"required": False}},
+    headers=PAGE_HEADERS | {"ETag": ETAG_HEADER["ETag"] | {"required": False}},
 )
 @bp.alt_response(304, "NotModified")
-@accepts(query=TaskQuery(), headers=["If-None-Match"])
+@validate_request(query=TaskQuery(), headers=["If-None-Match"])
 def list_tasks(user_id: str, query: Listing) -> ResponseReturnValue:
     """List tasks."""
-    # What is overdue changes by itself.
-    tag = QueryTag(user_id, *query.question, lasting=query.filters.overdue is None)
-    page = queries.list_tasks(user_id, query, tag.known)
+    # Which tasks are overdue changes without a write.
+    tag = QueryETag(user_id, *query.question, cacheable=query.filters.overdue is None)
+    page = queries.list_tasks(user_id, query, tag.last_revision)
     if page is None:
-        return tag.unchanged()
-    return jsonify(page.tasks), 200, paged(page.next, page.total) | tag.headers(page.revision)
+        return tag.not_modified()
+    return jsonify(page.tasks), 200, page_headers(page.next, page.total) | tag.headers(page.revision)
 
 
 @bp.route("/changes")
 @require_jwt
-@bp.response(200, ChangesOut, headers=ETAG)
+@bp.response(200, ChangesOut, headers=ETAG_HEADER)
 @bp.alt_response(304, "NotModified")
 @bp.alt_response(410, "CursorExpired")
-@followed_by(200, "Follow")
-@accepts(query=ChangesQuery(), headers=["If-None-Match"])
-def list_changes(user_id: str, query: Asked) -> ResponseReturnValue:
-    """Follow what changes.
+@with_links(200, "Follow")
+@validate_request(query=ChangesQuery(), headers=["If-None-Match"])
+def list_changes(user_id: str, query: ChangesRequest) -> ResponseReturnValue:
+    """Follow the changes.
 
-    Without `since` it begins with all tasks. Ask again with `next` as `since`, at once while `has_more`, else when you
-    like: each task comes once, as it is now, and each deletion after what it deletes. On the last page, `count` and
-    `checksum` tell whether a copy that was kept like this is the same.
+    Without `since`, the feed begins with all tasks. Send `next` as the `since` of the next request: at once while
+    `has_more` is true, otherwise whenever you like. Each task comes once, as it is now, and each deletion after the
+    task that it deletes. On the last page, `count` and `checksum` show whether the copy of a client is complete.
     """
-    tag = QueryTag(user_id, "changes", query)
-    found = changes.list_changes(user_id, query, tag.known)
-    return tag.unchanged() if found is None else (jsonify(found.page), 200, tag.headers(found.revision))
+    tag = QueryETag(user_id, "changes", query)
+    page = changes.list_changes(user_id, query, tag.last_revision)
+    return tag.not_modified() if page is None else (jsonify(page.body), 200, tag.headers(page.revision))
 
 
 @bp.route("/summary")
 @require_jwt
 @bp.response(200, SummaryOut)
-@accepts(query=SummaryQuery())
+@validate_request(query=SummaryQuery())
 def summarize_tasks(user_id: str, query: Today) -> ResponseReturnValue:
     """Count tasks, for a dashboard."""
     return jsonify(summary.summarize(user_id, query))
@@ -77,82 +77,78 @@ def summarize_tasks(user_id: str, query: Today) -> ResponseReturnValue:
     201,
     TaskOut,
     headers={
-        "Location": header("The path of the new task.", format="uri-reference", example="/api/me/tasks/42"),
-        "Idempotent-Replayed": header(
-            "`true` where the task was made by an earlier call with the same `Idempotency-Key`.",
+        "Location": response_header("The path of the new task.", format="uri-reference", example="/api/me/tasks/42"),
+        "Idempotent-Replayed": response_header(
+            "`true` where an earlier request with the same `Idempotency-Key` created the task.",
             required=False,
             enum=["true"],
         ),
     }
-    | ETAG,
+    | ETAG_HEADER,
 )
-@followed_by(201, "Read", "Replace", "Change", "Complete", "Delete")
-@accepts(TaskIn(), read_only=READ_ONLY, headers=["Idempotency-Key"])
+@with_links(201, "Read", "Replace", "Change", "Complete", "Delete")
+@validate_request(TaskIn(), read_only=READ_ONLY, headers=["Idempotency-Key"])
 def create_task(user_id: str, body: dict[str, Any]) -> ResponseReturnValue:
     """Create a task."""
-    once = idempotency.parse(request.headers.get(idempotency.HEADER), body)
-    task, made = queries.create_task(user_id, body, once)
-    # As the client wrote the path: an id with a slash in it can be called `me` only.
+    key = idempotency.parse(request.headers.get(idempotency.HEADER), body)
+    task, is_new = queries.create_task(user_id, body, key)
+    # As in the path of the request: a caller whose id has a slash in it is reached as `me` alone.
     path_user = (request.view_args or {})["user_id"]
     headers = {"Location": url_for(".get_task", user_id=path_user, task_id=task["id"])}
-    return tagged(task, 201, headers if made else headers | {"Idempotent-Replayed": "true"})
+    return tagged(task, 201, headers if is_new else headers | {"Idempotent-Replayed": "true"})
 
 
 @bp.route("/<int64:task_id>")
 @require_jwt
-@bp.response(200, TaskOut, headers=ETAG)
+@bp.response(200, TaskOut, headers=ETAG_HEADER)
 @bp.alt_response(304, "NotModified")
 @bp.alt_response(404, "TaskNotFound")
-@followed_by(200, "Replace", "Change", "Complete", "Delete")
-@accepts(headers=["If-None-Match"])
+@with_links(200, "Replace", "Change", "Complete", "Delete")
+@validate_request(headers=["If-None-Match"])
 def get_task(user_id: str, task_id: int) -> ResponseReturnValue:
-    """Read one task."""
+    """Return one task."""
     task = queries.get_task(user_id, task_id)
     tag = task_tag(task)
-    return unchanged(tag) if knows(tag) else tagged(task)
+    return not_modified(tag) if matches_if_none_match(tag) else tagged(task)
 
 
 @bp.route("/<int64:task_id>", methods=["PUT"])
 @require_jwt
-@bp.response(200, TaskOut, headers=ETAG)
-@bp.alt_response(404, "TaskNotFound")
-@bp.alt_response(412, "PreconditionFailed")
-@bp.alt_response(428, "PreconditionRequired")
-@accepts(TaskIn(), read_only=READ_ONLY, headers=["If-Match"])
+@bp.response(200, TaskOut, headers=ETAG_HEADER)
+@conditional_write
+@validate_request(TaskIn(), read_only=READ_ONLY, headers=["If-Match"])
 def replace_task(user_id: str, task_id: int, body: dict[str, Any]) -> ResponseReturnValue:
     """Replace a task.
 
-    An absent `description` clears it; any other absent member is left alone.
+    An absent `description` is cleared; any other absent member stays as it is.
     """
     return tagged(queries.update_task(user_id, task_id, {"description": None, **body}, if_match()))
 
 
 @bp.route("/<int64:task_id>", methods=["PATCH"])
 @require_jwt
-@bp.response(200, TaskOut, headers=ETAG)
-@bp.alt_response(404, "TaskNotFound")
-@bp.alt_response(412, "PreconditionFailed")
-@bp.alt_response(428, "PreconditionRequired")
-@accepts(TaskPatch(), read_only=READ_ONLY, headers=["If-Match"], media_types=(JSON, MERGE_PATCH))
+@bp.response(200, TaskOut, headers=ETAG_HEADER)
+@conditional_write
+@validate_request(TaskPatch(), read_only=READ_ONLY, headers=["If-Match"], media_types=(JSON, MERGE_PATCH))
 def update_task(user_id: str, task_id: int, body: dict[str, Any]) -> ResponseReturnValue:
     """Change a task.
 
-    An absent member is untouched, `null` clears (RFC 7396).
+    An absent member stays as it is, and `null` clears it (RFC 7396).
     """
     return tagged(queries.update_task(user_id, task_id, body, if_match()))
 
 
 @bp.route("/<int64:task_id>/complete", methods=["PATCH"])
 @require_jwt
-@bp.response(200, TaskOut, headers=ETAG)
-@bp.alt_response(404, "TaskNotFound")
-@bp.alt_response(412, "PreconditionFailed")
-@bp.alt_response(428, "PreconditionRequired")
-@accepts(TaskCompletion(), read_only=READ_ONLY, headers=["If-Match"], media_types=(JSON, MERGE_PATCH), required=False)
+@bp.response(200, TaskOut, headers=ETAG_HEADER)
+@conditional_write
+@validate_request(
+    TaskCompletion(), read_only=READ_ONLY, headers=["If-Match"], media_types=(JSON, MERGE_PATCH), required=False
+)
 def complete_task(user_id: str, task_id: int, body: dict[str, Any]) -> ResponseReturnValue:
     """Complete a task, or reopen it.
 
-    Without a body it toggles; with one it sets.
+    Without a body, `completed` is toggled; with one, it is set.
     """
     if body:
         return tagged(queries.update_task(user_id, task_id, body, if_match()))
@@ -163,20 +159,18 @@ def complete_task(user_id: str, task_id: int, body: dict[str, Any]) -> ResponseR
 @require_jwt
 @bp.response(204)
 @bp.alt_response(
-    200, schema=TaskOut, description="With `Prefer: return=representation`: the task as it was.", headers=ETAG
+    200, schema=TaskOut, description="With `Prefer: return=representation`: the task as it was.", headers=ETAG_HEADER
 )
-@bp.alt_response(404, "TaskNotFound")
-@bp.alt_response(412, "PreconditionFailed")
-@bp.alt_response(428, "PreconditionRequired")
-@followed_by(204, "Restore", "Discard")
-@accepts(headers=["If-Match"])
+@conditional_write
+@with_links(204, "Restore", "Discard")
+@validate_request(headers=["If-Match"])
 def delete_task(user_id: str, task_id: int) -> ResponseReturnValue:
     """Delete a task.
 
-    It goes to the trash for some days.
+    The trash keeps it for some days.
     """
     days = current_app.extensions["config"].trash_days
     task = queries.delete_task(user_id, task_id, days, if_match())
     if preference("return") == "representation":
-        return tagged(task, 200, {APPLIED: "return=representation"})
+        return tagged(task, 200, {PREFERENCE_APPLIED: "return=representation"})
     return no_content()

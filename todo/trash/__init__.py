@@ -1,4 +1,4 @@
-"""The trash: deleted tasks, which can be brought back for a while."""
+"""The trash: deleted tasks, which can be restored until they expire."""
 
 from todo.trash.command import bp as commands
 from todo.trash.views import bp

@@ -1,28 +1,35 @@
-"""`flask purge`: the command of the cron job."""
+"""`todo purge`, which a cron job runs."""
 
 import click
 from flask import Blueprint, current_app
 
-from todo.cli import reported
+from todo.commands import Command, reporting_database_errors
 from todo.trash import purging
 
 bp = Blueprint("purge", __name__, cli_group=None)
 
 
-@bp.cli.command("purge")
+@bp.cli.command(
+    "purge",
+    cls=Command,
+    examples={"todo purge": "Once a day, from cron"},
+    exit_status={0: "Everything that had expired is purged.", 1: "The database cannot be used, or Ctrl-C was pressed."},
+    see_also=["todo user erase"],
+)
 def purge() -> None:
-    """Forget what has expired in the trash.
+    """Purge what has expired in the trash.
 
-    First what deleted tasks held (TRASH_DAYS), later that there were any (TOMBSTONE_DAYS). Any number of these may run
-    at once; an interrupted one has done what it said it had.
+    After TRASH_DAYS the contents of deleted tasks go, after TOMBSTONE_DAYS their tombstones. The work is done in
+    batches that each take effect at once: any number of purges may run at the same time, and an interrupted one keeps
+    what it has done.
     """
     days = current_app.extensions["config"].tombstone_days
-    forgotten = 0
-    with reported():
-        expired = purging.expired(days)
+    purged = 0
+    with reporting_database_errors():
+        expired = purging.list_expired(days)
         with click.progressbar(length=sum(one.number for one in expired), label="Purging") as bar:
             for one in expired:
-                for number in purging.forget(one.user, days):
-                    forgotten += number
+                for number in purging.purge(one.user, days):
+                    purged += number
                     bar.update(number)
-    click.echo(f"Purged {forgotten} deleted tasks and marks of such." if forgotten else "Nothing has expired.")
+    click.echo(f"Purged {purged} deleted tasks and tombstones." if purged else "Nothing has expired.")

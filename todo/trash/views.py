@@ -1,4 +1,4 @@
-"""The calls on deleted tasks: HTTP in, HTTP out."""
+"""The operations on deleted tasks: HTTP in, HTTP out."""
 
 from typing import Any
 
@@ -10,46 +10,56 @@ from marshmallow import ValidationError, post_load
 from todo.auth import require_jwt
 from todo.http.etags import no_content
 from todo.http.fields import TIMESTAMP, UtcDateTime
-from todo.http.openapi import ETAG, followed_by
-from todo.http.pagination import PAGE_MAX, PAGED, BadCursor, PageQuery, forged, integer, paged, seal, unseal
-from todo.http.requests import accepts
+from todo.http.openapi import ETAG_HEADER, with_links
+from todo.http.pagination import (
+    PAGE_HEADERS,
+    PAGE_MAX,
+    BadCursor,
+    ForgedCursor,
+    PageQuery,
+    bigint,
+    decode_cursor,
+    encode_cursor,
+    page_headers,
+)
+from todo.http.requests import validate_request
 from todo.tasks.responses import tagged
 from todo.tasks.schemas import TaskOut
 from todo.trash import queries
-from todo.trash.queries import NEWEST, Asked
+from todo.trash.queries import NEWEST, TrashRequest
 
-bp = Blueprint("trash", __name__, url_prefix="/api/<user_id>/trash", description="What was deleted a while ago.")
+bp = Blueprint("trash", __name__, url_prefix="/api/<user_id>/trash", description="Deleted tasks, until they expire.")
 
 CURSOR_VERSION = "trash 1"
 
 
 class TrashQuery(PageQuery):
-    """The parameters of the trash."""
+    """The query parameters of the trash."""
 
     @post_load
-    def build(self, sent: dict[str, Any], **_: Any) -> Asked:
-        """Say which page is asked for."""
-        before = self._before(sent["cursor"]) if "cursor" in sent else NEWEST
-        count, offset = sent.get("count", False), sent.get("offset", 0)
-        return Asked(limit=sent.get("limit", PAGE_MAX), offset=offset, before=before, count=count)
+    def build(self, parameters: dict[str, Any], **_: Any) -> TrashRequest:
+        """Return the request."""
+        before = self._before(parameters["cursor"]) if "cursor" in parameters else NEWEST
+        count, offset = parameters.get("count", False), parameters.get("offset", 0)
+        return TrashRequest(limit=parameters.get("limit", PAGE_MAX), offset=offset, before=before, count=count)
 
     @staticmethod
     def _before(cursor: str) -> int:
         try:
-            (revision,) = unseal(cursor, CURSOR_VERSION)
-            return integer(revision)
+            (revision,) = decode_cursor(cursor, CURSOR_VERSION)
+            return bigint(revision)
         except BadCursor as error:
             raise ValidationError(str(error), "cursor") from None
         except ValueError:
-            raise ValidationError(str(forged()), "cursor") from None
+            raise ValidationError(str(ForgedCursor()), "cursor") from None
 
 
 class TrashedTaskOut(TaskOut):
-    """A deleted task, as it was."""
+    """A deleted task, as it was when it was deleted."""
 
-    deleted_at = UtcDateTime(required=True, metadata=TIMESTAMP | {"description": "When it was deleted."})
+    deleted_at = UtcDateTime(required=True, metadata=TIMESTAMP | {"description": "When the task was deleted."})
     expires_at = UtcDateTime(
-        required=True, metadata=TIMESTAMP | {"description": "Until when it can be brought back, at least."}
+        required=True, metadata=TIMESTAMP | {"description": "Until when the task can be restored, at least."}
     )
 
 
@@ -59,26 +69,26 @@ class TrashedTaskOut(TaskOut):
     200,
     TrashedTaskOut(many=True),
     description="Deleted tasks: by default the last 1000, the newest deletion first.",
-    headers=PAGED,
+    headers=PAGE_HEADERS,
 )
-@accepts(query=TrashQuery())
-def list_trash(user_id: str, query: Asked) -> ResponseReturnValue:
+@validate_request(query=TrashQuery())
+def list_trash(user_id: str, query: TrashRequest) -> ResponseReturnValue:
     """List deleted tasks."""
     page = queries.list_trash(user_id, query)
-    cursor = None if page.next is None else seal([CURSOR_VERSION, page.next])
-    return jsonify(page.tasks), 200, paged(cursor, page.total)
+    cursor = None if page.next is None else encode_cursor([CURSOR_VERSION, page.next])
+    return jsonify(page.tasks), 200, page_headers(cursor, page.total)
 
 
 @bp.route("/<int64:task_id>/restore", methods=["POST"])
 @require_jwt
-@bp.response(200, TaskOut, headers=ETAG)
+@bp.response(200, TaskOut, headers=ETAG_HEADER)
 @bp.alt_response(404, "TaskNotFound")
-@followed_by(200, "Read", "Replace", "Change", "Complete", "Delete")
-@accepts()
+@with_links(200, "Read", "Replace", "Change", "Complete", "Delete")
+@validate_request()
 def restore_task(user_id: str, task_id: int) -> ResponseReturnValue:
-    """Bring a deleted task back.
+    """Restore a deleted task.
 
-    It has the same id as before.
+    It has its old id and a new revision.
     """
     return tagged(queries.restore_task(user_id, task_id))
 
@@ -87,7 +97,7 @@ def restore_task(user_id: str, task_id: int) -> ResponseReturnValue:
 @require_jwt
 @bp.response(204)
 @bp.alt_response(404, "TaskNotFound")
-@accepts()
+@validate_request()
 def discard_task(user_id: str, task_id: int) -> ResponseReturnValue:
     """Discard a deleted task, for good."""
     queries.discard_task(user_id, task_id)
@@ -97,7 +107,7 @@ def discard_task(user_id: str, task_id: int) -> ResponseReturnValue:
 @bp.route("", methods=["DELETE"])
 @require_jwt
 @bp.response(204)
-@accepts()
+@validate_request()
 def empty_trash(user_id: str) -> ResponseReturnValue:
     """Empty the trash, for good."""
     queries.empty_trash(user_id)

@@ -1,4 +1,4 @@
-"""Users' own data, all of it: taken along, or erased."""
+"""All data of a user: exported or erased."""
 
 from todo.users.command import bp as commands
 from todo.users.views import bp

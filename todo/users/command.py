@@ -1,4 +1,4 @@
-"""`flask user`: the same for an operator."""
+"""`todo user`: what the owner of the data may ask for, done by an operator."""
 
 import errno
 import sys
@@ -8,37 +8,47 @@ from pathlib import Path
 import click
 from flask import Blueprint
 
-from todo.cli import UserId, reported
+from todo.commands import Command, UserId, reporting_database_errors
 from todo.users import queries
 
 bp = Blueprint("user", __name__, cli_group="user")
-bp.cli.short_help = bp.cli.help = "Take a user's data along, or erase it."
+bp.cli.short_help = bp.cli.help = "Export a user's data, or erase it."
 
 
-@bp.cli.command("export")
-@click.argument("user", type=UserId(), metavar="ID")
+@bp.cli.command(
+    "export",
+    cls=Command,
+    examples={
+        "todo user export user-123 --output user-123.ndjson": "Write a file",
+        "todo user export user-123 | gzip > user-123.ndjson.gz": "Write a compressed file",
+    },
+    exit_status={0: "Everything was written.", 1: "The database cannot be used, or the file cannot be written."},
+    see_also=["todo user erase", "GET /api/{user_id}/export"],
+)
+@click.argument("user", type=UserId(), metavar="ID", help="The user's id.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file, instead of stdout.")
 def export(user: str, output: Path | None) -> None:
-    """Write everything of a user as lines of JSON (NDJSON), as of one moment.
+    """Write everything of a user as lines of JSON (NDJSON).
 
-    A file that is there already is replaced when all is written, and left alone when anything fails.
+    It is one snapshot of the database. A file that exists is replaced once everything is written, and left alone when
+    anything fails.
     """
     try:
-        with reported():
+        with reporting_database_errors():
             if output is None:
                 sys.stdout.buffer.writelines(queries.export(user))
                 sys.stdout.flush()
             else:
                 replace(output, queries.export(user))
     except OSError as error:
-        # Whoever reads may stop when it is enough.
+        # The reader of a pipe may close it early, which click handles.
         if error.errno == errno.EPIPE:
             raise
         raise click.ClickException(f"the export cannot be written: {error.strerror}.") from error
 
 
 def replace(file: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file wholly or not at all."""
+    """Write a file as a whole or not at all."""
     unfinished = file.with_name(f"{file.name}.part")
     try:
         with unfinished.open("wb") as output:
@@ -48,13 +58,22 @@ def replace(file: Path, pieces: Iterable[bytes]) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-@bp.cli.command("erase")
-@click.argument("user", type=UserId(), metavar="ID")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@bp.cli.command(
+    "erase",
+    cls=Command,
+    examples={
+        "todo user erase user-123": "Ask, then erase",
+        "todo user erase --yes user-123": "Erase from a script",
+    },
+    exit_status={0: "Everything was erased.", 1: "Nothing was erased: not confirmed, or the database cannot be used."},
+    see_also=["todo user export", "DELETE /api/{user_id}"],
+)
+@click.argument("user", type=UserId(), metavar="ID", help="The user's id.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def erase(user: str, *, yes: bool) -> None:
     """Erase everything of a user, for good."""
     if not yes:
-        click.confirm(f"Erase all tasks of {user}? Nothing brings them back", abort=True)
-    with reported():
+        click.confirm(f"Erase all tasks of {user}? This cannot be undone", abort=True)
+    with reporting_database_errors():
         erased = queries.erase(user)
     click.echo(f"Erased {erased.tasks} tasks and {erased.deleted} deleted ones of {user}.")

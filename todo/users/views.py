@@ -1,4 +1,4 @@
-"""The calls on all of a user's data: HTTP in, HTTP out."""
+"""The operations on all data of a user: HTTP in, HTTP out."""
 
 from itertools import chain
 from urllib.parse import unquote
@@ -9,18 +9,18 @@ from flask_smorest import Blueprint
 
 from todo.auth import require_jwt
 from todo.http.etags import no_content
-from todo.http.openapi import header
+from todo.http.openapi import response_header
 from todo.http.problems import UnprocessableContent
-from todo.http.requests import accepts
+from todo.http.requests import validate_request
 from todo.users import queries
 
-bp = Blueprint("users", __name__, url_prefix="/api/<user_id>", description="Everything of a user.")
+bp = Blueprint("users", __name__, url_prefix="/api/<user_id>", description="All data of a user.")
 
 NDJSON = "application/x-ndjson"
 ATTACHMENT = 'attachment; filename="tasks.ndjson"'
 CONFIRM = (
-    "Confirm must hold the id of the user, percent-encoded where it is not plain ASCII: this erases everything, and "
-    "nothing brings it back."
+    "Confirm must hold the id of the user, percent-encoded where it is not plain ASCII: everything is erased, and "
+    "nothing can be restored."
 )
 
 
@@ -30,17 +30,17 @@ CONFIRM = (
     200,
     {"type": "string"},
     content_type=NDJSON,
-    description="A line of JSON for the list, for each task and for each deleted one.",
-    headers={"Content-Disposition": header("What a browser calls the file.", example=ATTACHMENT)},
+    description="A line of JSON for the list, for each task and for each deleted task.",
+    headers={"Content-Disposition": response_header("The file name for browsers.", example=ATTACHMENT)},
 )
-@accepts()
+@validate_request()
 def export_user(user_id: str) -> ResponseReturnValue:
-    """Take everything along.
+    """Export everything.
 
-    As of one moment. The first line tells how many follow: when fewer come, the answer broke off.
+    All lines are as of one moment. The first line has the number of the others: if fewer follow, the response was cut.
     """
     pieces = queries.export(user_id)
-    # Before the first piece an error can still be an answer.
+    # Until the first piece is there, an error can still become a problem response.
     response = Response(chain([next(pieces)], pieces), mimetype=NDJSON)
     response.headers["Content-Disposition"] = ATTACHMENT
     response.call_on_close(pieces.close)
@@ -50,7 +50,7 @@ def export_user(user_id: str) -> ResponseReturnValue:
 @bp.route("", methods=["DELETE"])
 @require_jwt
 @bp.response(204)
-@accepts(headers=["Confirm"])
+@validate_request(headers=["Confirm"])
 def erase_user(user_id: str) -> ResponseReturnValue:
     """Erase everything, for good.
 
@@ -63,5 +63,5 @@ def erase_user(user_id: str) -> ResponseReturnValue:
 
 
 def _readings(header: str) -> set[str]:
-    """Give what a header may mean, which has bytes only: clients write other characters than ASCII in several ways."""
+    """Return the texts that a header may stand for: clients encode characters beyond ASCII in several ways."""
     return {header, unquote(header), header.encode("latin-1").decode(errors="replace")}

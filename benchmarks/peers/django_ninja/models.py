@@ -1,4 +1,4 @@
-"""The table of tasks; the benchmark makes it."""
+"""The table of tasks, which the benchmark creates."""
 
 from typing import ClassVar
 
@@ -7,12 +7,12 @@ from django.db import models
 
 
 class Task(models.Model):
-    """A task as it is stored."""
+    """A stored task."""
 
     id = models.AutoField(primary_key=True)
     user_id = models.CharField(db_index=True)
     title = models.CharField(max_length=200)
-    description = models.CharField(max_length=1000, null=True)  # noqa: DJ001 (null is what clients send and get)
+    description = models.CharField(max_length=1000, null=True)  # noqa: DJ001 (clients send and receive null)
     completed = models.BooleanField(default=False)
     priority = models.CharField(null=True)  # noqa: DJ001 (likewise)
     due_date = models.DateTimeField(null=True)
@@ -22,12 +22,12 @@ class Task(models.Model):
     completed_at = models.DateTimeField(null=True)
 
     class Meta:
-        """The table is there already."""
+        """The table exists already."""
 
         managed = False
         db_table = "peer_tasks"
         ordering: ClassVar = ["id"]
 
     def __str__(self) -> str:
-        """Give the title."""
+        """Return the title."""
         return self.title

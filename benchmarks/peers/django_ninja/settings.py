@@ -18,7 +18,7 @@ DATABASES = {
         "USER": _database["user"],
         "HOST": _database["host"],
         "PORT": _database.get("port", ""),
-        # Connections are kept as long as the thread that opened them.
+        # Each thread keeps its connection.
         "CONN_MAX_AGE": None,
     }
 }

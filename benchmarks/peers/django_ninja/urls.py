@@ -1,4 +1,4 @@
-"""The calls on tasks."""
+"""The operations on tasks."""
 
 import os
 from datetime import datetime
@@ -19,10 +19,10 @@ SECRET = os.environ["BETTER_AUTH_SECRET"]
 
 
 class Bearer(HttpBearer):
-    """A token says who calls, who must be the one in the path."""
+    """The bearer token of the user in the path."""
 
     def authenticate(self, request: HttpRequest, token: str) -> str | None:
-        """Give who calls."""
+        """Return the caller, or None for an invalid token."""
         try:
             claims = jwt.decode(token, SECRET, algorithms=["HS256"])
         except jwt.InvalidTokenError:
@@ -56,7 +56,7 @@ class TaskPatch(Schema):
 
 
 class TaskOut(Schema):
-    """A task as clients see it."""
+    """The representation of a task."""
 
     id: int
     user_id: str
@@ -75,7 +75,7 @@ api = NinjaAPI(auth=Bearer())
 
 
 @api.get("/{user_id}/tasks", response=list[TaskOut])
-def list_tasks(request: HttpRequest, user_id: str) -> Any:  # noqa: ARG001 (Ninja hands it over)
+def list_tasks(request: HttpRequest, user_id: str) -> Any:  # noqa: ARG001 (Ninja passes it)
     """List tasks."""
     return Task.objects.filter(user_id=user_id)
 

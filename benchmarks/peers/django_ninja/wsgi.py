@@ -1,4 +1,4 @@
-"""Where gunicorn starts."""
+"""The WSGI application for gunicorn."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""FastAPI and SQLModel as the quickstart has them: a session per request, synchronous SQL in async routes."""
+"""FastAPI and SQLModel as in the quickstart: a session for each request, and synchronous SQL in async routes."""
 
 import os
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ bearer = HTTPBearer()
 
 
 def now() -> datetime:
-    """Give the time, with its zone."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
@@ -48,7 +48,7 @@ class TaskUpdate(SQLModel):
 
 
 class Task(TaskCreate, table=True):
-    """A task as it is stored, and as clients see it."""
+    """A stored task, and its representation."""
 
     __tablename__ = "peer_tasks"
 
@@ -60,13 +60,13 @@ class Task(TaskCreate, table=True):
 
 
 def get_session() -> Iterator[Session]:
-    """Give the request a session."""
+    """Yield the session of a request."""
     with Session(engine) as session:
         yield session
 
 
 async def get_caller(user_id: str, credentials: Annotated[HTTPAuthorizationCredentials, Depends(bearer)]) -> str:
-    """Give who calls, who must be the one in the path."""
+    """Return the caller, who must be the user in the path."""
     try:
         claims = jwt.decode(credentials.credentials, SECRET, algorithms=["HS256"])
     except jwt.InvalidTokenError:
@@ -81,7 +81,7 @@ Database = Annotated[Session, Depends(get_session)]
 
 
 def find(session: Session, user_id: str, task_id: int) -> Task:
-    """Give a task of the caller."""
+    """Return a task of the caller, or raise a 404."""
     task = session.exec(select(Task).where(Task.id == task_id, Task.user_id == user_id)).first()
     if task is None:
         raise HTTPException(404, "Task not found")

@@ -1,4 +1,4 @@
-// Fastify and pg as their documentation has them, in a cluster with one process for each of two processors.
+// Fastify and pg as in their documentation, in a cluster with one process for each of two processors.
 
 import cluster from "node:cluster";
 import Fastify from "fastify";
@@ -10,7 +10,7 @@ const COLUMNS =
   "id, user_id, title, description, completed, priority, due_date, tags, created_at, updated_at, completed_at";
 const CHANGEABLE = ["title", "description", "completed", "priority", "due_date", "tags"];
 
-const moment = { type: ["string", "null"], format: "date-time" };
+const dateTime = { type: ["string", "null"], format: "date-time" };
 const text = { type: ["string", "null"] };
 const title = { type: "string", minLength: 1, maxLength: 200 };
 const tags = { type: "array", items: { type: "string" } };
@@ -19,7 +19,7 @@ const rules = {
   description: { ...text, maxLength: 1000 },
   completed: { type: "boolean" },
   priority: text,
-  due_date: moment,
+  due_date: dateTime,
   tags,
 };
 const task = {
@@ -28,9 +28,9 @@ const task = {
     id: { type: "integer" },
     user_id: { type: "string" },
     ...rules,
-    created_at: moment,
-    updated_at: moment,
-    completed_at: moment,
+    created_at: dateTime,
+    updated_at: dateTime,
+    completed_at: dateTime,
   },
 };
 const params = {

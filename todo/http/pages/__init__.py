@@ -1,4 +1,4 @@
-"""The contract for people: Swagger UI at `/docs`, ReDoc at `/redoc`. Both read `/openapi.json`."""
+"""The documentation pages: Swagger UI at `/docs` and ReDoc at `/redoc`. Both read `/openapi.json`."""
 
 from todo.http.pages.views import bp
 

@@ -1,6 +1,6 @@
-"""The two pages and the files they load; nothing comes from another origin, and no script is inline."""
+"""The two pages and the files they load. Nothing comes from another origin, and no script is inline."""
 
-from flask import Blueprint, Response, render_template, request, url_for
+from flask import Blueprint, Response, render_template, request
 from flask.typing import ResponseReturnValue
 
 from todo.http.pages import assets
@@ -8,8 +8,8 @@ from todo.http.problems import NotFound
 
 bp = Blueprint("docs", __name__, template_folder="templates")
 
-# What both pages may do; each adds what only it needs. Swagger UI keeps a token: a script of anybody else's
-# would read it, so none may run, and no page may frame this one to have it clicked.
+# The policy that both pages share; each adds only what it needs. Swagger UI stores a token, which any foreign script
+# could read, so none may run, and no other page may frame this one for clickjacking.
 POLICY = {
     "default-src": "'none'",
     "script-src": "'self'",
@@ -20,35 +20,40 @@ POLICY = {
     "frame-ancestors": "'none'",
 }
 
-# The two inline styles that ReDoc makes, by their content: any other is refused. It fills the empty one by script,
-# which needs no leave. The other is that of a scroll bar and there before a nonce could be handed over; it changes
-# with the version of ReDoc. The search runs in a worker made of a blob.
+# The hashes of the two inline style elements that ReDoc creates; all others are refused. ReDoc fills the empty one by
+# script, which the policy does not restrict. The other one styles a scroll bar and is created before a nonce could be
+# passed; it changes with the version of ReDoc. The search runs in a worker made of a blob.
 EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
 SCROLLBAR_STYLE = "'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='"
 
 
 @bp.route("/docs")
 def swagger_ui() -> ResponseReturnValue:
-    """Show Swagger UI, where calls can be tried."""
+    """Return the page of Swagger UI, in which calls can be tried."""
     return _page("docs/swagger-ui.html", {"style-src": "'self'"})
 
 
 @bp.route("/redoc")
 def redoc() -> ResponseReturnValue:
-    """Show ReDoc, which reads better."""
+    """Return the page of ReDoc, which is made for reading."""
     return _page("docs/redoc.html", {"style-src": f"'self' {EMPTY_STYLE} {SCROLLBAR_STYLE}", "worker-src": "blob:"})
 
 
 @bp.route("/docs/assets/<name>")
 def asset(name: str) -> ResponseReturnValue:
-    """Serve a file that a page loads."""
+    """Return a file that a page loads.
+
+    Raises:
+        NotFound: no asset has this name.
+
+    """
     if name not in assets.ASSETS:
         raise NotFound
-    found = assets.read_redoc(url_for(".asset", name=assets.REDOC_LOGO)) if name == assets.REDOC else assets.read(name)
-    response = Response(found.body, mimetype=found.mimetype)
-    response.set_etag(found.etag)
-    # The name stays and the content changes with the version of the package, so a browser asks each time;
-    # the answer is nearly always 304.
+    file = assets.read(name)
+    response = Response(file.body, mimetype=file.mimetype)
+    response.set_etag(file.etag)
+    # The content behind a name changes with the installed version, so a browser revalidates it each time, nearly
+    # always with a 304.
     response.cache_control.no_cache = True
     return response.make_conditional(request)
 

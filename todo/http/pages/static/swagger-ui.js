@@ -4,8 +4,8 @@
 const page = document.getElementById("page");
 const { openapi, mountedAt } = page.dataset;
 
-// The document names no server, and Swagger UI then calls the root of the host. Behind a path prefix the calls
-// belong under it.
+// The document names no server, so Swagger UI would call the root of the host. Behind a path prefix the calls belong
+// below it.
 const Mounted = {
   statePlugins: {
     spec: {
@@ -16,11 +16,11 @@ const Mounted = {
   },
 };
 
-// Swagger UI has a dark look, and leaves it to the page to wear it.
+// Swagger UI has a dark theme, and leaves it to the page to switch it on.
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const wear = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
-dark.addEventListener("change", wear);
-wear();
+const applyTheme = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", applyTheme);
+applyTheme();
 
 SwaggerUIBundle({
   domNode: page,

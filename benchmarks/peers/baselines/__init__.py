@@ -1,0 +1,1 @@
+"""The cost of the server and of the driver without a framework."""

@@ -1,1 +1,0 @@
-"""What the server and the driver cost without any framework."""

@@ -1,0 +1,132 @@
+"""Ratios to a reference: the number of each round against that of FastAPI in the same round, and their spread."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from benchmarks import markdown
+from benchmarks.services import REFERENCE, SERVICES
+
+REQUESTS = "requests/s"
+
+# The measures of a load by their member in the results: the title, the unit, and the digits after the decimal point.
+MEASURES = {
+    "per_s": (REQUESTS, "/s", 0),
+    "p50_ms": ("p50", " ms", 1),
+    "p95_ms": ("p95", " ms", 1),
+    "p99_ms": ("p99", " ms", 1),
+    "app_us": ("CPU of the application a request", " µs", 0),
+    "postgres_us": ("CPU of PostgreSQL a request", " µs", 0),
+    "worker_mib": ("memory of a worker", " MiB", 0),
+}
+TEN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A number, and its ratio to the reference: the median, the least and the greatest of all rounds."""
+
+    value: float
+    middle: float | None = None
+    least: float | None = None
+    greatest: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the table: one measure of one load, for each service by its key."""
+
+    work: str
+    measure: str
+    unit: str
+    digits: int
+    numbers: dict[str, Ratio]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row for the file of results."""
+        return asdict(self)
+
+
+def compared(values: Mapping[str, Sequence[float]]) -> dict[str, Ratio]:
+    """Compare the numbers of each service, in the order of the rounds, with those of the reference."""
+    reference = values.get(REFERENCE.key, ())
+    ratios = {}
+    for key, numbers in values.items():
+        by_round = [number / base for number, base in zip(numbers, reference, strict=False) if base]
+        summary = (median(by_round), min(by_round), max(by_round)) if by_round else ()
+        ratios[key] = Ratio(median(numbers), *summary)
+    return ratios
+
+
+def rows(measured: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+    """Yield the rows of all loads."""
+    for load in dict.fromkeys(result["load"] for result in measured):
+        results = [result for result in measured if result["load"] == load]
+        for member, (measure, unit, digits) in MEASURES.items():
+            yield Row(load, measure, unit, digits, compared(_by_service(results, member)))
+        failed = {key: Ratio(sum(numbers)) for key, numbers in _by_service(results, "failed").items()}
+        yield Row(load, "failed, in all rounds", "", 0, failed)
+
+
+def _by_service(results: Sequence[Mapping[str, Any]], member: str) -> dict[str, list[float]]:
+    return {
+        service.key: numbers
+        for service in SERVICES
+        if (numbers := [result[member] for result in results if result["service"] == service.key])
+    }
+
+
+def round_trip_rows(results: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield the rows of the round trips, and of the times with a distant database."""
+    first = next(iter(results.values()))
+    for kind in first["round_trips"]:
+        numbers = {key: Ratio(result["round_trips"][kind]) for key, result in results.items()}
+        yield Row(kind, "round trips", "", 0, numbers)
+    for delay in first["median_ms"]:
+        for kind in first["round_trips"]:
+            values = {key: [result["median_ms"][delay][kind]] for key, result in results.items()}
+            yield Row(f"{kind}, database {delay} ms away", "median", " ms", 0, compared(values))
+
+
+def table(lines: Sequence[Row]) -> list[str]:
+    """Return the table of all measures as lines of Markdown."""
+    services = [service for service in SERVICES if any(service.key in row.numbers for row in lines)]
+    titles = ["work", "measure", *(service.title for service in services)]
+    cells = ([row.work, row.measure, *(_cell(row, row.numbers.get(one.key)) for one in services)] for row in lines)
+    return markdown.table(f"ll{'r' * len(services)}", titles, cells)
+
+
+def throughput_table(lines: Iterable[Row]) -> list[str]:
+    """Return the table of the requests per second as multiples of the reference, as lines of Markdown."""
+    loads = [row for row in lines if row.measure == REQUESTS and REFERENCE.key in row.numbers]
+    services = [service for service in SERVICES if service is not REFERENCE and service.only_kind is None]
+    titles = [f"against {REFERENCE.title}", *(service.title for service in services)]
+    cells = ([row.work, *(_ratio(row.numbers[service.key]) for service in services)] for row in loads)
+    return markdown.table(f"l{'r' * len(services)}", titles, cells)
+
+
+def _ratio(ratio: Ratio) -> str:
+    return f"{short(ratio.middle or 0)}{spread(ratio.least or 0, ratio.greatest or 0)}"
+
+
+def _cell(row: Row, ratio: Ratio | None) -> str:
+    """Return the ratio with its spread, if there is one, and the number."""
+    if ratio is None:
+        return ""
+    value = f"{ratio.value:,.{row.digits}f}{row.unit}"
+    if ratio.middle is None or ratio.least is None or ratio.greatest is None:
+        return value
+    return f"**{short(ratio.middle)}**{spread(ratio.least, ratio.greatest)}; {value}"
+
+
+def spread(least: float, greatest: float) -> str:
+    """Return the range of ratios in brackets, or nothing if they are equal."""
+    return "" if least == greatest else f" ({short(least)} to {short(greatest)})"
+
+
+def short(ratio: float) -> str:
+    """Return a ratio with two significant digits."""
+    if ratio >= TEN:
+        return f"{ratio:,.0f}"
+    return f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2f}"

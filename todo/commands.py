@@ -1,0 +1,95 @@
+"""What the commands share: their help, the type of a user's id, and database failures as one line."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+import psycopg2
+from sqlalchemy.exc import DBAPIError
+
+from todo.auth.tokens import USER_ID
+from todo.database import failures
+from todo.database.embedded import EmbeddedUnavailable
+from todo.database.failures import DatabaseUnavailable
+from todo.http.problems import InternalError
+
+# The exit statuses of every command, by click's convention; a command documents its own beside them.
+USAGE_ERROR = {2: "An option or an argument is wrong."}
+
+
+class Command(click.Command):
+    """A command whose help ends with examples, the exit statuses and related commands.
+
+    Args:
+        examples: Command lines, each with what it does.
+        exit_status: The meaning of each exit status; 2 is a usage error for all commands.
+        see_also: The command lines of related commands.
+        *args: Those of `click.Command`.
+        **kwargs: Those of `click.Command`.
+
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        examples: Mapping[str, str],
+        exit_status: Mapping[int, str],
+        see_also: Sequence[str],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+        self.exit_status = {**exit_status, **USAGE_ERROR}
+        self.see_also = see_also
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections at the end of the help."""
+        del ctx
+        with formatter.section("Examples"):
+            for line, effect in self.examples.items():
+                # An example is pasted, so it stays on one line however long it is.
+                formatter.write(f"  # {effect}\n  {line}\n")
+        with formatter.section("Exit status"):
+            formatter.write_dl([(str(status), meaning) for status, meaning in self.exit_status.items()])
+        with formatter.section("See also"):
+            formatter.write_text(", ".join(self.see_also))
+
+
+class UserId(click.ParamType[str]):
+    """The id of a user, as a token may carry it."""
+
+    name = "id"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the id, or fail where no token could name such a user."""
+        if not USER_ID.fullmatch(value):
+            self.fail("must have 1 to 255 characters, none of them a control character.", param, ctx)
+        return value
+
+
+@contextmanager
+def reporting_database_errors() -> Iterator[None]:
+    """End a command whose database fails with one line and exit status 1.
+
+    Raises:
+        click.ClickException: The database fails; the message is that of `database_error`.
+
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        raise database_error(error) from error
+    except (DatabaseUnavailable, InternalError) as problem:
+        if isinstance(cause := problem.__cause__, psycopg2.Error | EmbeddedUnavailable):
+            raise database_error(cause) from problem
+        raise click.ClickException(str(problem)) from problem
+
+
+def database_error(error: psycopg2.Error | DBAPIError | EmbeddedUnavailable) -> click.ClickException:
+    """Return the error of a command for a failure of the database: one line that an operator can act on."""
+    if isinstance(error, EmbeddedUnavailable):
+        return click.ClickException(str(error))
+    if failures.lacks_schema(error):
+        return click.ClickException("the database has no tables yet, or older ones: run `todo migrate` first.")
+    return click.ClickException(f"the database cannot be used: {failures.first_line(error)}")

@@ -1,0 +1,99 @@
+"""The body of a request: read within bounds, and parsed as JSON (RFC 8259)."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from flask import current_app, request
+from marshmallow import missing
+
+from todo.http.problems import BadRequest, ContentTooLarge, UnsupportedMediaType
+
+BODY_MAX_BYTES = 64 * 1024
+DISCARD_MAX_BYTES = 16 * 1024 * 1024
+DISCARD_MAX_S = 5
+NESTING_MAX = 100
+
+INCOMPLETE = "The request body ended before it was complete."
+
+
+def read_json(media_types: Sequence[str]) -> Any:
+    """Read the body of the request as JSON (RFC 8259).
+
+    Args:
+        media_types: The media types that the body may have. A body without one counts as JSON.
+
+    Returns:
+        The parsed body, or `marshmallow.missing` if the body is empty.
+
+    Raises:
+        BadRequest: The body is incomplete, is not JSON, or is nested too deeply.
+        ContentTooLarge: The body is longer than `BODY_MAX_BYTES`.
+        UnsupportedMediaType: The body has another media type or a content coding.
+
+    """
+    data = _read()
+    if not data:
+        return missing
+    if request.mimetype and request.mimetype not in media_types:
+        expected = " or ".join(media_types)
+        raise UnsupportedMediaType(
+            f"The request body must have the media type {expected}.", headers={"Accept": ", ".join(media_types)}
+        )
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMediaType(
+            "The request body must be sent without a content coding.", headers={"Accept-Encoding": "identity"}
+        )
+    try:
+        document = current_app.json.loads(data)
+    except ValueError as error:
+        # The parser's message describes the body and the position in it, and nothing of this service.
+        raise BadRequest(f"The request body is not valid JSON: {error}.") from None
+    # Only a body with many brackets can be nested deeply, so all other bodies are spared the walk.
+    if data.count(b"[") + data.count(b"{") > NESTING_MAX and _nests_too_deeply(document):
+        raise BadRequest(f"The request body is nested more than {NESTING_MAX} levels deep.")
+    return document
+
+
+def _read() -> bytes:
+    data = b""
+    try:
+        while len(data) <= BODY_MAX_BYTES and (piece := request.stream.read(BODY_MAX_BYTES + 1 - len(data))):
+            data += piece
+        if len(data) > BODY_MAX_BYTES:
+            _discard_rest()
+    except Exception as error:
+        # Each server has its own exceptions for a body that is cut short or framed wrongly.
+        raise BadRequest(INCOMPLETE, reason=type(error).__name__) from error
+    if len(data) > BODY_MAX_BYTES:
+        raise ContentTooLarge
+    # The part that arrived may be valid JSON by itself, and is still not the body that the client meant to send.
+    if len(data) < (request.content_length or 0):
+        raise BadRequest(INCOMPLETE)
+    return data
+
+
+def _discard_rest() -> None:
+    """Read the rest of a body that is too large, within bounds of size and time.
+
+    A client that sends its whole request before it reads would otherwise see a closed connection instead of the 413.
+    """
+    deadline = time.monotonic() + DISCARD_MAX_S
+    discarded = 0
+    while discarded < DISCARD_MAX_BYTES and time.monotonic() < deadline:
+        piece = request.stream.read(BODY_MAX_BYTES)
+        if not piece:
+            break
+        discarded += len(piece)
+
+
+def _nests_too_deeply(document: Any) -> bool:
+    level: list[Any] = [[document]]
+    for _ in range(NESTING_MAX + 1):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+    return bool(level)

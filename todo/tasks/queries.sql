@@ -1,0 +1,105 @@
+-- The statements of single tasks. Every one starts from the caller's id: a task of another user is simply not found.
+-- Every write locks the caller's row of `task_lists` before anything else, so all writers of one user take the same
+-- order and those of different users never wait for each other. Every table in a statement is restricted to the
+-- caller's rows by name, so that each statement also runs where users are distributed over machines.
+
+-- name: get_task
+SELECT {columns} FROM tasks WHERE user_id = %(caller)s AND id = %(task_id)s;
+
+-- name: create_task
+WITH list AS (
+    INSERT INTO task_lists (user_id, revision) VALUES (%(caller)s, 1)
+    ON CONFLICT (user_id) DO UPDATE SET revision = task_lists.revision + 1
+    RETURNING revision AS next_revision
+)
+INSERT INTO tasks (user_id, {names}, completed_at, revision)
+SELECT %(caller)s, {values}, CASE WHEN %(completed)s THEN now() END, next_revision FROM list
+RETURNING {columns};
+
+-- Creates the caller's list if there is none, and locks it in any case.
+-- name: lock_list
+INSERT INTO task_lists (user_id, revision) VALUES (%(caller)s, 0)
+ON CONFLICT (user_id) DO UPDATE SET revision = task_lists.revision
+RETURNING revision;
+
+-- Creates a task unless its key did so before, which is looked up once the list is locked. That takes a statement of
+-- its own: one that began before it waited would not see what was committed meanwhile, and of two creations at once
+-- with one key, or of one beside a deletion, the second would find nothing.
+-- name: create_task_once
+INSERT INTO task_lists (user_id, revision) VALUES (%(caller)s, 0)
+ON CONFLICT (user_id) DO UPDATE SET revision = task_lists.revision
+RETURNING revision;
+WITH live AS (
+    SELECT {columns}, idempotency_digest, false AS created
+    FROM tasks WHERE user_id = %(caller)s AND idempotency_key = %(key)s
+),
+deleted AS (
+    SELECT {columns}, idempotency_digest, false AS created
+    FROM (
+        SELECT stored.* FROM trash, jsonb_populate_record(NULL::tasks, trash.task) AS stored
+        WHERE trash.user_id = %(caller)s AND trash.task ->> 'idempotency_key' = %(key)s
+    ) AS stored
+),
+raised AS (
+    UPDATE task_lists SET revision = revision + 1
+    WHERE user_id = %(caller)s AND NOT EXISTS (SELECT FROM live) AND NOT EXISTS (SELECT FROM deleted)
+    RETURNING revision AS next_revision
+),
+created AS (
+    INSERT INTO tasks (user_id, {names}, completed_at, revision, idempotency_key, idempotency_digest)
+    SELECT %(caller)s, {values}, CASE WHEN %(completed)s THEN now() END, next_revision, %(key)s, %(digest)s FROM raised
+    RETURNING {columns}, idempotency_digest, true AS created
+)
+SELECT * FROM created UNION ALL SELECT * FROM live UNION ALL SELECT * FROM deleted;
+
+-- Writes to a task in its newest state. Where nothing differs it keeps its revision and its time. A change always moves
+-- the time forward, even when the clock was set back or two changes share a microsecond. A task that stays completed
+-- keeps the time of its completion. That the revision is below the next one is always true, and makes PostgreSQL lock
+-- the list first.
+-- name: update_task
+WITH locked AS (
+    SELECT revision + 1 AS next_revision FROM task_lists WHERE user_id = %(caller)s FOR UPDATE
+),
+changed AS (
+    UPDATE tasks SET
+        {assignments},
+        completed_at = CASE WHEN {completed} THEN coalesce(
+            CASE WHEN completed THEN coalesce(completed_at, updated_at) END,
+            greatest(now(), updated_at + interval '1 microsecond')
+        ) END,
+        revision = CASE WHEN {differs} THEN next_revision ELSE revision END,
+        updated_at = CASE WHEN {differs} THEN greatest(now(), updated_at + interval '1 microsecond') ELSE updated_at END
+    FROM locked
+    WHERE user_id = %(caller)s AND id = %(task_id)s AND revision < next_revision
+        AND (%(revisions)s::bigint[] IS NULL OR revision = ANY (%(revisions)s::bigint[]))
+    RETURNING {columns}
+),
+raised AS (
+    UPDATE task_lists SET revision = changed.revision FROM changed
+    WHERE task_lists.user_id = %(caller)s AND task_lists.revision < changed.revision
+)
+SELECT * FROM changed;
+
+-- Moves a task into the trash with all that it holds or, where the trash keeps nothing, leaves its tombstone alone.
+-- name: delete_task
+WITH locked AS (
+    SELECT revision + 1 AS next_revision FROM task_lists WHERE user_id = %(caller)s FOR UPDATE
+),
+deleted AS (
+    DELETE FROM tasks USING locked
+    WHERE user_id = %(caller)s AND id = %(task_id)s AND revision < next_revision
+        AND (%(revisions)s::bigint[] IS NULL OR revision = ANY (%(revisions)s::bigint[]))
+    RETURNING tasks.*, next_revision
+),
+raised AS (
+    UPDATE task_lists SET revision = next_revision FROM deleted
+    WHERE task_lists.user_id = %(caller)s AND task_lists.revision < next_revision
+),
+trashed AS (
+    INSERT INTO trash (user_id, id, revision, expires_at, task)
+    SELECT user_id, id, next_revision,
+        CASE WHEN %(days)s > 0 THEN now() + %(days)s * interval '1 day' END,
+        CASE WHEN %(days)s > 0 THEN to_jsonb(deleted) - 'next_revision' END
+    FROM deleted
+)
+SELECT {columns} FROM deleted;
