@@ -16,13 +16,12 @@ LAYERS = (
     ("todo.http",),
     ("todo.database", "todo.limits"),
     ("todo.auth",),
-    ("todo.tasks",),
-    ("todo.health",),
-    ("todo.cli",),
-    ("todo.trash", "todo.users"),
+    ("todo.tasks", "todo.commands", "todo.health"),
+    ("todo.cli", "todo.trash", "todo.users"),
     ("todo.doctor",),
     ("todo.serving",),
     ("todo",),
+    ("todo.__main__",),
 )
 LAYER_OF = {package: number for number, layer in enumerate(LAYERS) for package in layer}
 
