@@ -18,11 +18,13 @@ LAYERS = (
     ("todo.auth",),
     ("todo.tasks",),
     ("todo.health",),
-    ("todo.cli",),
+    ("todo.commands",),
     ("todo.trash", "todo.users"),
+    ("todo.cli",),
     ("todo.doctor",),
     ("todo.serving",),
     ("todo",),
+    ("todo.__main__",),
 )
 LAYER_OF = {package: number for number, layer in enumerate(LAYERS) for package in layer}
 
