@@ -86,8 +86,8 @@ limit_request_fields = 64
 # A token may have 8 KiB. The application, not gunicorn, should refuse a longer one, so gunicorn accepts more.
 limit_request_field_size = 16384
 
-# A header that a proxy adds and one that a client forges look the same, so TRUSTED_PROXIES alone decides what to trust.
-# By default gunicorn would trust every client on this machine about the scheme and the application's root path.
+# A header that a proxy adds and one that a client forges look the same, so TRUSTED_PROXIES alone decides which to
+# trust. By default gunicorn would trust every client on this machine about the scheme and the application's root path.
 secure_scheme_headers = {}
 forwarder_headers = ""
 

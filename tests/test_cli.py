@@ -208,6 +208,7 @@ def print_version(program, folder):
     return ran.returncode, ran.stdout, ran.stderr
 
 
+@pytest.mark.process
 def test_installed_command_works_in_the_folder_of_the_project(installed, root, tmp_path):
     assert installed.stat().st_mode & stat.S_IXUSR
     ran = [print_version(installed, folder) for folder in (root, tmp_path)]
@@ -217,6 +218,7 @@ def test_installed_command_works_in_the_folder_of_the_project(installed, root, t
     ]
 
 
+@pytest.mark.process
 def test_installed_command_finds_an_interpreter_whose_path_the_kernel_does_not_take(installed, root, tmp_path):
     """As pip does for the clone in "My Projects": the kernel would split the path at the space."""
     folder = tmp_path / "My Projects"
@@ -228,6 +230,7 @@ def test_installed_command_finds_an_interpreter_whose_path_the_kernel_does_not_t
     assert print_version(installed, root) == (0, "todo 1.0.0\n", "")
 
 
+@pytest.mark.process
 def test_commands_import_what_few_of_them_need_only_when_they_run(root):
     heavy = {"alembic", "gunicorn", "redis", "prometheus_client", "flask_migrate"}
     code = f"import sys; from todo.__main__ import todo; print({heavy} & set(sys.modules))"
@@ -235,6 +238,7 @@ def test_commands_import_what_few_of_them_need_only_when_they_run(root):
     assert shown.stdout == "set()\n"
 
 
+@pytest.mark.process
 def test_main_runs_as_a_module_with_the_name_of_the_command():
     process = start("todo", "user")
     stdout, stderr = process.communicate(timeout=30)

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from benchmarks.tally import short, spread
 from flask import Flask
 from prometheus_client import CollectorRegistry
 from support import bearer
 
 import config
+from benchmarks.ratios import short, spread
 from todo.extensions import cors
 from todo.http.problems import Problem
 from todo.tasks.schemas import TaskOut
@@ -254,7 +254,7 @@ def test_documented_metrics_are_those_that_are_counted(app: Flask):
     from todo.telemetry.metrics import Metrics  # noqa: PLC0415
 
     registry = CollectorRegistry()
-    Metrics(registry, engine=None, rules=(), key_age=float)
+    Metrics(registry, engine=None, key_age=float)
     counted = {
         f"{family.name}_total" if family.type == "counter" else family.name: sorted(labels_of(registry, family.name))
         for family in registry.collect()
@@ -331,9 +331,9 @@ def test_documented_limit_is_that_of_the_code(bound, package, name, form, unit):
 def test_map_names_every_module_of_the_application():
     page = text_of(ROOT / "docs" / "develop" / "map.md")
     for heading, table in re.findall(r"^### `(todo/(?:\w+/)?)`\n(.*?)(?=^##)", page, re.DOTALL | re.MULTILINE):
-        named = {row[0].strip("`") for row in rows(table)[1:]}
+        named = {name for row in rows(table)[1:] for name in re.findall(r"`([^`]+)`", row[0])}
         folder = ROOT / heading
-        modules = {path.name for path in folder.glob("*.py")}
+        modules = {path.name for suffix in ("py", "sql") for path in folder.glob(f"*.{suffix}")}
         packages = {f"{path.name}/" for path in folder.iterdir() if (path / "__init__.py").exists()}
         # The packages of the application have tables of their own.
         assert named - packages == modules, heading

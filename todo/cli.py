@@ -52,7 +52,10 @@ class Duration(click.ParamType[int]):
         "todo migrate && todo serve": "Start in production",
         "PORT=8080 WEB_CONCURRENCY=4 todo serve": "Listen on port 8080 with four worker processes",
     },
-    exit_status={0: "The server was stopped by SIGTERM or SIGINT.", 1: "It cannot start: the settings are wrong."},
+    exit_status={
+        0: "The server was stopped by SIGTERM or SIGINT.",
+        1: "It cannot start: a setting is wrong, or the port is in use.",
+    },
     see_also=["todo migrate", "todo dev", "todo doctor"],
 )
 def serve() -> None:

@@ -40,6 +40,7 @@ def examine(invoke):
     return examine
 
 
+@pytest.mark.process
 def test_doctor_of_a_good_production_finds_nothing(database_url):
     expected = {"JWT_ISSUER": "https://auth.example.com", "JWT_AUDIENCE": "todo"}
     ended = run("todo", "doctor", DATABASE_URL=database_url, **expected)
@@ -92,6 +93,7 @@ def test_every_other_command_refuses_unfit_settings_in_one_line(invoke):
     assert_prints_nothing_secret(line, "")
 
 
+@pytest.mark.process
 def test_doctor_of_flask_on_a_console_without_the_marks_writes_their_names():
     ended = run("flask", "doctor", PYTHONIOENCODING="latin-1", **UNFIT)
     assert (ended.returncode, ended.stderr) == (1, "")

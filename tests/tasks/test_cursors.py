@@ -67,7 +67,7 @@ def sealed(payload):
 
 def forged(values, last=7, as_of="2026-03-01T12:00:00+00:00", *, sort=BY_ID):
     """Encode a cursor that has the right checksum, version and question, but possibly invalid values."""
-    return sealed(json.dumps([1, cursors._question(Filters(), sort), values, last, as_of]).encode())
+    return sealed(json.dumps([1, cursors._digest(Filters(), sort), values, last, as_of]).encode())
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_cursor_that_is_any_text_is_refused(text):
 
 @pytest.mark.parametrize("version", [0, 2, "1", None, [1], 1.5, {"v": 1}])
 def test_cursor_of_another_version_is_refused(refuse, version):
-    question = cursors._question(Filters(), BY_ID)
+    question = cursors._digest(Filters(), BY_ID)
     cursor = sealed(orjson.dumps([version, question, [7], 7, NOW]))
     assert refuse(cursor) == OTHER_VERSION
 
@@ -211,7 +211,7 @@ def test_cursor_that_is_none_is_refused_as_altered(refuse, cursor):
     assert refuse(cursor) == ALTERED
 
 
-QUESTION = cursors._question(Filters(), BY_ID)
+QUESTION = cursors._digest(Filters(), BY_ID)
 AS_OF = "2026-03-01T12:00:00+00:00"
 
 

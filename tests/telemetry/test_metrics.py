@@ -11,7 +11,7 @@ from support import bearer, config_for
 from todo import create_app
 from todo.auth.jwks import KeyCache
 from todo.auth.keys import KeySet
-from todo.database import failures, statements
+from todo.database import statements
 from todo.database.failures import ConnectionLost, DatabaseUnavailable, RolledBack, SchemaLacking
 from todo.extensions import db
 from todo.http.problems import InternalError, InvalidToken
@@ -145,7 +145,7 @@ def test_database_error_of_a_class_without_a_kind_is_counted_by_that_of_its_pare
     observed, registry, database_url, monkeypatch, parent, kind
 ):
     unknown = type("Unknown", (parent,), {"__doc__": parent.__doc__})
-    monkeypatch.setattr(failures, "_translate", lambda error: unknown(reason=str(error.orig)))
+    monkeypatch.setattr(statements, "problem_of", lambda error, *_, **__: unknown(reason=str(error)))
     app = create_app(config_for(database_url))
 
     @app.route("/failing")
