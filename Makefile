@@ -73,8 +73,7 @@ docs: .venv/docs/.ready ## Build the documentation into site/, and check every l
 	.venv/docs/bin/python .ci/pages.py site
 
 .venv/docs/.ready: requirements-docs.txt
-	@$(PYTHON) -m venv .venv/docs
-	@.venv/docs/bin/pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@$(call install,.venv/docs,requirements-docs.txt)
 	@touch $@
 
 lock: $(READY) ## Pin the newest versions of everything in requirements*.in

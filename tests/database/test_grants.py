@@ -20,7 +20,7 @@ ROLE = "todo_service"
 
 @pytest.fixture(scope="module")
 def grants(root):
-    """Give the statements that an operator is told to run."""
+    """Return the statements that the documentation tells an operator to run."""
     (block,) = re.findall(
         r"^ *```sql\n(.*?)^ *```$", (root / "docs/operate/database.md").read_text(), re.DOTALL | re.MULTILINE
     )
@@ -29,7 +29,7 @@ def grants(root):
 
 @pytest.fixture(scope="module")
 def owned_url(postgres, migrated_template, grants):
-    """Give the owner's URL of a database in which a role for the service was made as the text says."""
+    """Return the owner's URL of a database with a role for the service, created by the documented statements."""
     url = new_database(postgres, "todo", migrated_template)
     with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
         cursor.execute(grants)
@@ -38,13 +38,13 @@ def owned_url(postgres, migrated_template, grants):
 
 @pytest.fixture(scope="module")
 def url(owned_url):
-    """Give the service's own URL."""
+    """Return the URL of the service's own role."""
     return make_url(owned_url).set(username=ROLE, drivername="postgresql").render_as_string(hide_password=False)
 
 
 @pytest.fixture(scope="module")
 def service(url):
-    """Give the application as that role."""
+    """Return the application in that role."""
     app = create_app(config_for(url))
     yield app
     with app.app_context():

@@ -61,7 +61,7 @@ def catalogue(url):
 
 @pytest.fixture
 def empty(postgres, request):
-    """Give the application on a database with nothing in it, and the URL."""
+    """Return the URL of an empty database, within the context of an application on it."""
     url = new_database(postgres, f"todo_{request.node.name}"[:63])
     app = create_app(config_for(url))
     with app.app_context():
@@ -120,7 +120,7 @@ def old_tasks(url, number):
 
 
 def folded(url):
-    """Give the texts of all tasks, and what they are found by."""
+    """Return the texts of all tasks, and their folded forms."""
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT title, description, folded_title, folded_description FROM tasks ORDER BY id")
         return cursor.fetchall()
@@ -369,7 +369,7 @@ def test_migrations_that_number_need_no_long_lock(empty):
 
 
 def checksum(tasks):
-    """Give what a follower's copy of the tasks comes to."""
+    """Return the checksum of a follower's copy of the tasks."""
     lines = [f"{number}:{revision}\n" for number, revision in sorted(tasks.items(), key=lambda task: task[1])]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

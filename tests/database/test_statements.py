@@ -22,7 +22,7 @@ ASKED = f"{CALL.settings}SELECT 1 AS number"
 
 @pytest.fixture
 def warm(proxied, proxy):
-    """Give an application context with one warm connection in the pool, and forget how it got there."""
+    """Enter an application context with one warm connection in the pool; the recorded queries begin after that."""
     with proxied.app_context():
         statements.read(NUMBER, {})
         proxy.queries.clear()
@@ -178,7 +178,7 @@ def test_load_reads_named_statements_without_comments_and_with_their_fragments(t
 
 @pytest.fixture
 def stumbling(warm, proxy):
-    """Give a statement that fails with a SQLSTATE so many times, and then says at which attempt it did not."""
+    """Return a statement that fails with a SQLSTATE this many times, and then returns the number of the attempt."""
     body = """
         DECLARE attempt bigint := nextval('pg_temp.attempts');
         BEGIN

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import psycopg2
 import pytest
 from sqlalchemy import text
-from support import assert_problem, bearer, config_for, new_user
+from support import assert_problem, bearer, call_as, config_for, new_user
 
 from todo import create_app
 from todo.database import statements
@@ -19,37 +19,22 @@ from todo.tasks.listing import Filters, Listing, SortKey
 ABSENT = 2**62
 
 
-def caller_of(client, user):
-    """Return a function that sends requests as this user: call("PATCH", "/1", {"If-Match": "*"}, title="x")."""
-
-    def call(method, path="", headers=(), **members):
-        body = {"json": members} if members else {}
-        url = f"/api/{user}/tasks{path}"
-        return client.open(url, method=method, headers=bearer(user) | dict(headers), **body)
-
-    return call
-
-
-@pytest.fixture
-def call(client, user):
-    """Return a function that sends requests as the user."""
-    return caller_of(client, user)
-
-
 @pytest.fixture
 def task(call):
     """Return a task at revision 3, whose ETag no other task of the list has."""
-    call("POST", title="first")
-    created = call("POST", title="x", description="y", priority="high", due_date="2026-03-01", tags=["a"]).json
-    return call("PATCH", f"/{created['id']}", title="z").json
+    call("POST", "/tasks", title="first")
+    created = call(
+        "POST", "/tasks", title="x", description="y", priority="high", due_date="2026-03-01", tags=["a"]
+    ).json
+    return call("PATCH", f"/tasks/{created['id']}", title="z").json
 
 
 WRITES = [
-    pytest.param("PUT", "/{id}", {"title": "new"}, id="put"),
-    pytest.param("PATCH", "/{id}", {"title": "new"}, id="patch"),
-    pytest.param("PATCH", "/{id}/complete", {}, id="toggle"),
-    pytest.param("PATCH", "/{id}/complete", {"completed": True}, id="complete"),
-    pytest.param("DELETE", "/{id}", {}, id="delete"),
+    pytest.param("PUT", "/tasks/{id}", {"title": "new"}, id="put"),
+    pytest.param("PATCH", "/tasks/{id}", {"title": "new"}, id="patch"),
+    pytest.param("PATCH", "/tasks/{id}/complete", {}, id="toggle"),
+    pytest.param("PATCH", "/tasks/{id}/complete", {"completed": True}, id="complete"),
+    pytest.param("DELETE", "/tasks/{id}", {}, id="delete"),
 ]
 
 
@@ -71,8 +56,8 @@ def revalidate(call, path, etag):
 
 
 def test_get_with_the_etag_of_every_write_is_not_modified(client, call, user):
-    created = call("POST", title="x")
-    path = f"/{created.json['id']}"
+    created = call("POST", "/tasks", title="x")
+    path = f"/tasks/{created.json['id']}"
     writes = [
         lambda: created,
         lambda: call("PUT", path, title="y"),
@@ -88,7 +73,7 @@ def test_get_with_the_etag_of_every_write_is_not_modified(client, call, user):
         assert_not_modified(revalidate(call, path, written.headers["ETag"]), f'"{revision}"')
     deleted = call("DELETE", path, {"Prefer": "return=representation"})
     assert deleted.headers["ETag"] == '"5"'
-    restored = client.post(f"/api/{user}/trash{path}/restore", headers=bearer(user))
+    restored = client.post(f"/api/{user}/trash/{created.json['id']}/restore", headers=bearer(user))
     assert restored.headers["ETag"] == '"7"'
     assert_not_modified(revalidate(call, path, '"7"'), '"7"')
 
@@ -105,17 +90,17 @@ def test_get_with_the_etag_of_every_write_is_not_modified(client, call, user):
     ],
 )
 def test_get_with_a_matching_etag_is_not_modified(call, task, method, etags):
-    assert_not_modified(call(method, f"/{task['id']}", {"If-None-Match": etags}), '"3"')
+    assert_not_modified(call(method, f"/tasks/{task['id']}", {"If-None-Match": etags}), '"3"')
 
 
 @pytest.mark.parametrize("etags", ['"2"', 'W/"4"', '"1", "2"', '"33"', '"-3"', "x", "", '"3', ",", '"\xe93"'])
 def test_get_with_no_matching_etag_is_complete(call, task, etags):
-    response = revalidate(call, f"/{task['id']}", etags)
+    response = revalidate(call, f"/tasks/{task['id']}", etags)
     assert (response.status_code, response.headers["ETag"], response.json) == (200, '"3"', task)
 
 
 def test_get_of_an_absent_task_with_any_etag_is_not_found(call, task):
-    assert_problem(revalidate(call, f"/{ABSENT}", "*"), 404, "Task not found")
+    assert_problem(revalidate(call, f"/tasks/{ABSENT}", "*"), 404, "Task not found")
 
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
@@ -159,7 +144,7 @@ def test_write_with_a_matching_etag_succeeds(call, task, method, path, body, eta
 def test_write_with_no_matching_etag_fails_and_returns_the_current_task(call, task, method, path, body, etags):
     problem = assert_problem(call(method, path.format(id=task["id"]), {"If-Match": etags}, **body), 412)
     assert problem["current"] == task
-    assert call("GET", f"/{task['id']}").json == task
+    assert call("GET", f"/tasks/{task['id']}").json == task
 
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
@@ -171,7 +156,7 @@ def test_write_of_an_absent_task_with_any_if_match_is_not_found(call, task, meth
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
 def test_write_of_the_task_of_another_user_is_not_found_and_returns_nothing(client, task, method, path, body):
-    response = caller_of(client, new_user())(method, path.format(id=task["id"]), {"If-Match": '"2"'}, **body)
+    response = call_as(client, new_user())(method, path.format(id=task["id"]), {"If-Match": '"2"'}, **body)
     assert "current" not in assert_problem(response, 404, "Task not found")
 
 
@@ -186,12 +171,12 @@ def strict_app(database_url):
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
 def test_write_without_a_required_if_match_is_refused(strict_app, user, method, path, body):
-    call = caller_of(strict_app.test_client(), user)
-    task = call("POST", title="x").json
+    call = call_as(strict_app.test_client(), user)
+    task = call("POST", "/tasks", title="x").json
     for there in (task["id"], ABSENT):
         problem = assert_problem(call(method, path.format(id=there), **body), 428)
         assert "If-Match" in problem["detail"]
-    assert call("GET").json == [task]
+    assert call("GET", "/tasks").json == [task]
     assert call(method, path.format(id=task["id"]), {"If-Match": '"1"'}, **body).status_code in (200, 204)
 
 
@@ -212,16 +197,16 @@ def at_once(number, do):
 
 
 def test_concurrent_writes_with_one_etag_are_one_write(app, call, user):
-    path = f"/{call('POST', title='x').json['id']}"
+    path = f"/tasks/{call('POST', '/tasks', title='x').json['id']}"
 
     def write(turn):
-        return caller_of(app.test_client(), user)("PATCH", path, {"If-Match": '"1"'}, title=f"by {turn}")
+        return call_as(app.test_client(), user)("PATCH", path, {"If-Match": '"1"'}, title=f"by {turn}")
 
     responses = at_once(8, write)
     assert sorted(response.status_code for response in responses) == [200] + [412] * 7
     (winner,) = (response.json for response in responses if response.status_code == 200)
     assert [response.json["current"] for response in responses if response.status_code == 412] == [winner] * 7
-    assert call("GET").json == [winner]
+    assert call("GET", "/tasks").json == [winner]
 
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
@@ -230,7 +215,7 @@ def test_write_that_waits_for_another_one_is_decided_after_it(
 ):
     def write():
         headers = {"If-Match": '"3"'}
-        responses.append(caller_of(app.test_client(), user)(method, path.format(id=task["id"]), headers, **body))
+        responses.append(call_as(app.test_client(), user)(method, path.format(id=task["id"]), headers, **body))
 
     responses, writer = [], threading.Thread(target=write)
     with closing(psycopg2.connect(database_url)) as other, other.cursor() as cursor:
@@ -241,7 +226,7 @@ def test_write_that_waits_for_another_one_is_decided_after_it(
         other.commit()
     writer.join()
     problem = assert_problem(responses[0], 412)
-    assert problem["current"] == call("GET", f"/{task['id']}").json
+    assert problem["current"] == call("GET", f"/tasks/{task['id']}").json
     assert (problem["current"]["revision"], problem["current"]["completed"]) == (4, True)
 
 
@@ -263,10 +248,10 @@ def test_write_that_waits_for_another_one_is_decided_after_it(
 )
 @pytest.mark.parametrize("etags", [None, '"3"'])
 def test_write_without_a_change_keeps_revision_and_time(call, task, method, path, body, etags):
-    before = call("GET").headers["ETag"]
-    response = call(method, f"/{task['id']}{path}", {"If-Match": etags} if etags else {}, **body)
+    before = call("GET", "/tasks").headers["ETag"]
+    response = call(method, f"/tasks/{task['id']}{path}", {"If-Match": etags} if etags else {}, **body)
     assert (response.status_code, response.json, response.headers["ETag"]) == (200, task, '"3"')
-    assert_not_modified(revalidate(call, "", before), before)
+    assert_not_modified(revalidate(call, "/tasks", before), before)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +267,7 @@ def test_write_without_a_change_keeps_revision_and_time(call, task, method, path
     ],
 )
 def test_write_with_a_change_raises_revision_and_time(call, task, body):
-    changed = call("PATCH", f"/{task['id']}", **body).json
+    changed = call("PATCH", f"/tasks/{task['id']}", **body).json
     assert changed["revision"] == 4
     assert changed["updated_at"] > task["updated_at"]
 
@@ -290,18 +275,18 @@ def test_write_with_a_change_raises_revision_and_time(call, task, body):
 @pytest.mark.parametrize(
     ("method", "path", "headers", "body"),
     [
-        pytest.param("PATCH", "/{id}", {"If-Match": '"2"'}, {"title": "new"}, id="another state"),
-        pytest.param("DELETE", "/{id}", {"If-Match": '"2"'}, {}, id="deletion of another state"),
-        pytest.param("PATCH", f"/{ABSENT}", {}, {"title": "new"}, id="an absent task"),
-        pytest.param("DELETE", f"/{ABSENT}", {"If-Match": "*"}, {}, id="deletion of an absent task"),
-        pytest.param("PATCH", "/{id}", {}, {"title": ""}, id="an invalid body"),
+        pytest.param("PATCH", "/tasks/{id}", {"If-Match": '"2"'}, {"title": "new"}, id="another state"),
+        pytest.param("DELETE", "/tasks/{id}", {"If-Match": '"2"'}, {}, id="deletion of another state"),
+        pytest.param("PATCH", f"/tasks/{ABSENT}", {}, {"title": "new"}, id="an absent task"),
+        pytest.param("DELETE", f"/tasks/{ABSENT}", {"If-Match": "*"}, {}, id="deletion of an absent task"),
+        pytest.param("PATCH", "/tasks/{id}", {}, {"title": ""}, id="an invalid body"),
     ],
 )
 def test_write_that_fails_keeps_the_revision(call, task, method, path, headers, body):
-    before = call("GET").headers["ETag"]
+    before = call("GET", "/tasks").headers["ETag"]
     assert call(method, path.format(id=task["id"]), headers, **body).status_code in (404, 412, 422)
-    assert_not_modified(revalidate(call, "", before), before)
-    assert call("POST", title="next").json["revision"] == 4
+    assert_not_modified(revalidate(call, "/tasks", before), before)
+    assert call("POST", "/tasks", title="next").json["revision"] == 4
 
 
 def test_conditional_write_documents_its_problems():
@@ -315,16 +300,17 @@ def test_conditional_write_documents_its_problems():
 
 # Lists
 
-QUERIES = ["", "?limit=1", "?limit=2&offset=1", "?sort=-title,due_date", "?count=true", "?sort=title&count=true"]
-QUERIES += ["?status=pending&priority=high,none&tag=a", "?q=z", "?q=nothing&count=true", "/changes"]
+QUERIES = ["/tasks", "/tasks?limit=1", "/tasks?limit=2&offset=1", "/tasks?sort=-title,due_date"]
+QUERIES += ["/tasks?count=true", "/tasks?sort=title&count=true", "/tasks?status=pending&priority=high,none&tag=a"]
+QUERIES += ["/tasks?q=z", "/tasks?q=nothing&count=true", "/tasks/changes"]
 
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_list_with_its_etag_is_not_modified_until_any_change(call, task, query):
     for change in (
-        lambda: call("PATCH", f"/{task['id']}", completed=True),
-        lambda: call("POST", title="new"),
-        lambda: call("DELETE", f"/{task['id']}"),
+        lambda: call("PATCH", f"/tasks/{task['id']}", completed=True),
+        lambda: call("POST", "/tasks", title="new"),
+        lambda: call("DELETE", f"/tasks/{task['id']}"),
     ):
         first = call("GET", query)
         etag = first.headers["ETag"]
@@ -340,8 +326,8 @@ def test_list_with_its_etag_is_not_modified_until_any_change(call, task, query):
 
 
 def test_list_on_a_later_page_has_its_own_etag(call, task):
-    first = call("GET", "?limit=1")
-    following = first.headers["Link"].partition("/tasks")[2].partition(">")[0]
+    first = call("GET", "/tasks?limit=1")
+    following = "/tasks" + first.headers["Link"].partition("/tasks")[2].partition(">")[0]
     second = call("GET", following)
     assert revalidate(call, following, first.headers["ETag"]).status_code == 200
     assert_not_modified(revalidate(call, following, second.headers["ETag"]), second.headers["ETag"])
@@ -353,14 +339,14 @@ def test_list_of_a_user_without_writes_has_an_etag(call, query):
     etag = first.headers["ETag"]
     assert etag.startswith('"0-')
     assert_not_modified(revalidate(call, query, etag), etag)
-    call("POST", title="x")
+    call("POST", "/tasks", title="x")
     assert revalidate(call, query, etag).headers["ETag"].startswith('"1-')
 
 
 @pytest.mark.parametrize("overdue", ["true", "false"])
 def test_list_with_overdue_has_no_etag_and_matches_none(call, task, overdue):
-    etag = call("GET").headers["ETag"]
-    response = revalidate(call, f"?overdue={overdue}", f"{etag}, *")
+    etag = call("GET", "/tasks").headers["ETag"]
+    response = revalidate(call, f"/tasks?overdue={overdue}", f"{etag}, *")
     assert response.status_code == 200
     assert "ETag" not in response.headers
 
@@ -375,9 +361,9 @@ def test_list_with_the_etag_of_another_query_is_complete(call, task):
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_list_with_the_etag_of_another_user_is_complete(client, query):
-    one, other = (caller_of(client, new_user()) for _ in range(2))
+    one, other = (call_as(client, new_user()) for _ in range(2))
     for call in (one, other):
-        call("POST", title="x")
+        call("POST", "/tasks", title="x")
     etag = one("GET", query).headers["ETag"]
     assert etag.split("-")[0] == other("GET", query).headers["ETag"].split("-")[0]
     assert revalidate(other, query, etag).status_code == 200
@@ -397,14 +383,14 @@ def test_list_with_the_etag_of_another_revision_is_complete(call, task, revision
 @pytest.fixture
 def remote(proxied, proxy, user):
     """Return a function that sends requests as the user, through the proxy, on a warm connection."""
-    call = caller_of(proxied.test_client(), user)
-    call("POST", title="x", tags=["a"])
+    call = call_as(proxied.test_client(), user)
+    call("POST", "/tasks", title="x", tags=["a"])
     return call
 
 
-@pytest.mark.parametrize("query", [*QUERIES, "/{id}"])
+@pytest.mark.parametrize("query", [*QUERIES, "/tasks/{id}"])
 def test_not_modified_is_one_statement(remote, proxy, query):
-    path = query.format(id=remote("GET").json[0]["id"])
+    path = query.format(id=remote("GET", "/tasks").json[0]["id"])
     etag = remote("GET", path).headers["ETag"]
     proxy.queries.clear()
     assert_not_modified(revalidate(remote, path, etag), etag)
@@ -413,7 +399,7 @@ def test_not_modified_is_one_statement(remote, proxy, query):
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
 def test_conditional_write_is_one_statement_and_a_refused_one_at_most_two(remote, proxy, method, path, body):
-    there = path.format(id=remote("GET").json[0]["id"])
+    there = path.format(id=remote("GET", "/tasks").json[0]["id"])
     proxy.queries.clear()
     assert_problem(remote(method, there, {"If-Match": '"2"'}, **body), 412)
     assert len(proxy.queries) <= 2
@@ -426,9 +412,9 @@ def test_conditional_write_is_one_statement_and_a_refused_one_at_most_two(remote
 
 
 def test_write_without_a_change_is_one_statement(remote, proxy):
-    task = remote("GET").json[0]
+    task = remote("GET", "/tasks").json[0]
     proxy.queries.clear()
-    assert remote("PATCH", f"/{task['id']}", title="x", tags=["a"]).json == task
+    assert remote("PATCH", f"/tasks/{task['id']}", title="x", tags=["a"]).json == task
     assert len(proxy.queries) == 1
 
 
@@ -466,7 +452,7 @@ def test_unchanged_list_reads_no_task(app, user, fields):
         assert any(executed) == read
 
 
-@pytest.mark.parametrize("path", ["", "?sort=title", "/changes"])
+@pytest.mark.parametrize("path", ["/tasks", "/tasks?sort=title", "/tasks/changes"])
 @pytest.mark.parametrize("etag", ['""', 'W/""', '"-"'])
 def test_list_with_an_etag_of_another_form_is_complete(call, task, path, etag):
     assert call("GET", path, {"If-None-Match": etag}).status_code == 200

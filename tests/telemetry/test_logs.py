@@ -196,13 +196,13 @@ def test_stack_has_the_frames_and_classes_and_never_the_messages():
 
 
 def test_stack_leaves_out_a_suppressed_context():
-    def call():
+    def fail():
         try:
             failing(0)
         except ValueError:
             raise RuntimeError from None
 
-    trace = stack_of(call)
+    trace = stack_of(fail)
     assert trace.endswith("builtins.RuntimeError")
     assert "ValueError\n\n" not in trace
 

@@ -55,18 +55,18 @@ def lines(data):
 
 
 def kept(url, user):
-    """Give how many tasks, deleted ones and lists there are of a user."""
+    """Return the number of tasks, tombstones and lists of a user."""
     return query(url, KEPT, user, user, user)[0]
 
 
 def in_transaction(url):
-    """Give how many sessions are in the middle of something."""
+    """Return the number of sessions with an open transaction."""
     return query(url, IN_TRANSACTION)[0][0]
 
 
 @pytest.fixture
 def small(database_url):
-    """Give an application with a pool of two connections."""
+    """Return an application with a pool of two connections."""
     app = create_app(config_for(database_url, WEB_THREADS="2"))
     yield app
     with app.app_context():
