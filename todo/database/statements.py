@@ -26,7 +26,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from todo.database.embedded import EmbeddedUnavailable
 from todo.database.engine import Pool
 from todo.database.failures import READ_ONLY, ConnectionLost, DatabaseUnavailable, RolledBack, problem_of, report
-from todo.database.timeouts import CALL, Bounds, watch
+from todo.database.timeouts import REQUEST_LIMITS, Bounds, watch
 from todo.extensions import db
 from todo.telemetry.requests import database_time
 
@@ -66,7 +66,7 @@ def fill(template: str, **fragments: str) -> str:
     return template
 
 
-def read(sql: str, parameters: Parameters, within: Bounds = CALL) -> Sequence[Any]:
+def read(sql: str, parameters: Parameters, within: Bounds = REQUEST_LIMITS) -> Sequence[Any]:
     """Run a statement that changes nothing, and return its rows.
 
     It is run once more when its connection turns out to be dead, or when PostgreSQL rolled it back.
@@ -93,9 +93,9 @@ def write(sql: str, parameters: Parameters) -> Sequence[Any]:
 
     """
     try:
-        return _run(sql, parameters, CALL)
+        return _run(sql, parameters, REQUEST_LIMITS)
     except RolledBack:
-        return _run(sql, parameters, CALL)
+        return _run(sql, parameters, REQUEST_LIMITS)
 
 
 def _run(sql: str, parameters: Parameters, within: Bounds) -> Sequence[Any]:

@@ -54,11 +54,11 @@ def _bounds(statement_timeout_ms: int, *, answer_s: float, idle_timeout_ms: int 
 
 # A statement of a request takes milliseconds. The writes of one user wait for one another, and must not hold all
 # threads.
-CALL = _bounds(5_000, answer_s=10)
+REQUEST_LIMITS = _bounds(5_000, answer_s=10)
 
 # A statement that reads or writes all data of a user may take longer. A client that stops between two statements must
 # not keep its locks.
-WORK = _bounds(60_000, idle_timeout_ms=60_000, answer_s=70)
+BATCH_LIMITS = _bounds(60_000, idle_timeout_ms=60_000, answer_s=70)
 
 # The seed command may add millions of tasks in one transaction, and waits for another one that does.
 UNBOUNDED = Bounds("", math.inf)
