@@ -9,7 +9,7 @@ import pytest
 from support import TASK_MEMBERS, WRITABLE_MEMBERS, assert_problem, bearer, new_user
 
 from todo.database import statements
-from todo.database.timeouts import REQUEST_LIMITS, Bounds
+from todo.database.timeouts import REQUEST_LIMITS, TimeLimits
 
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 
@@ -496,7 +496,7 @@ def test_order_of_checks_is_path_token_user_body_row(client, user):
 
 
 def test_write_that_waits_too_long_for_its_turn_gives_up(client, user, database_url, monkeypatch):
-    monkeypatch.setattr(statements, "REQUEST_LIMITS", Bounds("SET LOCAL lock_timeout = 50;\n", 10))
+    monkeypatch.setattr(statements, "REQUEST_LIMITS", TimeLimits("SET LOCAL lock_timeout = 50;\n", 10))
     task = client.post("/api/me/tasks", headers=bearer(user), json={"title": "x"}).json
     with closing(psycopg2.connect(database_url)) as other:
         other.cursor().execute("SELECT FROM task_lists WHERE user_id = %s FOR UPDATE", [user])
