@@ -14,7 +14,7 @@ import time
 from collections import namedtuple
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -221,6 +221,7 @@ def _rows(cursor: Any, rows: Sequence[Any]) -> Sequence[Any]:
     return [row._make(values) for values in rows]
 
 
-@cache
+# A statement that is put together from many keys has many shapes of rows; few of them are in use at a time.
+@lru_cache(maxsize=256)
 def _row_class(names: tuple[str, ...]) -> Any:
     return namedtuple("_Row", names, rename=True)  # noqa: PYI024 (the names are PostgreSQL's)
