@@ -39,6 +39,7 @@ def create_app(config: Config | None = None) -> Flask:
     auth.init_app(app, config)
     limits.init_app(app, config)
     overload.init_app(app)
+    users.init_app(app, config)
 
     # Before the routes, which look their converters up as they are added.
     routing.init_app(app)

@@ -310,6 +310,15 @@ def test_breaker_fails_at_once_after_an_attempt_that_failed_slowly(monkeypatch):
     assert breaker(dialect, None, [], {}) == "connection"
 
 
+def test_first_connection_that_is_lost_while_it_is_set_up_is_unavailable(proxied, proxy):
+    proxy.lose_answers = True
+    with proxied.app_context():
+        with pytest.raises(failures.DatabaseUnavailable):
+            statements.read(NUMBER, {})
+        proxy.lose_answers = False
+        assert statements.read(NUMBER, {})[0].number == 1
+
+
 def test_breaker_does_not_pause_after_a_quick_refusal(warm, proxy):
     proxy.refuse = True
     proxy.cut()

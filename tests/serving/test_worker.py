@@ -1,19 +1,30 @@
 """The worker's sockets, in cases that no client can bring about."""
 
+import errno
+import math
+import os
 import selectors
 import socket
+import time
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
+from structlog.testing import capture_logs
 
-from todo.serving.worker import Connection, Worker
+from todo.auth.tokens import Caller
+from todo.serving import client as client_module
+from todo.serving import worker as worker_module
+from todo.serving.client import Client, Unsent
+from todo.serving.framing import Message
+from todo.serving.worker import UNVERIFIED, Connection, Worker
 
 
 @pytest.fixture
 def pair():
     accepted, client = socket.socketpair()
     with client:
-        connection = Connection(SimpleNamespace(is_ssl=False), accepted, "", "")
+        connection = Connection(SimpleNamespace(is_ssl=False), accepted, "", "", Unsent())
         yield connection, client
         connection.close()
 
@@ -34,22 +45,23 @@ def test_client_whose_buffers_are_full_is_sent_the_rest_later_in_order(pair):
     expected = bytes(range(256)) * 2_000
     for at in range(0, len(expected), 32_000):
         connection.sock.sendall(expected[at : at + 32_000])
-    assert connection.sock.send_buffer
+    assert connection.sock.unsent
 
     received = b""
     while len(received) < len(expected):
         received += client.recv(1 << 20)
         connection.sock.flush()
     assert received == expected
-    assert not connection.sock.send_buffer
+    assert not connection.sock.unsent
 
 
 def test_client_that_receives_a_response_slowly_is_waited_for_by_the_poller(pair):
     connection, client = pair
     worker = Worker.__new__(Worker)
     worker.poller = selectors.DefaultSelector()
+    worker.sending = {}
     expected = bytes(range(256)) * 20_000
-    connection.sock.send_buffer += expected
+    connection.sock._keep(memoryview(expected))
     finished = []
 
     worker._wait_until_sent(connection, finished.append)
@@ -57,9 +69,164 @@ def test_client_that_receives_a_response_slowly_is_waited_for_by_the_poller(pair
     while len(received) < len(expected):
         for key, _ in worker.poller.select(0):
             key.data(key.fileobj)
-        assert bool(finished) == (not connection.sock.send_buffer)
+        assert bool(finished) == (not connection.sock.unsent)
         received += client.recv(1 << 20)
 
     worker.poller.close()
     assert received == expected
     assert finished == [connection]
+
+
+@pytest.fixture
+def worker(monkeypatch):
+    """Return a worker without listeners, whose steps a test runs."""
+    worker = Worker.__new__(Worker)
+    worker.poller = selectors.DefaultSelector()
+    worker.connections, worker.sending, worker.all_unsent = {}, {}, Unsent()
+    worker._accept_paused_until, worker._swept = -math.inf, math.inf
+    yield worker
+    worker.poller.close()
+
+
+@pytest.fixture
+def connected(worker):
+    """Return a function that makes connections of the worker, each with the client's end."""
+    with ExitStack() as stack:
+
+        def connect():
+            accepted, client = socket.socketpair()
+            stack.enter_context(client)
+            connection = Connection(SimpleNamespace(is_ssl=False), accepted, "", "", worker.all_unsent)
+            stack.callback(connection.close)
+            worker.connections[connection] = None
+            return connection, client
+
+        yield connect
+
+
+def fail(_connection):
+    raise ValueError("a bug")
+
+
+def test_step_that_raises_closes_its_connection_and_no_other(worker, connected):
+    (broken, client), (other, _) = connected(), connected()
+    worker._register(other, selectors.EVENT_READ, fail, 60, fail)
+    worker._register(broken, selectors.EVENT_WRITE, fail, 60, fail)
+
+    with capture_logs() as logs:
+        for key, _ in worker.poller.select(0):
+            key.data(key.fileobj)
+    assert [entry["event"] for entry in logs] == ["connection failed"]
+    assert list(worker.connections) == [other]
+    assert client.recv(1) == b""
+
+
+def test_deadline_of_a_socket_that_is_closed_already_closes_its_connection_alone(worker, connected):
+    connection, _ = connected()
+    worker._register(connection, selectors.EVENT_READ, fail, 60, fail)
+    connection.sock.close()
+    with capture_logs():
+        worker._unregister(connection, fail)
+    assert worker.connections == {}
+
+
+def test_response_on_a_socket_that_is_closed_already_closes_its_connection_alone(worker, connected):
+    connection, _ = connected()
+    worker.handle = lambda connection: connection.sock._keep(memoryview(b"x")) or Client.close(connection.sock)
+    connection.sock.shutdown = lambda _: fail(None)
+    with pytest.raises(ValueError, match="a bug"):
+        worker._serve(connection)
+    assert worker.connections == {}
+
+
+def test_responses_that_take_too_much_are_dropped_the_longest_first(worker, connected, monkeypatch):
+    monkeypatch.setattr(client_module, "UNSENT_FILES_MAX_BYTES", 5_000_000)
+    connections = [connected()[0] for _ in range(4)]
+    for connection in connections:
+        connection.sock._keep(memoryview(bytes(2_000_000)))
+        worker.sending[connection] = None
+        if connection is not connections[1]:
+            worker._wait_until_sent(connection, fail)
+
+    worker._poll(0)
+    # The second one still belongs to a thread.
+    assert list(worker.connections) == connections[1:2] + connections[3:]
+    assert 2_000_000 < worker.all_unsent.files <= 4_000_000
+
+
+def test_incomplete_requests_that_take_too_much_are_dropped_the_oldest_first(worker, connected, monkeypatch):
+    monkeypatch.setattr(worker_module, "REQUESTS_MAX_BYTES", 150)
+    worker.tpool = SimpleNamespace(overdue=lambda _: ())
+    worker.cfg = SimpleNamespace(keepalive=30)
+    connections = []
+    for _ in range(3):
+        connection, client = connected()
+        worker._wait_for_request(connection)
+        client.sendall(b"G" * 100)
+        worker._read(connection)
+        connections.append(connection)
+
+    worker._sweep(time.monotonic())
+    assert list(worker.connections) == connections[2:]
+
+
+@pytest.mark.parametrize(
+    ("received", "since_s", "is_kept"),
+    [
+        pytest.param(5000, 1, True, id="fast enough"),
+        pytest.param(4000, 1, False, id="too slow"),
+        pytest.param(1_000_000, 4000, False, id="for too long"),
+    ],
+)
+def test_client_keeps_its_connection_while_it_receives_fast_enough(
+    worker, connected, monkeypatch, received, since_s, is_kept
+):
+    monkeypatch.setattr(worker_module, "SILENCE_MAX_S", 1)
+    connection, _ = connected()
+    connection.sock._keep(memoryview(bytes(2_000_000)))
+    connection.sending_since = time.monotonic() - since_s
+    worker._wait_until_sent(connection, fail)
+    connection.received = received
+
+    worker._unregister(connection, connection.at_deadline)
+    assert (connection in worker.connections) == is_kept
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_accept_without_resources_pauses_and_is_logged_once(worker, number):
+    def accept():
+        raise OSError(number, os.strerror(number))
+
+    with capture_logs() as logs:
+        assert not any(worker.accept(SimpleNamespace(accept=accept)) for _ in range(3))
+    assert worker._accept_paused_until > time.monotonic()
+    assert [(entry["event"], entry["reason"]) for entry in logs] == [
+        ("no connection can be accepted", os.strerror(number))
+    ]
+
+
+def test_accept_that_fails_otherwise_is_not_hidden(worker):
+    def accept():
+        raise OSError(errno.EINVAL, "closed")
+
+    with pytest.raises(OSError, match="closed"):
+        worker.accept(SimpleNamespace(accept=accept))
+
+
+@pytest.mark.parametrize(
+    ("head", "user"),
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nHost: x", None, id="no token"),
+        pytest.param(b"GET / HTTP/1.1\r\nAuthorization: Basic eA==", None, id="another scheme"),
+        pytest.param(b"GET / HTTP/1.1\r\nauthorization:\tBEARER  known ", "user", id="verified before"),
+        pytest.param(b"GET / HTTP/1.1\r\nAuthorization: Bearer new", UNVERIFIED, id="not verified yet"),
+    ],
+)
+def test_threads_are_shared_by_the_user_of_a_verified_token(worker, head, user):
+    verifier = SimpleNamespace(find_cached=lambda text: Caller("user") if text == "known" else None)
+    worker.wsgi = SimpleNamespace(extensions={"token_verifier": verifier})
+    body = b"\r\nAuthorization: Bearer known\r\n"
+    message = Message(head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    assert worker._user_of(message) == user
+    # A header that is incomplete names nobody.
+    assert worker._user_of(Message(head + b"\r\n")) is None

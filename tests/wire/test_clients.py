@@ -289,7 +289,7 @@ def test_requests_that_would_wait_too_long_are_turned_away_at_once(hasty, databa
         time.sleep(1)
 
         refused = hasty.call("GET", "/api/me/tasks", bearer(user) | {"Origin": ORIGIN})
-        assert statuses == []
+        assert 200 not in statuses
         assert_problem(refused, 503)
         assert refused.headers["Access-Control-Allow-Origin"] == ORIGIN
         assert hasty.call("GET", "/health").status_code == 200
@@ -297,7 +297,8 @@ def test_requests_that_would_wait_too_long_are_turned_away_at_once(hasty, databa
         connection.rollback()
         for thread in waiting:
             thread.join()
-    assert statuses == [200, 200, 200]
+    # Those that waited for the thread for too long were refused too.
+    assert sorted(statuses) == [200, 503, 503]
     assert_served(hasty, user)
 
 

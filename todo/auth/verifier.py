@@ -54,14 +54,17 @@ class Verifier:
             KeysUnavailable: the token cannot be verified now.
 
         """
-        digest = hashlib.sha256(text.encode(errors="surrogatepass")).digest()
-        with self._lock:
-            verified = self._cache.get(digest)
+        verified = self._find(text)
         if verified is None or not self._is_still_valid(verified):
             verified = self._verify(Token(text))
             with self._lock:
-                self._cache[digest] = verified
+                self._cache[_digest(text)] = verified
         return verified.caller
+
+    def find_cached(self, text: str) -> Caller | None:
+        """Return the caller of a token that was verified before; it may have expired since."""
+        verified = self._find(text)
+        return None if verified is None else verified.caller
 
     def explain(self, text: str) -> Iterator[tuple[TokenRule, RuleResult]]:
         """Yield the result of every rule for a token, valid or not.
@@ -75,6 +78,10 @@ class Verifier:
         for rule, check in self.rules.items():
             yield rule, check(token)
 
+    def _find(self, text: str) -> Verified | None:
+        with self._lock:
+            return self._cache.get(_digest(text))
+
     def _is_still_valid(self, verified: Verified) -> bool:
         if self._clock() >= verified.expires_at + LEEWAY_S:
             return False
@@ -86,3 +93,7 @@ class Verifier:
             if not result.passed:
                 raise result.problem(result.refusal(rule), user_id=token.user_id if token.is_genuine else None)
         return Verified(Caller(str(token.user_id)), token.claims["exp"], token.key)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()

@@ -20,6 +20,7 @@ from typing import Any, Literal, cast
 
 import psycopg2
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import PoolProxiedConnection
 
@@ -192,6 +193,9 @@ def _connection(sql: str) -> Iterator[Any]:
     except psycopg2.Error as error:
         is_lost = pooled is not None and _discard_if_lost(engine, pooled, error)
         raise report(problem_of(error, sql, is_lost=is_lost)) from error
+    except DBAPIError as error:
+        # The first connection of a process asks for the server's version, by means of SQLAlchemy.
+        raise report(problem_of(cast(psycopg2.Error, error.orig), sql, is_lost=False)) from error.orig
     except PoolTimeoutError as error:
         raise report(DatabaseUnavailable(reason="every pooled connection is in use")) from error
     except EmbeddedUnavailable as error:

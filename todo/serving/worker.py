@@ -2,132 +2,75 @@
 
 gunicorn's own threaded worker occupies a thread for each new connection until data arrives, and for each slow client as
 long as it is slow. A few of those block all others. Here a thread gets a request when it has been received in full, and
-leaves the response in memory:
+leaves the response to the poller:
 
     accepted ── reading ── queued ── a thread ─┬─ sending ── reading (kept alive), or lingering
                    │          └── refused ─────┤
                    │                           ├─ reading (kept alive)
                    └── closed                  └─ lingering ── closed
+
+Whatever happens to one connection, the poller and the threads live on: an exception of a step is logged, and closes the
+connection that the step was for.
 """
 
 import errno
 import io
 import math
-import select
+import re
 import selectors
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
-from threading import Thread
 from typing import Any
 
-from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from todo.auth.verifier import Verifier
 from todo.serving import overload
-from todo.serving.framing import Message
+from todo.serving.client import Client, Unsent
+from todo.serving.framing import HEAD_END, Message
+from todo.serving.threads import ThreadPool
+from todo.telemetry.logs import log
 
 # The longest time from the first byte of a request to its last. It occupies no thread meanwhile.
 REQUEST_MAX_S = 60
 
-# A client that receives nothing of its response for this long is disconnected.
-SILENCE_MAX_S = 30
+# What the incomplete requests of a process may take. Beyond it the oldest are closed.
+REQUESTS_MAX_BYTES = 64 * 1024 * 1024
 
-# A streamed response waits while more of it than this is unsent. One that is in memory as a whole never waits.
-SEND_BUFFER_MAX_BYTES = 256 * 1024
+# A client must receive at least this many bytes a second of its response, on average over each such period, and all of
+# it within the last of these times.
+SEND_MIN_BYTES_S = 4 * 1024
+SILENCE_MAX_S = 30
+SEND_MAX_S = 3600
+
+# The kernel's buffer for what a client has not received, for each connection; Linux doubles it. By itself it would grow
+# to some megabytes for each client that reads nothing.
+KERNEL_SEND_BUFFER_BYTES = 64 * 1024
 
 # After the last response, what the client is still sending is discarded for this long, so that the client gets to read
 # the response (RFC 9112, section 9.6).
 LINGER_S = 2
 
-# When the oldest request in the queue has waited for longer, new ones are refused at once.
+# When the oldest request in the queue has waited for longer, new ones are refused at once. So is every request that has
+# waited for longer, for whatever reason.
 QUEUE_MAX_S = 5
 
 # How often deadlines are checked, ordinarily and during shutdown.
 SWEEP_S = 1.0
 SHUTDOWN_SWEEP_S = 0.1
 
-READ_BYTES = 64 * 1024
+# A process without file descriptors or memory for sockets accepts nothing for this long.
+ACCEPT_PAUSE_S = 1.0
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+BEARER = re.compile(rb"\r\nauthorization:[ \t]*bearer[ \t]+([^\r\n]+)", re.IGNORECASE)
 
-class Client(socket.socket):
-    """A client's socket on which a thread never waits: the request is read from memory, the response buffered there.
-
-    Attributes:
-        request: The bytes of the request that a thread works on.
-        is_too_large: Whether these are only the beginning of a header that is over the limit.
-        is_exhausted: Whether the parser has read past the end of these bytes.
-        send_buffer: The bytes of the response that are still to be sent.
-
-    """
-
-    def __init__(self, accepted: socket.socket) -> None:
-        super().__init__(accepted.family, accepted.type, accepted.proto, accepted.detach())
-        super().setblocking(False)
-        self.request = io.BytesIO()
-        self.is_too_large = False
-        self.is_exhausted = False
-        self.send_buffer = bytearray()
-
-    def setblocking(self, flag: bool, /) -> None:  # noqa: FBT001 (as the socket has it)
-        """Do nothing: the socket stays non-blocking where gunicorn would make it block."""
-
-    def settimeout(self, value: float | None, /) -> None:
-        """Do nothing, likewise."""
-
-    def recv(self, size: int, _flags: int = 0, /) -> bytes:
-        """Return the next bytes of the request in memory."""
-        if data := self.request.read(size):
-            return data
-        if self.is_too_large:
-            raise LimitRequestHeaders("limit request headers fields size")
-        self.is_exhausted = True
-        return b""
-
-    def send(self, data: Any, _flags: int = 0, /) -> int:
-        """Skip `100 Continue`, the only thing that gunicorn sends with this: the poller has sent it already."""
-        return len(data)
-
-    def sendall(self, data: Any, _flags: int = 0, /) -> None:
-        """Send what the kernel accepts now, and buffer the rest."""
-        if len(self.send_buffer) > SEND_BUFFER_MAX_BYTES:
-            self._wait_until_drained()
-        if self.send_buffer:
-            self.send_buffer += data
-        else:
-            view = memoryview(data)
-            self.send_buffer += view[self._send_now(view) :]
-
-    def receive(self) -> bytes | None:
-        """Return the bytes that have arrived: none when the client has closed, None when there is nothing to read."""
-        try:
-            return super().recv(READ_BYTES)
-        except (BlockingIOError, InterruptedError):
-            return None
-
-    def flush(self) -> None:
-        """Send what the kernel accepts now of the buffer."""
-        while self.send_buffer and (sent := self._send_now(self.send_buffer)):
-            del self.send_buffer[:sent]
-
-    def _send_now(self, data: Any) -> int:
-        try:
-            return super().send(data)
-        except (BlockingIOError, InterruptedError):
-            return 0
-
-    def _wait_until_drained(self) -> None:
-        writable = select.poll()
-        writable.register(self, select.POLLOUT)
-        while len(self.send_buffer) > SEND_BUFFER_MAX_BYTES:
-            if not writable.poll(SILENCE_MAX_S * 1000):
-                raise ConnectionResetError(errno.ECONNRESET, "the client receives nothing of a stream")
-            self.flush()
+# Who sends a request whose token has not been verified yet.
+UNVERIFIED = object()
 
 
 class Connection(TConn):  # type: ignore[misc]
@@ -137,16 +80,20 @@ class Connection(TConn):  # type: ignore[misc]
         message: The request that is being read or handled.
         deadline: The time at which the poller stops waiting, in seconds of the monotonic clock.
         at_deadline: The next step at that time.
+        received: How many bytes of its response the client received since the rate was last checked.
+        sending_since: When the poller began to send the response.
 
     """
 
-    def __init__(self, cfg: Any, accepted: socket.socket, address: Any, server: Any) -> None:
-        super().__init__(cfg, Client(accepted), address, server)
+    def __init__(self, cfg: Any, accepted: socket.socket, address: Any, server: Any, all_unsent: Unsent) -> None:
+        super().__init__(cfg, Client(accepted, all_unsent), address, server)
         # For gunicorn this means that no thread needs to wait for data.
         self.data_ready = True
         self.message = Message()
         self.deadline = math.inf
         self.at_deadline: Callable[[Connection], None]
+        self.received = 0
+        self.sending_since = math.inf
 
     def load_request(self) -> None:
         """Make the request readable for gunicorn's parser."""
@@ -159,49 +106,6 @@ class Connection(TConn):  # type: ignore[misc]
         """Return whether parser and poller agree about the end of the request; else no other one may follow it."""
         is_consumed = not self.sock.request.read(1)
         return self.message.size is not None and is_consumed and self.sock.is_exhausted == self.message.is_shortened
-
-
-class ThreadPool:
-    """Threads that serve connections in the order of their arrival.
-
-    Args:
-        number: The number of threads.
-        serve: The function that they call with each connection.
-        prepare: The function that each thread calls first.
-
-    """
-
-    def __init__(
-        self, number: int, serve: Callable[[Connection], None], prepare: Callable[[], None] = lambda: None
-    ) -> None:
-        self._queue: SimpleQueue[Connection] = SimpleQueue()
-        self._enqueued_at: deque[float] = deque()
-        self._serve = serve
-        self._prepare = prepare
-        for index in range(number):
-            Thread(target=self._work, name=f"worker-{index}", daemon=True).start()
-
-    def put(self, connection: Connection) -> None:
-        """Add a connection to the end of the queue."""
-        self._enqueued_at.append(time.monotonic())
-        self._queue.put(connection)
-
-    def delay_s(self) -> float:
-        """Return the seconds for which the first connection in the queue has waited; 0 when the queue is empty."""
-        try:
-            return time.monotonic() - self._enqueued_at[0]
-        except IndexError:
-            return 0.0
-
-    def shutdown(self, *, wait: bool) -> None:
-        """Do nothing: the threads end with the process. gunicorn calls it."""
-
-    def _work(self) -> None:
-        self._prepare()
-        while True:
-            connection = self._queue.get()
-            self._enqueued_at.popleft()
-            self._serve(connection)
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -220,8 +124,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def init_process(self) -> None:
         """Start in the new process."""
-        self.connections: set[Connection] = set()
+        # In the order of their acceptance.
+        self.connections: dict[Connection, None] = {}
+        # In the order in which their responses began.
+        self.sending: dict[Connection, None] = {}
+        self.all_unsent = Unsent()
         self._swept = 0.0
+        self._accept_paused_until = -math.inf
         super().init_process()
 
     def get_thread_pool(self) -> ThreadPool:
@@ -232,8 +141,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def run(self) -> None:
         """Poll until the worker is to stop; then serve the open connections until the graceful time-out."""
         self.poller.register(self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks)
+        for listener in self.sockets:
+            # Accepted sockets inherit it.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_SEND_BUFFER_BYTES)
         while self.alive and self.is_parent_alive():
-            self.set_accept_enabled(len(self.connections) < self.worker_connections)
+            has_room = len(self.connections) < self.worker_connections
+            self.set_accept_enabled(has_room and self._accept_paused_until < time.monotonic())
             self._poll(SWEEP_S)
         self._stop_listening()
         # On a connection that was kept alive the next request may be under way already.
@@ -256,13 +169,39 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def _poll(self, sweep_s: float) -> None:
         for key, _ in self.poller.select(sweep_s):
             key.data(key.fileobj)
+        if self.all_unsent.is_too_much:
+            self._drop_slowest()
         now = time.monotonic()
         if now - self._swept >= sweep_s:
             self._swept = now
             self.notify()
-            for connection in list(self.connections):
-                if connection.deadline <= now:
-                    self._unregister(connection, connection.at_deadline)
+            self._sweep(now)
+
+    def _drop_slowest(self) -> None:
+        """Close the connections that have been sending for longest, until the rest takes no more than it may."""
+        for connection in list(self.sending):
+            if not self.all_unsent.is_too_much:
+                return
+            if connection.deadline < math.inf:
+                self._drop(connection)
+
+    def _sweep(self, now: float) -> None:
+        for connection in list(self.connections):
+            if connection.deadline <= now:
+                self._unregister(connection, connection.at_deadline)
+        for connection in self.tpool.overdue(QUEUE_MAX_S):
+            self._refusing_pool.put(connection)
+        reading = [
+            connection
+            for connection in list(self.connections)
+            if connection.at_deadline == self._enqueue_incomplete and connection.deadline < math.inf
+        ]
+        incomplete = sum(len(connection.message.data) for connection in reading)
+        for connection in reading:
+            if incomplete <= REQUESTS_MAX_BYTES:
+                break
+            incomplete -= len(connection.message.data)
+            self._drop(connection)
 
     def accept(self, listener: Any) -> bool:
         """Accept a connection, and return whether there was one."""
@@ -270,8 +209,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             accepted, address = listener.accept()
         except (BlockingIOError, ConnectionAbortedError, InterruptedError):
             return False
-        connection = Connection(self.cfg, accepted, address, listener.getsockname())
-        self.connections.add(connection)
+        except OSError as error:
+            if error.errno not in EXHAUSTED:
+                raise
+            if self._accept_paused_until + 2 * ACCEPT_PAUSE_S < time.monotonic():
+                log.error("no connection can be accepted", reason=error.strerror, connections=len(self.connections))
+            self._accept_paused_until = time.monotonic() + ACCEPT_PAUSE_S
+            return False
+        connection = Connection(self.cfg, accepted, address, listener.getsockname(), self.all_unsent)
+        self.connections[connection] = None
         self._wait_for_request(connection)
         return True
 
@@ -286,12 +232,30 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Hand a connection over to the poller; the caller must not touch it any more."""
         connection.at_deadline = at_deadline
         connection.deadline = time.monotonic() + timeout_s
-        self.poller.register(connection.sock, event, lambda _: then(connection))
+        self.poller.register(connection.sock, event, lambda _: self._step(connection, then))
 
     def _unregister(self, connection: Connection, then: Callable[[Connection], None]) -> None:
         """Take a connection back from the poller, and continue with the next step."""
-        self.poller.unregister(connection.sock)
-        then(connection)
+
+        def step(connection: Connection) -> None:
+            self.poller.unregister(connection.sock)
+            then(connection)
+
+        self._step(connection, step)
+
+    def _step(self, connection: Connection, step: Callable[[Connection], None]) -> None:
+        """Run a step of a connection; an exception closes that connection, and no other."""
+        try:
+            step(connection)
+        except Exception as error:  # noqa: BLE001 (whatever happens to one connection, the poller lives on)
+            log.error("connection failed", exc_info=error)
+            self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        """Close a connection, whether or not the poller waits for it."""
+        with suppress(KeyError, ValueError):
+            self.poller.unregister(connection.sock)
+        self._close(connection)
 
     def _wait_for_request(self, connection: Connection) -> None:
         if connection.message.data:
@@ -328,28 +292,57 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def _enqueue(self, connection: Connection) -> None:
         connection.load_request()
-        pool = self._refusing_pool if self.tpool.delay_s() > QUEUE_MAX_S else self.tpool
-        pool.put(connection)
+        if self.tpool.delay_s() > QUEUE_MAX_S:
+            self._refusing_pool.put(connection)
+        else:
+            self.tpool.put(connection, self._user_of(connection.message))
+
+    def _user_of(self, message: Message) -> Any | None:
+        """Return whose request this is, as far as the threads are shared by users.
+
+        A token that was verified before names its user. All others share one place, because a client could send a new
+        one with each request. Requests without a token are served at once, as they take no time.
+        """
+        head_end = message.data.find(HEAD_END)
+        if not (bearer := BEARER.search(message.data, 0, max(head_end, 0))):
+            return None
+        verifier: Verifier = self.wsgi.extensions["token_verifier"]
+        caller = verifier.find_cached(bearer[1].decode("latin-1").strip())
+        return UNVERIFIED if caller is None else caller.id
 
     def _serve(self, connection: Connection) -> None:
         """Handle a request, in a thread."""
-        is_kept_alive = self.handle(connection) and connection.has_agreed_end()
-        then = self._read_next if is_kept_alive else self._linger
-        if connection.sock.send_buffer:
-            self._wait_until_sent(connection, then)
-        else:
-            then(connection)
+        try:
+            is_kept_alive = self.handle(connection) and connection.has_agreed_end()
+            then = self._read_next if is_kept_alive else self._linger
+            if connection.sock.unsent:
+                connection.sending_since = time.monotonic()
+                self.sending[connection] = None
+                self._wait_until_sent(connection, then)
+            else:
+                then(connection)
+        except Exception:
+            self._drop(connection)
+            raise
 
     def _wait_until_sent(self, connection: Connection, then: Callable[[Connection], None]) -> None:
         def flush(connection: Connection) -> None:
-            connection.deadline = time.monotonic() + SILENCE_MAX_S
             with suppress(OSError):
-                connection.sock.flush()
-                if connection.sock.send_buffer:
+                connection.received += connection.sock.flush()
+                if connection.sock.unsent:
                     return
-            self._unregister(connection, self._close if connection.sock.send_buffer else then)
+            self.sending.pop(connection, None)
+            self._unregister(connection, self._close if connection.sock.unsent else then)
 
-        self._register(connection, selectors.EVENT_WRITE, flush, SILENCE_MAX_S, self._close)
+        def check_rate(connection: Connection) -> None:
+            is_late = time.monotonic() > connection.sending_since + SEND_MAX_S
+            if is_late or connection.received < SEND_MIN_BYTES_S * SILENCE_MAX_S:
+                self._close(connection)
+            else:
+                self._wait_until_sent(connection, then)
+
+        connection.received = 0
+        self._register(connection, selectors.EVENT_WRITE, flush, SILENCE_MAX_S, check_rate)
 
     def _read_next(self, connection: Connection) -> None:
         """Read the next request, which may have arrived already."""
@@ -374,5 +367,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._register(connection, selectors.EVENT_READ, discard, LINGER_S, self._close)
 
     def _close(self, connection: Connection) -> None:
-        self.connections.discard(connection)
+        self.connections.pop(connection, None)
+        self.sending.pop(connection, None)
         connection.close()

@@ -3,16 +3,18 @@
 from itertools import chain
 from urllib.parse import unquote
 
-from flask import Response, request
+from flask import Flask, Response, current_app, request
 from flask.typing import ResponseReturnValue
 from flask_smorest import Blueprint
 
+from config import Config
 from todo.auth import require_jwt
 from todo.http.etags import no_content
 from todo.http.openapi import response_header
 from todo.http.problems import UnprocessableContent
 from todo.http.requests import validate_request
 from todo.users import queries
+from todo.users.exports import Exports
 
 bp = Blueprint("users", __name__, url_prefix="/api/<user_id>", description="All data of a user.")
 
@@ -39,7 +41,8 @@ def export_user(user_id: str) -> ResponseReturnValue:
 
     All lines are as of one moment. The first line has the number of the others: if fewer follow, the response was cut.
     """
-    pieces = queries.export(user_id)
+    exports: Exports = current_app.extensions["exports"]
+    pieces = exports.run(user_id)
     # Until the first piece is there, an error can still become a problem response.
     response = Response(chain([next(pieces)], pieces), mimetype=NDJSON)
     response.headers["Content-Disposition"] = ATTACHMENT
@@ -65,3 +68,8 @@ def erase_user(user_id: str) -> ResponseReturnValue:
 def _readings(header: str) -> set[str]:
     """Return the texts that a header may stand for: clients encode characters beyond ASCII in several ways."""
     return {header, unquote(header), header.encode("latin-1").decode(errors="replace")}
+
+
+def init_app(app: Flask, config: Config) -> None:
+    """Let a quarter of the threads of a process work for exports, or the only one."""
+    app.extensions["exports"] = Exports(max(1, config.web_threads // 4))

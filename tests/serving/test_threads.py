@@ -1,0 +1,124 @@
+"""Threads that serve connections: in order, with a share for each user, and whatever happens to one of them."""
+
+import threading
+import time
+
+import pytest
+from structlog.testing import capture_logs
+
+from todo.serving.threads import ThreadPool, Turn
+
+SOON_S = 10
+
+
+class Gate:
+    """What threads serve: each call waits until it is let through.
+
+    Attributes:
+        begun: The connections that a thread has begun with, in order.
+
+    """
+
+    def __init__(self):
+        self.begun = []
+        self.changed = threading.Condition()
+        self._passes = threading.Semaphore(0)
+
+    def __call__(self, connection):
+        with self.changed:
+            self.begun.append(connection)
+            self.changed.notify_all()
+        assert self._passes.acquire(timeout=SOON_S)
+
+    def let_through(self, number=1):
+        self._passes.release(number)
+
+    def wait_for(self, number):
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.begun) >= number, SOON_S)
+        return self.begun
+
+
+@pytest.fixture
+def gate():
+    gate = Gate()
+    yield gate
+    gate.let_through(1000)
+
+
+def test_thread_goes_on_after_an_exception_of_any_kind():
+    served = []
+
+    def serve(connection):
+        served.append((connection, threading.current_thread()))
+        if isinstance(connection, BaseException):
+            raise connection
+
+    pool = ThreadPool(1, serve)
+    with capture_logs() as logs:
+        for connection in (ValueError("x"), SystemExit(3), KeyboardInterrupt(), "last"):
+            pool.put(connection, "user")
+        deadline = time.monotonic() + SOON_S
+        while len(served) < 4 or pool._working:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    assert len({thread for _, thread in served}) == 1
+    assert [entry["event"] for entry in logs] == ["connection failed"] * 3
+    assert (pool._waiting, pool._parked) == ({}, {})
+
+
+def test_user_with_many_requests_gets_half_of_the_threads_and_others_pass(gate):
+    pool = ThreadPool(4, gate)
+    for number in range(6):
+        pool.put(f"a{number}", "a")
+    for number in range(2):
+        pool.put(f"b{number}", "b")
+
+    assert sorted(gate.wait_for(4)) == ["a0", "a1", "b0", "b1"]
+    gate.let_through()
+    # Which of the four ends is up to the threads; whoever's place is free goes on in the order of arrival.
+    gate.let_through(20)
+    begun = gate.wait_for(8)
+    assert [connection for connection in begun if connection.startswith("a")] == [f"a{number}" for number in range(6)]
+
+
+def test_requests_of_nobody_in_particular_take_every_thread(gate):
+    pool = ThreadPool(4, gate)
+    for number in range(4):
+        pool.put(number)
+    assert sorted(gate.wait_for(4)) == [0, 1, 2, 3]
+
+
+def test_share_of_a_single_thread_is_that_thread(gate):
+    pool = ThreadPool(1, gate)
+    assert pool.share == 1
+    pool.put("a0", "a")
+    assert gate.wait_for(1) == ["a0"]
+
+
+def test_overdue_takes_what_waits_in_the_queue_or_for_a_share_and_nothing_else(gate):
+    pool = ThreadPool(2, gate)
+    for connection, user in (("a0", "a"), ("b0", "b"), ("a1", "a"), ("c0", "c")):
+        pool.put(connection, user)
+    gate.wait_for(2)
+    assert list(pool.overdue(60)) == []
+    assert pool.delay_s() > 0
+    time.sleep(0.01)
+    assert list(pool.overdue(0.001)) == ["a1", "c0"]
+    assert list(pool.overdue(0.001)) == []
+
+    gate.let_through(2)
+    pool.put("a2", "a")
+    pool.put("c1", "c")
+    assert gate.wait_for(4)[2:] in (["a2", "c1"], ["c1", "a2"])
+    gate.let_through(10)
+    deadline = time.monotonic() + SOON_S
+    while pool._working or pool._parked:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert (pool.delay_s(), pool._waiting) == (0.0, {})
+
+
+def test_turn_is_claimed_once():
+    turn = Turn("connection", None)
+    assert [turn.claim(), turn.claim()] == ["connection", None]
