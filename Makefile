@@ -11,7 +11,7 @@ WORKERS ?= 3
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
 
 .PHONY: help run quick test check coverage test-issuer test-browser test-schema test-faults bench lint format types audit sbom \
-	openapi lock clean
+	openapi docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,7 +67,6 @@ sbom: $(AUDIT)/.ready ## Write the dependencies of an image to sbom.json, as Cyc
 openapi: $(READY) ## Write openapi.json from the code
 	$(BIN)/flask openapi write openapi.json
 
-.PHONY: docs
 docs: .venv/docs/.ready ## Build the documentation into site/, and check every link
 	.venv/docs/bin/zensical build --clean --strict
 	.venv/docs/bin/python .ci/pages.py site
@@ -87,8 +86,8 @@ lock: $(READY) ## Pin the newest versions of everything in requirements*.in
 LOCK := --quiet --upgrade --strip-extras --annotation-style=line --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
-clean: ## Remove .venv, the development database and installed Node packages
-	rm -rf .venv instance tests/issuer/node_modules benchmarks/peers/fastify/node_modules
+clean: ## Remove .venv, the development database, the built documentation and installed Node packages
+	rm -rf .venv instance site .cache tests/issuer/node_modules benchmarks/peers/fastify/node_modules
 
 tests/issuer/node_modules: tests/issuer/package-lock.json
 	@node -e 'if (parseInt(process.versions.node) < 20) throw "Node 20 or newer is needed."'

@@ -10,7 +10,7 @@ from sqlalchemy import event, text
 
 from todo.commands import reporting_database_errors
 from todo.database import statements
-from todo.database.timeouts import UNBOUNDED
+from todo.database.timeouts import NO_LIMITS
 from todo.extensions import db
 
 # Replicas that start together queue for this lock: the first one migrates, and the others then find nothing to do. The
@@ -37,7 +37,7 @@ def run_migrations_online() -> None:
     The lock is held by a separate transaction, which lasts for all migrations. So a migration may end its own
     transaction before its long work, and block no other session meanwhile.
     """
-    with statements.transaction(UNBOUNDED) as guard:
+    with statements.transaction(NO_LIMITS) as guard:
         guard.write(NO_IDLE_TIMEOUT, {})
         while not guard.read(MIGRATION_LOCK, {})[0].is_held:
             time.sleep(POLL_INTERVAL_S)

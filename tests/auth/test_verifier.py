@@ -5,7 +5,7 @@ from support import SECRET, claims, sign
 
 from todo.auth.jwks import KeysUnavailable
 from todo.auth.keys import Key
-from todo.auth.rules import Result, shared_secret_rules
+from todo.auth.rules import RuleResult, shared_secret_rules
 from todo.auth.verifier import CACHED_MAX, Verifier
 from todo.http.problems import ExpiredToken, InvalidToken
 
@@ -37,7 +37,7 @@ def counting(rules):
 
     def count(token):
         checked.append(token.text)
-        return Result(True, "", "")
+        return RuleResult(True, "", "")
 
     return {"count": count, **rules}, checked
 
@@ -116,7 +116,7 @@ def test_verifier_caches_digests_and_no_tokens(caching):
 def test_verifier_verifies_a_token_again_when_its_key_changes(clock):
     def by_key(token):
         token.key = keys.find("k1")
-        return Result(True, "", "")
+        return RuleResult(True, "", "")
 
     keys = Keys(Key("k1", "EdDSA", ("one",), None))
     rules, checked = counting({"key": by_key, **shared_secret_rules([SECRET], clock=clock)})

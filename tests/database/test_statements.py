@@ -11,13 +11,13 @@ from support import assert_problem, bearer, config_for
 
 from todo import create_app
 from todo.database import engine, failures, statements
-from todo.database.timeouts import CALL, WORK
+from todo.database.timeouts import BATCH_LIMITS, REQUEST_LIMITS
 from todo.extensions import db
 from todo.tasks import queries
 from todo.telemetry.logs import stack
 
 NUMBER = "SELECT 1 AS number"
-ASKED = f"{CALL.settings}SELECT 1 AS number"
+ASKED = f"{REQUEST_LIMITS.settings}SELECT 1 AS number"
 
 
 @pytest.fixture
@@ -219,27 +219,33 @@ def test_write_that_failed_otherwise_is_never_run_again(stumbling, proxy, sqlsta
 def test_transaction_that_ends_well_is_kept_and_any_other_is_rolled_back(app, user):
     with app.app_context():
         with pytest.raises(RuntimeError):
-            with statements.transaction(WORK) as transaction:
+            with statements.transaction(BATCH_LIMITS) as transaction:
                 assert transaction.write(INSERTION, {"user": user, "revision": 1}) == 1
                 raise RuntimeError
-        with statements.transaction(WORK, "REPEATABLE READ") as transaction:
+        with statements.transaction(BATCH_LIMITS, "REPEATABLE READ") as transaction:
             transaction.write(INSERTION, {"user": user, "revision": 2})
             assert statements.read(REVISION, {"user": user}) == []
             assert transaction.read(REVISION, {"user": user}) == [(2,)]
         assert statements.read(REVISION, {"user": user}) == [(2,)]
 
 
+def test_transaction_without_a_statement_is_no_round_trip(warm, proxy):
+    with statements.transaction(BATCH_LIMITS):
+        pass
+    assert proxy.queries == []
+
+
 def test_transaction_leaves_its_connection_as_it_was(app):
     isolation = "SELECT current_setting('transaction_isolation') AS level"
     with app.app_context():
-        with statements.transaction(WORK, "REPEATABLE READ") as transaction:
+        with statements.transaction(BATCH_LIMITS, "REPEATABLE READ") as transaction:
             assert transaction.read(isolation, {}) == [("repeatable read",)]
         assert statements.read(isolation, {}) == [("read committed",)]
 
 
 def test_transaction_whose_connection_dies_is_unavailable_and_the_connection_is_replaced(warm, proxy):
     with pytest.raises(failures.ConnectionLost):
-        with statements.transaction(WORK) as transaction:
+        with statements.transaction(BATCH_LIMITS) as transaction:
             transaction.read(NUMBER, {})
             proxy.cut()
             transaction.read(NUMBER, {})
@@ -248,7 +254,7 @@ def test_transaction_whose_connection_dies_is_unavailable_and_the_connection_is_
 
 def test_transaction_of_a_bug_whose_connection_died_reports_the_bug(warm, proxy):
     with pytest.raises(ZeroDivisionError):
-        with statements.transaction(WORK) as transaction:
+        with statements.transaction(BATCH_LIMITS) as transaction:
             transaction.read(NUMBER, {})
             proxy.cut()
             raise ZeroDivisionError
@@ -257,7 +263,7 @@ def test_transaction_of_a_bug_whose_connection_died_reports_the_bug(warm, proxy)
 
 @pytest.mark.parametrize("number", [0, 1, 3, 4, 7])
 def test_stream_yields_all_rows_in_batches(app, number):
-    with app.app_context(), statements.transaction(WORK) as transaction:
+    with app.app_context(), statements.transaction(BATCH_LIMITS) as transaction:
         for _ in range(2):
             batches = list(transaction.stream("SELECT n FROM generate_series(1, %(number)s) n", {"number": number}, 3))
             assert [row.n for rows in batches for row in rows] == list(range(1, number + 1))

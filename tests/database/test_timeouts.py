@@ -9,7 +9,7 @@ import pytest
 from wire.server import query, wait_until
 
 from todo.database import engine, failures, statements, timeouts
-from todo.database.timeouts import CALL, UNBOUNDED, WORK, Bounds, NoAnswer, Watch
+from todo.database.timeouts import BATCH_LIMITS, NO_LIMITS, REQUEST_LIMITS, NoAnswer, TimeLimits, Watch
 from todo.extensions import db
 
 SETTINGS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
@@ -35,31 +35,31 @@ def test_statement_has_bounds_in_one_round_trip_and_leaves_the_session_as_it_was
 
 
 def test_bounds_of_a_transaction_hold_until_it_ends_and_no_longer(warm, proxy):
-    with statements.transaction(WORK) as transaction:
+    with statements.transaction(BATCH_LIMITS) as transaction:
         transaction.read("SELECT 1", {})
         assert transaction.read(BOUNDS, {}) == [("3s", "1min", "1min")]
     assert [query.count("SET LOCAL") for query in proxy.queries] == [3, 0, 0]
-    with statements.transaction(UNBOUNDED) as transaction:
+    with statements.transaction(NO_LIMITS) as transaction:
         assert transaction.read(BOUNDS, {}) == [("0", "0", "0")]
 
 
 def test_statement_that_takes_longer_is_cancelled_by_postgresql_and_not_retried(warm, proxy):
     with pytest.raises(failures.DatabaseUnavailable, match="57014"):
-        statements.read(SLEEP, {}, Bounds("SET LOCAL statement_timeout = 50;\n", 10))
+        statements.read(SLEEP, {}, TimeLimits("SET LOCAL statement_timeout = 50;\n", 10))
     assert len(proxy.queries) == 1
 
 
-@pytest.mark.parametrize("within", [CALL, WORK], ids=["call", "work"])
+@pytest.mark.parametrize("within", [REQUEST_LIMITS, BATCH_LIMITS], ids=["call", "work"])
 def test_result_is_awaited_for_longer_than_postgresql_takes_to_cancel(app, within):
     with app.app_context():
         (row,) = statements.read("SELECT current_setting('statement_timeout')::interval", {}, within)
-    assert row[0].total_seconds() < within.answer_s
+    assert row[0].total_seconds() < within.result_s
 
 
 def test_result_that_does_not_arrive_is_awaited_once_and_the_connection_is_replaced(warm, proxy):
     proxy.awake.clear()
     with pytest.raises(failures.DatabaseUnavailable, match=r"no answer within 0\.1 s"):
-        statements.read(BOUNDS, {}, Bounds("", 0.1))
+        statements.read(BOUNDS, {}, TimeLimits("", 0.1))
     assert len(proxy.queries) == 1
     proxy.awake.set()
     assert statements.read(BOUNDS, {})[0].statement_timeout == "5s"
@@ -72,7 +72,7 @@ def test_connection_that_does_not_respond_to_a_ping_is_replaced(warm, proxy, mon
     monkeypatch.setattr(proxy, "delay_s", 1.0)
     threading.Timer(1.0, setattr, (proxy, "delay_s", 0.0)).start()
     assert statements.read(BOUNDS, {})[0].statement_timeout == "5s"
-    assert sum(query.startswith(CALL.settings) for query in proxy.queries) == 1
+    assert sum(query.startswith(REQUEST_LIMITS.settings) for query in proxy.queries) == 1
 
 
 def test_watch_forgets_calls_that_returned():

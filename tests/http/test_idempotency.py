@@ -8,7 +8,7 @@ import pytest
 from support import assert_problem, bearer, config_for, new_user
 
 from todo import create_app
-from todo.database.timeouts import CALL
+from todo.database.timeouts import REQUEST_LIMITS
 from todo.extensions import db
 from todo.http import idempotency
 from todo.tasks import queries
@@ -276,6 +276,6 @@ def test_creation_with_a_key_is_two_statements_in_one_message(proxied, proxy, us
     client.delete(f"/api/me/tasks/{created['id']}", headers=bearer(user))
     assert_replayed(create("key"), created)
     assert_problem(create('"'), 422)
-    parts = [query.removeprefix(CALL.settings).split(";\n") for query in proxy.queries]
+    parts = [query.removeprefix(REQUEST_LIMITS.settings).split(";\n") for query in proxy.queries]
     assert [len(part) for part in parts] == [2, 2, 2, 1, 2]
     assert all(f"'{user}'" in part for query in parts for part in query)

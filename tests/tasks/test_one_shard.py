@@ -12,7 +12,7 @@ from todo import create_app
 from todo.extensions import db
 from todo.tasks import changes, listing, queries, summary
 from todo.tasks.listing import Filters, Listing, Position, SortKey
-from todo.tasks.rows import STORED
+from todo.tasks.rows import INITIAL, STORED
 from todo.trash import purging
 from todo.trash import queries as trash
 from todo.users import queries as user_queries
@@ -77,8 +77,7 @@ def users(cursor):
 
 def sample(user):
     """Return a value for each parameter of any statement."""
-    row = dict.fromkeys(("description", "tag_keys", "folded_tags", "folded_title", "folded_description"))
-    row |= {"title": "x", "completed": True, "priority": "low", "due_at": NOW, "due_all_day": False, "tags": ["a"]}
+    row = INITIAL | {"title": "x", "completed": True, "priority": "low", "due_at": NOW, "tags": ["a"]}
     times = dict.fromkeys(("now", "day", "begin", "end"), NOW)
     known = {"revisions": [1, 2], "known_revision": 7, "key": "key", "digest": b"digest", "days": 30, "revision": 8}
     page = {"before": 9, "since": 1, "deleted_since": 1, "rows": 11, "offset": 0, "batch": 10}

@@ -20,7 +20,7 @@ from todo.database.statements import SEPARATOR
 from todo.extensions import db
 from todo.tasks import changes, listing, queries, summary
 from todo.tasks.listing import BY_ID, Filters, Listing, Position, SortKey
-from todo.tasks.rows import columns_of
+from todo.tasks.rows import INITIAL, columns_of
 from todo.trash import purging
 from todo.trash import queries as trash
 from todo.users import queries as users
@@ -53,9 +53,8 @@ PARAMETERS = (
     {"caller": "user-1", "user": "user-1", "task_id": 7, "revisions": [1, 2], "known_revision": 7, "days": 30}
     | {"key": "key", "digest": b"digest", "before": 9900, "since": 9100, "deleted_since": 9100}
     | {"rows": 11, "offset": 0, "batch": 10, "now": NOW, "day": NOW, "begin": NOW, "end": NOW}
-    | columns_of(
-        {"title": "x", "description": None, "completed": True, "priority": "low", "due_date": None, "tags": ["a"]}
-    )
+    | INITIAL
+    | columns_of({"title": "x", "completed": True, "priority": "low", "tags": ["a"]})
 )
 
 STATEMENTS = {

@@ -9,7 +9,7 @@ import pytest
 from support import TASK_MEMBERS, WRITABLE_MEMBERS, assert_problem, bearer, new_user
 
 from todo.database import statements
-from todo.database.timeouts import CALL, Bounds
+from todo.database.timeouts import REQUEST_LIMITS, TimeLimits
 
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 
@@ -429,8 +429,8 @@ def test_every_call_is_one_statement_that_starts_from_the_caller(proxied, proxy,
     )
     assert response.status_code in (200, 201, 204)
     (statement,) = proxy.queries
-    assert statement.startswith(CALL.settings)
-    assert (statement.removeprefix(CALL.settings).split()[0] == "SELECT") == (method == "GET")
+    assert statement.startswith(REQUEST_LIMITS.settings)
+    assert (statement.removeprefix(REQUEST_LIMITS.settings).split()[0] == "SELECT") == (method == "GET")
     assert f"user_id = '{user}'" in statement or f"VALUES ('{user}'" in statement
 
 
@@ -496,7 +496,7 @@ def test_order_of_checks_is_path_token_user_body_row(client, user):
 
 
 def test_write_that_waits_too_long_for_its_turn_gives_up(client, user, database_url, monkeypatch):
-    monkeypatch.setattr(statements, "CALL", Bounds("SET LOCAL lock_timeout = 50;\n", 10))
+    monkeypatch.setattr(statements, "REQUEST_LIMITS", TimeLimits("SET LOCAL lock_timeout = 50;\n", 10))
     task = client.post("/api/me/tasks", headers=bearer(user), json={"title": "x"}).json
     with closing(psycopg2.connect(database_url)) as other:
         other.cursor().execute("SELECT FROM task_lists WHERE user_id = %s FOR UPDATE", [user])

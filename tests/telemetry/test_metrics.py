@@ -154,6 +154,8 @@ def test_database_error_of_a_class_without_a_kind_is_counted_by_that_of_its_pare
 
     assert app.test_client().get("/failing").status_code == parent.status
     assert set(samples(registry, "database_errors_total")) == {(kind,)}
+    with app.app_context():
+        db.engine.dispose()
 
 
 def test_pool_is_measured(database_url, registry, user):

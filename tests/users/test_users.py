@@ -13,7 +13,7 @@ from wire.server import Line, Server, query, request, wait_until
 
 from todo import create_app
 from todo.database.failures import DatabaseUnavailable
-from todo.database.timeouts import WORK
+from todo.database.timeouts import BATCH_LIMITS
 from todo.extensions import db
 from todo.users import queries
 
@@ -223,7 +223,7 @@ def test_work_on_everything_has_more_time_from_its_first_statement_on(proxied, p
     call("GET", "/tasks")
     proxy.queries.clear()
     assert call(method, path, headers={"Confirm": user}).status_code in (200, 204)
-    assert proxy.queries[0].startswith(f"BEGIN ISOLATION LEVEL {level};\n{WORK.settings}")
+    assert proxy.queries[0].startswith(f"BEGIN ISOLATION LEVEL {level};\n{BATCH_LIMITS.settings}")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from fakes.postgres_proxy import PostgresProxy
 from support import assert_problem, bearer
 from wire.server import Load, Server, assert_kept, query, titles, wait_until
 
-from todo.database.timeouts import CALL
+from todo.database.timeouts import REQUEST_LIMITS
 
 THREADS = 4
 
@@ -136,7 +136,7 @@ def test_answer_that_breaks_off_is_asked_for_once_more_by_a_read_and_never_by_a_
     proxy.queries.clear()
     proxy.answer_bytes = min(size, 100)
     assert_problem(create(server, user, "written"), 503)
-    assert len([sql for sql in proxy.queries if sql.startswith(CALL.settings)]) == 1
+    assert len([sql for sql in proxy.queries if sql.startswith(REQUEST_LIMITS.settings)]) == 1
     assert titles(database_url, user).count("written") == 1
 
 

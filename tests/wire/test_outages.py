@@ -25,7 +25,7 @@ from wire.server import (
     wait_until,
 )
 
-from todo.database.timeouts import CALL
+from todo.database.timeouts import REQUEST_LIMITS
 
 CALLS = [
     ("GET", "/api/me/tasks", None),
@@ -96,7 +96,7 @@ def test_call_after_the_idle_connection_was_cut_succeeds(
     proxy.cut()
 
     assert proxied_server.call(method, "/api/me/tasks", bearer(user), body).status_code == status
-    assert [sql.removeprefix(CALL.settings).split()[0] for sql in proxy.queries] == [verb]
+    assert [sql.removeprefix(REQUEST_LIMITS.settings).split()[0] for sql in proxy.queries] == [verb]
     assert len(titles(database_url, user)) == (2 if body else 1)
 
 
@@ -140,7 +140,7 @@ def test_read_whose_answer_was_lost_is_sent_once_more(proxied_server, proxy, use
     assert answer.status_code == 200
     assert len(proxy.queries) == 2
     assert proxy.queries[0] == proxy.queries[1]
-    assert proxy.queries[0].startswith(f"{CALL.settings}SELECT")
+    assert proxy.queries[0].startswith(f"{REQUEST_LIMITS.settings}SELECT")
 
 
 def test_read_whose_answers_are_all_lost_is_given_up_after_the_second(proxied_server, proxy, user):

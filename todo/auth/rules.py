@@ -44,7 +44,7 @@ JSON_TYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class RuleResult:
     """The result of one rule. Its texts are safe to log: they are short and name no person.
 
     Attributes:
@@ -65,7 +65,7 @@ class Result:
         return Refusal(rule, self.got, self.expected)
 
 
-Rules = Mapping[TokenRule, Callable[[Token], Result]]
+Rules = Mapping[TokenRule, Callable[[Token], RuleResult]]
 
 
 def shared_secret_rules(
@@ -84,7 +84,7 @@ def shared_secret_rules(
         clock: Returns the time as seconds since 1970.
 
     """
-    origin_rules: dict[TokenRule, Callable[[Token], Result]] = {}
+    origin_rules: dict[TokenRule, Callable[[Token], RuleResult]] = {}
     if issuers:
         origin_rules[TokenRule.ISSUER] = lambda token: _issuer(token, issuers)
     if audiences:
@@ -147,79 +147,81 @@ def _describe_scalar(value: Any) -> str:
     return value if isinstance(value, str) and REPEATABLE.fullmatch(value) else JSON_TYPES[type(value)]
 
 
-def _type(token: Token) -> Result:
+def _type(token: Token) -> RuleResult:
     typ = token.header.get("typ", "JWT")
-    return Result(typ == "JWT", "JWT or none", describe(token.header.get("typ")))
+    return RuleResult(typ == "JWT", "JWT or none", describe(token.header.get("typ")))
 
 
-def _key_source(token: Token) -> Result:
+def _key_source(token: Token) -> RuleResult:
     sources = [name for name in KEY_SOURCES if name in token.header]
-    return Result(not sources, "none in the header", ", ".join(sources) or "none")
+    return RuleResult(not sources, "none in the header", ", ".join(sources) or "none")
 
 
-def _algorithm(token: Token, algorithms: Sequence[str]) -> Result:
+def _algorithm(token: Token, algorithms: Sequence[str]) -> RuleResult:
     algorithm = token.header.get("alg")
-    return Result(algorithm in algorithms, " or ".join(algorithms), describe(algorithm))
+    return RuleResult(algorithm in algorithms, " or ".join(algorithms), describe(algorithm))
 
 
-def _key(token: Token, keys: KeyCache) -> Result:
+def _key(token: Token, keys: KeyCache) -> RuleResult:
     kid = token.header.get("kid")
     token.key = keys.find(kid) if isinstance(kid, str) else None
     if token.key is None:
-        return Result(False, "the kid of one of the issuer's keys", describe(kid))
+        return RuleResult(False, "the kid of one of the issuer's keys", describe(kid))
     algorithm = token.header.get("alg")
-    return Result(
+    return RuleResult(
         token.key.algorithm == algorithm,
         f"{token.key.algorithm}, as the key says",
         f"{describe(kid)} ({describe(algorithm)})",
     )
 
 
-def _signature_by_key(token: Token) -> Result:
+def _signature_by_key(token: Token) -> RuleResult:
     passed = token.key is not None and token.is_signed_with(token.key.public, token.key.algorithm)
-    return Result(passed, "one made with the issuer's key", "made with that key" if passed else "one that was not")
+    return RuleResult(passed, "one made with the issuer's key", "made with that key" if passed else "one that was not")
 
 
-def _signature_by_secret(token: Token, secrets: Sequence[str]) -> Result:
+def _signature_by_secret(token: Token, secrets: Sequence[str]) -> RuleResult:
     for secret in secrets:
         if token.is_signed_with(secret_bytes(secret), "HS256"):
-            return Result(True, "", "made with the secret" if secret == secrets[0] else "made with the previous secret")
-    return Result(False, "one made with the secret", "one made with another")
+            return RuleResult(
+                True, "", "made with the secret" if secret == secrets[0] else "made with the previous secret"
+            )
+    return RuleResult(False, "one made with the secret", "one made with another")
 
 
-def _purpose(token: Token) -> Result:
+def _purpose(token: Token) -> RuleResult:
     purposes = [name for name in NOT_A_LOGIN if name in token.claims]
-    return Result(
+    return RuleResult(
         not purposes, "a login", f"claims of another purpose ({', '.join(purposes)})" if purposes else "a login"
     )
 
 
-def _issuer(token: Token, issuers: Sequence[str]) -> Result:
+def _issuer(token: Token, issuers: Sequence[str]) -> RuleResult:
     issuer = token.claims.get("iss")
-    return Result(issuer in issuers, " or ".join(issuers), describe(issuer))
+    return RuleResult(issuer in issuers, " or ".join(issuers), describe(issuer))
 
 
-def _audience(token: Token, audiences: Sequence[str]) -> Result:
+def _audience(token: Token, audiences: Sequence[str]) -> RuleResult:
     audience = token.claims.get("aud")
     members = audience if isinstance(audience, list) else [audience]
-    return Result(any(member in audiences for member in members), " or ".join(audiences), describe(audience))
+    return RuleResult(any(member in audiences for member in members), " or ".join(audiences), describe(audience))
 
 
-def _start(token: Token, claim: str, now: float, *, required: bool = False) -> Result:
+def _start(token: Token, claim: str, now: float, *, required: bool = False) -> RuleResult:
     """Check the claim that fixes from which date-time on a token is valid."""
     date = token.claims.get(claim)
     if date is None and not required:
-        return Result(True, "", "none")
+        return RuleResult(True, "", "none")
     if not _is_numeric_date(date):
-        return Result(False, "a number of seconds", JSON_TYPES[type(date)])
-    return Result(date <= now + LEEWAY_S, "a moment in the past", _relative(date, now))
+        return RuleResult(False, "a number of seconds", JSON_TYPES[type(date)])
+    return RuleResult(date <= now + LEEWAY_S, "a moment in the past", _relative(date, now))
 
 
-def _expiry(token: Token, now: float) -> Result:
+def _expiry(token: Token, now: float) -> RuleResult:
     date = token.claims.get("exp")
     if not _is_numeric_date(date):
-        return Result(False, "a number of seconds", JSON_TYPES[type(date)])
-    return Result(now < date + LEEWAY_S, "a moment in the future", _relative(date, now), ExpiredToken)
+        return RuleResult(False, "a number of seconds", JSON_TYPES[type(date)])
+    return RuleResult(now < date + LEEWAY_S, "a moment in the future", _relative(date, now), ExpiredToken)
 
 
 def _is_numeric_date(value: Any) -> TypeGuard[float]:
@@ -234,12 +236,12 @@ def _relative(date: float, now: float) -> str:
     return f"in {seconds} s" if seconds > 0 else f"{-seconds} s ago"
 
 
-def _user_by_key(token: Token) -> Result:
+def _user_by_key(token: Token) -> RuleResult:
     """Read the user from `sub` alone: the issuer always writes it."""
     return _user(token, "sub")
 
 
-def _user_by_secret(token: Token, *, is_origin_checked: bool) -> Result:
+def _user_by_secret(token: Token, *, is_origin_checked: bool) -> RuleResult:
     """Read the user from `sub`, else from `userId`.
 
     An untyped token with `userId` alone may have been made for another purpose. It passes only where the issuer or the
@@ -247,17 +249,17 @@ def _user_by_secret(token: Token, *, is_origin_checked: bool) -> Result:
     """
     users = {name: token.claims[name] for name in ("sub", "userId") if token.claims.get(name) not in (None, "")}
     if len(users) == 2 and users["sub"] != users["userId"]:  # noqa: PLR2004
-        return Result(False, "the same user in sub and userId", "two different ones")
+        return RuleResult(False, "the same user in sub and userId", "two different ones")
     if list(users) == ["userId"] and "typ" not in token.header and not is_origin_checked:
-        return Result(False, "sub, or userId with typ JWT, or an issuer or audience to check", "userId alone")
+        return RuleResult(False, "sub, or userId with typ JWT, or an issuer or audience to check", "userId alone")
     return _user(token, next(iter(users), "sub"))
 
 
-def _user(token: Token, name: str) -> Result:
+def _user(token: Token, name: str) -> RuleResult:
     value = token.claims.get(name)
     if value in (None, ""):
-        return Result(False, "the id of a user in sub", "none", AnonymousToken)
+        return RuleResult(False, "the id of a user in sub", "none", AnonymousToken)
     passed = isinstance(value, str) and USER_ID.fullmatch(value) is not None
     if passed:
         token.user_id = value
-    return Result(passed, f"1 to 255 printable characters in {name}", describe(value))
+    return RuleResult(passed, f"1 to 255 printable characters in {name}", describe(value))

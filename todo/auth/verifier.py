@@ -10,7 +10,7 @@ from cachetools import LRUCache
 
 from todo.auth.jwks import KeyCache
 from todo.auth.keys import Key
-from todo.auth.rules import LEEWAY_S, Result, Rules
+from todo.auth.rules import LEEWAY_S, RuleResult, Rules
 from todo.auth.tokens import Caller, Token
 from todo.telemetry.refusals import TokenRule
 
@@ -63,7 +63,7 @@ class Verifier:
                 self._cache[digest] = verified
         return verified.caller
 
-    def explain(self, text: str) -> Iterator[tuple[TokenRule, Result]]:
+    def explain(self, text: str) -> Iterator[tuple[TokenRule, RuleResult]]:
         """Yield the result of every rule for a token, valid or not.
 
         Raises:

@@ -14,7 +14,7 @@ import time
 from collections import namedtuple
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -26,7 +26,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from todo.database.embedded import EmbeddedUnavailable
 from todo.database.engine import Pool
 from todo.database.failures import READ_ONLY, ConnectionLost, DatabaseUnavailable, RolledBack, problem_of, report
-from todo.database.timeouts import CALL, Bounds, watch
+from todo.database.timeouts import REQUEST_LIMITS, TimeLimits, watch
 from todo.extensions import db
 from todo.telemetry.requests import database_time
 
@@ -66,7 +66,7 @@ def fill(template: str, **fragments: str) -> str:
     return template
 
 
-def read(sql: str, parameters: Parameters, within: Bounds = CALL) -> Sequence[Any]:
+def read(sql: str, parameters: Parameters, within: TimeLimits = REQUEST_LIMITS) -> Sequence[Any]:
     """Run a statement that changes nothing, and return its rows.
 
     It is run once more when its connection turns out to be dead, or when PostgreSQL rolled it back.
@@ -93,14 +93,14 @@ def write(sql: str, parameters: Parameters) -> Sequence[Any]:
 
     """
     try:
-        return _run(sql, parameters, CALL)
+        return _run(sql, parameters, REQUEST_LIMITS)
     except RolledBack:
-        return _run(sql, parameters, CALL)
+        return _run(sql, parameters, REQUEST_LIMITS)
 
 
-def _run(sql: str, parameters: Parameters, within: Bounds) -> Sequence[Any]:
+def _run(sql: str, parameters: Parameters, within: TimeLimits) -> Sequence[Any]:
     with database_time, _connection(sql) as connection, connection.cursor() as cursor:
-        watch.wait(connection, within.answer_s, cursor.execute, within.settings + sql, parameters)
+        watch.wait(connection, within.result_s, cursor.execute, within.settings + sql, parameters)
         return _rows(cursor, cursor.fetchall())
 
 
@@ -114,7 +114,7 @@ class Transaction:
 
     """
 
-    def __init__(self, connection: Any, within: Bounds, isolation_level: str) -> None:
+    def __init__(self, connection: Any, within: TimeLimits, isolation_level: str) -> None:
         self._connection = connection
         self._within = within
         # The first statement carries these, which saves a round trip; `SET LOCAL` holds until the end.
@@ -150,12 +150,12 @@ class Transaction:
     def _execute(self, cursor: Any, sql: str, parameters: Parameters) -> None:
         prefix, self._prefix = self._prefix, ""
         with database_time:
-            watch.wait(self._connection, self._within.answer_s, cursor.execute, prefix + sql, parameters)
+            watch.wait(self._connection, self._within.result_s, cursor.execute, prefix + sql, parameters)
 
 
 @contextmanager
 def transaction(
-    within: Bounds, isolation_level: Literal["READ COMMITTED", "REPEATABLE READ"] = "READ COMMITTED"
+    within: TimeLimits, isolation_level: Literal["READ COMMITTED", "REPEATABLE READ"] = "READ COMMITTED"
 ) -> Iterator[Transaction]:
     """Open a transaction; an error rolls all of it back.
 
@@ -221,6 +221,7 @@ def _rows(cursor: Any, rows: Sequence[Any]) -> Sequence[Any]:
     return [row._make(values) for values in rows]
 
 
-@cache
+# A statement that is put together from many keys has many shapes of rows; few of them are in use at a time.
+@lru_cache(maxsize=256)
 def _row_class(names: tuple[str, ...]) -> Any:
     return namedtuple("_Row", names, rename=True)  # noqa: PYI024 (the names are PostgreSQL's)

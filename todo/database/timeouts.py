@@ -29,39 +29,39 @@ class NoAnswer(psycopg2.OperationalError):
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class TimeLimits:
     """The time-outs of a statement.
 
     Attributes:
         settings: SQL that is sent in front of the statement and sets the time-outs of PostgreSQL.
-        answer_s: Seconds until its result must have arrived. Longer than PostgreSQL takes to cancel it.
+        result_s: Seconds until its result must have arrived. Longer than PostgreSQL takes to cancel it.
 
     """
 
     settings: str
-    answer_s: float
+    result_s: float
 
 
-def _bounds(statement_timeout_ms: int, *, answer_s: float, idle_timeout_ms: int | None = None) -> Bounds:
+def _time_limits(statement_timeout_ms: int, *, result_s: float, idle_timeout_ms: int | None = None) -> TimeLimits:
     settings = {
         "lock_timeout": LOCK_TIMEOUT_MS,
         "statement_timeout": statement_timeout_ms,
         "idle_in_transaction_session_timeout": idle_timeout_ms,
     }
     commands = [f"SET LOCAL {name} = {value};\n" for name, value in settings.items() if value is not None]
-    return Bounds("".join(commands), answer_s)
+    return TimeLimits("".join(commands), result_s)
 
 
 # A statement of a request takes milliseconds. The writes of one user wait for one another, and must not hold all
 # threads.
-CALL = _bounds(5_000, answer_s=10)
+REQUEST_LIMITS = _time_limits(5_000, result_s=10)
 
 # A statement that reads or writes all data of a user may take longer. A client that stops between two statements must
 # not keep its locks.
-WORK = _bounds(60_000, idle_timeout_ms=60_000, answer_s=70)
+BATCH_LIMITS = _time_limits(60_000, idle_timeout_ms=60_000, result_s=70)
 
 # The seed command may add millions of tasks in one transaction, and waits for another one that does.
-UNBOUNDED = Bounds("", math.inf)
+NO_LIMITS = TimeLimits("", math.inf)
 
 
 class Watch:
@@ -79,22 +79,22 @@ class Watch:
             self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
             self._thread.start()
 
-    def wait(self, connection: Any, answer_s: float, call: Callable[..., object], *arguments: Any) -> None:
+    def wait(self, connection: Any, result_s: float, call: Callable[..., object], *arguments: Any) -> None:
         """Make a call that uses a connection, and wait until it returns.
 
         Raises:
-            NoAnswer: the call took longer than `answer_s` seconds, and the connection was closed.
+            NoAnswer: the call took longer than `result_s` seconds, and the connection was closed.
 
         """
         ticket = object()
-        self._waiting[ticket] = time.monotonic() + answer_s, connection
+        self._waiting[ticket] = time.monotonic() + result_s, connection
         try:
             call(*arguments)
         finally:
             if self._waiting.pop(ticket, None) is None:
                 # Until it has been shut down, the socket must not be closed: its number could be another one's by then.
                 with self._closing:
-                    raise NoAnswer(f"no answer within {answer_s} s")
+                    raise NoAnswer(f"no answer within {result_s} s")
 
     def _run(self) -> None:
         while True:

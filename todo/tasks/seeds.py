@@ -8,7 +8,7 @@ from itertools import islice
 import orjson
 
 from todo.database import statements
-from todo.database.timeouts import UNBOUNDED
+from todo.database.timeouts import NO_LIMITS
 from todo.http import dates
 from todo.tasks import queries
 from todo.tasks.rows import INITIAL, STORED, columns_of
@@ -68,7 +68,7 @@ def planting(user: str, total: int) -> Iterator[tuple[int, Iterator[int]]]:
 
     """
     caller = {"caller": user}
-    with statements.transaction(UNBOUNDED) as transaction:
+    with statements.transaction(NO_LIMITS) as transaction:
         ((revision,),) = transaction.read(queries.SQL["lock_list"], caller)
         ((present,),) = transaction.read(SQL["count_tasks"], caller)
         missing = max(total - present, 0)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from todo.database import statements
-from todo.database.timeouts import WORK
+from todo.database.timeouts import BATCH_LIMITS
 
 SQL = statements.load(__file__)
 BATCH = 1_000
@@ -19,7 +19,7 @@ class Expired(NamedTuple):
 
 def list_expired(tombstone_days: int) -> list[Expired]:
     """Return the users of whose trash something has expired."""
-    rows = statements.read(SQL["list_expired"], {"days": tombstone_days}, WORK)
+    rows = statements.read(SQL["list_expired"], {"days": tombstone_days}, BATCH_LIMITS)
     return [Expired(row.user_id, row.number) for row in rows]
 
 

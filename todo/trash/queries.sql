@@ -15,16 +15,7 @@ ORDER BY deleted_in DESC LIMIT %(rows)s OFFSET %(offset)s;
 -- name: list_and_count_trash
 SELECT page.*, total
 FROM (SELECT count(*) AS total FROM trash WHERE user_id = %(caller)s AND task IS NOT NULL) AS counted
-LEFT JOIN (
-    SELECT {columns}, deleted_at, expires_at, deleted_in
-    FROM (
-        SELECT stored.*, trash.revision AS deleted_in,
-            timezone('UTC', trash.deleted_at) AS deleted_at, timezone('UTC', trash.expires_at) AS expires_at
-        FROM trash, jsonb_populate_record(NULL::tasks, trash.task) AS stored
-        WHERE trash.user_id = %(caller)s AND trash.task IS NOT NULL AND trash.revision < %(before)s
-    ) AS deleted
-    ORDER BY deleted_in DESC LIMIT %(rows)s OFFSET %(offset)s
-) AS page ON true
+LEFT JOIN ({page}) AS page ON true
 ORDER BY deleted_in DESC;
 
 -- Moves a task back into the list, with its old id and a new revision.

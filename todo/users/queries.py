@@ -8,7 +8,7 @@ import orjson
 
 from todo.database import statements
 from todo.database.statements import Transaction
-from todo.database.timeouts import WORK
+from todo.database.timeouts import BATCH_LIMITS
 from todo.extensions import ORJSONProvider
 from todo.tasks.rows import COLUMNS, as_task
 
@@ -38,7 +38,7 @@ def export(user: str) -> Generator[bytes]:
 
     """
     parameters = {"caller": user}
-    with statements.transaction(WORK, "REPEATABLE READ") as transaction:
+    with statements.transaction(BATCH_LIMITS, "REPEATABLE READ") as transaction:
         yield _lines([{"list": _list(transaction, user)}])
         for rows in transaction.stream(SQL["list_tasks"], parameters, BATCH):
             yield _lines([{"task": as_task(row) | {KEY: row.idempotency_key}} for row in rows])
@@ -75,6 +75,6 @@ def erase(user: str) -> Erased:
         DatabaseUnavailable: PostgreSQL cannot answer now; then nothing is erased.
 
     """
-    with statements.transaction(WORK) as transaction:
+    with statements.transaction(BATCH_LIMITS) as transaction:
         transaction.write(SQL["erase_list"], {"caller": user})
         return Erased(*(transaction.write(SQL[name], {"caller": user}) for name in ("erase_tasks", "erase_trash")))
