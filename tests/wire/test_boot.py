@@ -8,8 +8,9 @@ from support import bearer
 from wire.server import DEADLINE_S, Server, run, start
 
 # `todo serve` becomes gunicorn, whose configuration reads the settings.
-COMMANDS = [("todo", "serve"), ("todo", "migrate"), ("flask", "db", "upgrade")]
+SERVE = ("todo", "serve")
 MIGRATE = ("todo", "migrate")
+UPGRADE = ("flask", "db", "upgrade")
 
 SETTINGS = {
     "BETTER_AUTH_SECRET",
@@ -28,68 +29,76 @@ SETTINGS = {
 GOOD_URL = "postgresql://postgres:url-password@127.0.0.1:1/todo"
 
 
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        pytest.param(
-            {"BETTER_AUTH_SECRET": ""},
-            {"DATABASE_URL", "BETTER_AUTH_URL", "BETTER_AUTH_SECRET"},
-            id="both-missing",
-        ),
-        pytest.param(
-            {"DATABASE_URL": GOOD_URL, "BETTER_AUTH_SECRET": ""},
-            {"BETTER_AUTH_URL", "BETTER_AUTH_SECRET"},
-            id="issuer-missing",
-        ),
-        pytest.param(
-            {"DATABASE_URL": GOOD_URL, "BETTER_AUTH_SECRET": "", "BETTER_AUTH_URL": "http://auth.example.com"},
-            {"BETTER_AUTH_URL"},
-            id="issuer-not-https",
-        ),
-        pytest.param(
-            {"DATABASE_URL": "mysql://root:url-password@db/todo", "BETTER_AUTH_SECRET": "Short-Hush"},
-            {"DATABASE_URL", "BETTER_AUTH_SECRET"},
-            id="both-wrong",
-        ),
-        pytest.param(
-            {"DATABASE_URL": "url-password", "BETTER_AUTH_SECRET": "better-auth-secret-12345678901234567890"},
-            {"DATABASE_URL", "BETTER_AUTH_SECRET"},
-            id="url-that-is-none-and-secret-that-is-public",
-        ),
-        pytest.param(
-            {
-                "DATABASE_URL": GOOD_URL,
-                "BETTER_AUTH_SECRET": f" {'Hush' * 10}",
-                "BETTER_AUTH_SECRET_PREVIOUS": "Short-Hush",
-                "CORS_ORIGINS": "https://app.example.com/",
-                "LOG_LEVEL": "LOUD",
-                "PORT": "x",
-                "TRUSTED_HOSTS": "*",
-                "TRUSTED_PROXIES": "all",
-                "WEB_CONCURRENCY": "0",
-                "WEB_THREADS": "65",
-            },
-            SETTINGS - {"DATABASE_URL", "ENVIRONMENT", "BETTER_AUTH_URL"},
-            id="all-but-the-url",
-        ),
-        pytest.param({"ENVIRONMENT": "prod", "LOG_LEVEL": "LOUD"}, {"ENVIRONMENT", "LOG_LEVEL"}, id="environment"),
-    ],
-)
+FAULTY = [
+    pytest.param(
+        {"BETTER_AUTH_SECRET": ""},
+        {"DATABASE_URL", "BETTER_AUTH_URL", "BETTER_AUTH_SECRET"},
+        id="both-missing",
+    ),
+    pytest.param(
+        {"DATABASE_URL": GOOD_URL, "BETTER_AUTH_SECRET": ""},
+        {"BETTER_AUTH_URL", "BETTER_AUTH_SECRET"},
+        id="issuer-missing",
+    ),
+    pytest.param(
+        {"DATABASE_URL": GOOD_URL, "BETTER_AUTH_SECRET": "", "BETTER_AUTH_URL": "http://auth.example.com"},
+        {"BETTER_AUTH_URL"},
+        id="issuer-not-https",
+    ),
+    pytest.param(
+        {"DATABASE_URL": "mysql://root:url-password@db/todo", "BETTER_AUTH_SECRET": "Short-Hush"},
+        {"DATABASE_URL", "BETTER_AUTH_SECRET"},
+        id="both-wrong",
+    ),
+    pytest.param(
+        {"DATABASE_URL": "url-password", "BETTER_AUTH_SECRET": "better-auth-secret-12345678901234567890"},
+        {"DATABASE_URL", "BETTER_AUTH_SECRET"},
+        id="url-that-is-none-and-secret-that-is-public",
+    ),
+    pytest.param(
+        {
+            "DATABASE_URL": GOOD_URL,
+            "BETTER_AUTH_SECRET": f" {'Hush' * 10}",
+            "BETTER_AUTH_SECRET_PREVIOUS": "Short-Hush",
+            "CORS_ORIGINS": "https://app.example.com/",
+            "LOG_LEVEL": "LOUD",
+            "PORT": "x",
+            "TRUSTED_HOSTS": "*",
+            "TRUSTED_PROXIES": "all",
+            "WEB_CONCURRENCY": "0",
+            "WEB_THREADS": "65",
+        },
+        SETTINGS - {"DATABASE_URL", "ENVIRONMENT", "BETTER_AUTH_URL"},
+        id="all-but-the-url",
+    ),
+    pytest.param({"ENVIRONMENT": "prod", "LOG_LEVEL": "LOUD"}, {"ENVIRONMENT", "LOG_LEVEL"}, id="environment"),
+]
+
+
+def assert_refused(process, named):
+    """Assert that a process ends with the faults of exactly these settings in one line, and without a secret."""
+    stdout, stderr = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 1
+    assert stderr.startswith("todo cannot start: ")
+    assert stderr.endswith(".\n")
+    assert stderr.count("\n") == 1
+    assert SETTINGS & set(stderr.replace(":", " ").replace(";", " ").split()) == named
+    for secret in ("Short-Hush", "HushHush", "url-password", "better-auth-secret-123"):
+        assert secret not in stdout + stderr
+
+
+@pytest.mark.parametrize(("changes", "named"), FAULTY)
 def test_start_with_faulty_settings_says_all_of_them_in_one_line_and_no_secret(changes, named):
-    processes = [start(*command, **changes) for command in COMMANDS]
-
-    for process in processes:
-        stdout, stderr = process.communicate(timeout=DEADLINE_S)
-        assert process.returncode == 1
-        assert stderr.startswith("todo cannot start: ")
-        assert stderr.endswith(".\n")
-        assert stderr.count("\n") == 1
-        assert SETTINGS & set(stderr.replace(":", " ").replace(";", " ").split()) == named
-        for secret in ("Short-Hush", "HushHush", "url-password", "better-auth-secret-123"):
-            assert secret not in stdout + stderr
+    for process in [start(*command, **changes) for command in (SERVE, UPGRADE)]:
+        assert_refused(process, named)
 
 
-@pytest.mark.parametrize("command", [MIGRATE, ("flask", "db", "upgrade")])
+def test_migrate_with_faulty_settings_reports_all_of_them_in_one_line_and_no_secret():
+    changes, named = FAULTY[3].values
+    assert_refused(start(*MIGRATE, **changes), named)
+
+
+@pytest.mark.parametrize("command", [MIGRATE, UPGRADE])
 def test_upgrade_of_a_database_that_is_away_prints_one_line(command):
     done = run(*command, DATABASE_URL=GOOD_URL)
 
