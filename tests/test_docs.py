@@ -301,7 +301,14 @@ LIMITS = [
     ("from the first to the last byte of a request", "serving", "REQUEST_MAX_S", "{} s", 1),
     ("idle connection kept alive", "gunicorn.conf.py", "keepalive", "{} s", 1),
     ("after the last response, a client that still sends", "serving", "LINGER_S", "{} s", 1),
-    ("unread part of a stream", "serving", "SEND_BUFFER_MAX_BYTES", "{} KiB", 1024),
+    ("a client that receives its response slowly", "serving", "SEND_MIN_BYTES_S", "{} KiB/s, over each 30 s", 1024),
+    ("from the first to the last byte of a response", "serving", "SEND_MAX_S", "{} s", 1),
+    ("incomplete requests, all together", "serving", "REQUESTS_MAX_BYTES", "{} MiB", 1024**2),
+    ("unsent rest of a response, in memory", "serving", "MEMORY_MAX_BYTES", "{} KiB", 1024),
+    ("unsent responses in memory, all together", "serving", "UNSENT_MEMORY_MAX_BYTES", "{} MiB", 1024**2),
+    ("unsent responses in files, all together", "serving", "UNSENT_FILES_MAX_BYTES", "{} MiB", 1024**2),
+    ("verified tokens", "auth", "CACHED_MAX", "{:,}", 1),
+    ("counts of rate limits, without Redis", "limits", "COUNTS_MAX", "{:,}", 1),
     ("`title`", "tasks", "TITLE_MAX", "{} characters", 1),
     ("`description`", "tasks", "DESCRIPTION_MAX", "{} characters", 1),
     ("one tag", "tasks", "TAG_MAX", "{} characters", 1),
@@ -317,7 +324,13 @@ LIMITS = [
     ("wait for a connection of the pool", "database", "POOL_TIMEOUT_S", "{} s", 1),
     ("wait for PostgreSQL to accept a connection", "database", "CONNECT_TIMEOUT_S", "{} s", 1),
     ("wait for a lock", "database", "LOCK_TIMEOUT_MS", "{} s", 1000),
-    ("wait of the oldest request before new ones are refused", "serving", "QUEUE_MAX_S", "{} s", 1),
+    (
+        "wait of a request for a thread, before it gets a 503; new ones are refused at once then",
+        "serving",
+        "QUEUE_MAX_S",
+        "{} s",
+        1,
+    ),
 ]
 
 
