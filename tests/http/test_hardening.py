@@ -4,6 +4,7 @@ import pytest
 from flask import Flask, request
 from structlog.testing import capture_logs
 from support import assert_problem, bearer, config_for
+from werkzeug.test import Client
 
 from todo import create_app
 
@@ -176,6 +177,109 @@ def test_forwarded_host_is_ignored(database_url):
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_probe_by_address_is_served_with_any_trusted_hosts(restricted, method, path):
     assert restricted.test_client().open(path, method=method, headers={"Host": "10.1.2.3:8000"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "target", "status"),
+    [
+        pytest.param("api.example.com", "http://api.example.com/", 200, id="same"),
+        pytest.param("api.example.com", "HTTP://API.example.com:80/", 200, id="case-and-port"),
+        pytest.param("api.example.com", "https://a.example.org/", 200, id="another-trusted-one"),
+        pytest.param("api.example.com", "//evil.test/", 200, id="path"),
+        pytest.param("api.example.com", "*", 200, id="asterisk"),
+        pytest.param("api.example.com", "http://evil.test/", 400, id="not-trusted"),
+        pytest.param("evil.test", "http://api.example.com/", 400, id="host-not-trusted"),
+        pytest.param("api.example.com", "http://api.example.com@evil.test/", 400, id="user"),
+        pytest.param("api.example.com", "http:///", 400, id="no-host"),
+        pytest.param("api.example.com", "http:evil.test", 400, id="no-slashes"),
+    ],
+)
+def test_host_of_a_url_as_target_must_be_trusted_too(restricted, host, target, status):
+    """RFC 9112, section 3.2.2."""
+    with capture_logs() as logs:
+        response = restricted.test_client().get("/", headers={"Host": host}, environ_overrides={"RAW_URI": target})
+
+    assert response.status_code == status
+    if target == "http://evil.test/":
+        assert [entry["reason"] for entry in logs] == ["the request target names none of TRUSTED_HOSTS"]
+
+
+def test_host_of_a_url_as_target_is_not_checked_for_probes(restricted):
+    options = {"headers": {"Host": "10.1.2.3"}, "environ_overrides": {"RAW_URI": "http://10.1.2.3/health"}}
+
+    assert restricted.test_client().get("/health", **options).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "a",
+        "a.b:80",
+        "a:",
+        "",
+        "todo_api:8000",
+        "[::1]:8000",
+        "127.0.0.1",
+        "xn--bcher-kva.example",
+        "b%C3%BCcher",
+        "a,b;c='d'",
+    ],
+)
+def test_host_that_is_well_formed_is_served(client, host):
+    assert client.get("/", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "a b",
+        " ",
+        "a/b",
+        "a@b",
+        "a:b",
+        "a:80:80",
+        "::1",
+        "[::1",
+        "[::1]a",
+        "a?b",
+        "a#b",
+        "a%zz",
+        'a"',
+        "a\\b",
+        "bücher",
+        "\x7f",
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/health", "/nowhere"])
+def test_host_that_is_malformed_is_400(client, path, host):
+    """RFC 9112, section 3.2."""
+    response = client.get(path, headers={"Host": host})
+
+    assert_problem(response, 400, "The request must name its host in one valid Host header.")
+    assert_hardened(response)
+
+
+@pytest.mark.parametrize(("version", "status"), [("HTTP/1.1", 400), ("HTTP/1.0", 200), ("HTTP/2", 200)])
+def test_host_is_required_in_http_1_1(app, version, status):
+    def without_host(environ, start_response):
+        del environ["HTTP_HOST"]
+        return app.wsgi_app(environ | {"SERVER_PROTOCOL": version}, start_response)
+
+    assert Client(without_host, app.response_class).get("/").status_code == status
+
+
+@pytest.mark.parametrize("target", ["http://a b/", "http://user@a/", "http:///", "foo?x=://a", "a:80"])
+def test_target_that_is_malformed_is_400(client, target):
+    assert_problem(client.get("/", environ_overrides={"RAW_URI": target}), 400)
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "gzip,chunked", "identity, chunked", "chunked, chunked", "br", ""])
+def test_transfer_coding_other_than_chunked_is_501(client, user, coding):
+    """RFC 9112, section 6.1."""
+    response = client.post("/api/me/tasks", headers=bearer(user) | {"Transfer-Encoding": coding}, json={"title": "x"})
+
+    assert_problem(response, 501, "The request body must have no transfer coding but chunked.")
+    assert_hardened(response)
 
 
 def test_host_is_not_checked_by_default(client):

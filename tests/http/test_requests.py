@@ -167,6 +167,31 @@ def test_body_with_the_coding_identity_is_accepted(post):
     assert post(b'{"title": "x"}', **{"Content-Encoding": "identity"}).status_code == 201
 
 
+@pytest.mark.parametrize("length", [64 * 1024 + 1, 10**12, 10**40])
+def test_body_that_states_a_length_over_64_kib_is_413_whatever_arrives(client, user, length):
+    response = client.post(
+        "/api/me/tasks", headers=bearer(user), data=b"{", environ_overrides={"CONTENT_LENGTH": str(length)}
+    )
+    assert_problem(response, 413)
+
+
+@pytest.mark.parametrize("error", [OSError, RuntimeError], ids=["disconnected client", "server's own exception"])
+def test_body_over_64_kib_whose_rest_breaks_off_is_413(client, user, error):
+    class Endless(BytesIO):
+        def readinto(self, buffer):
+            if self.tell() > 64 * 1024:
+                raise error("the rest is malformed")
+            return super().readinto(buffer)
+
+        def read(self, size=-1):
+            if self.tell() > 64 * 1024:
+                raise error("the rest is malformed")
+            return super().read(size)
+
+    response = client.post("/api/me/tasks", headers=bearer(user), environ_overrides=chunked(Endless(b"x" * 100_000)))
+    assert_problem(response, 413)
+
+
 @pytest.mark.parametrize("error", [OSError, RuntimeError], ids=["disconnected client", "server's own exception"])
 def test_body_that_is_cut_short_is_400(client, user, error):
     class Broken(BytesIO):
@@ -282,10 +307,39 @@ def test_strict_without_a_required_body_names_that_and_the_parameters(post):
     assert response.headers["Preference-Applied"] == "handling=strict"
 
 
-def test_strict_with_thousands_of_unknown_members_names_each_and_the_first_in_detail(post):
+@pytest.mark.parametrize(("number", "more"), [(100, None), (101, 1), (4000, 3900)])
+def test_strict_with_many_unknown_members_names_a_hundred_and_how_many_more(post, number, more):
+    members = {f"titl{index}": 0 for index in range(number)}
+    problem = assert_problem(post(json.dumps({"title": "x"} | members), Prefer="handling=strict"), 422)
+    assert [error["pointer"] for error in problem["errors"]] == [f"#/{name}" for name in list(members)[:100]]
+    assert problem.get("more") == more
+    assert problem["detail"].endswith(f" There are {number - 10} more faults.")
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        pytest.param({f"{index:x}": 0 for index in range(6_000)}, id="many-names"),
+        pytest.param({f"{index}é" + "\x7f" * 600: 0 for index in range(106)}, id="long-names"),
+        pytest.param({"\x01" * 10_000: 0}, id="one-name"),
+        pytest.param({"tags": [0] * 20_000}, id="elements"),
+        pytest.param({"tags": ["x" * 51] * 1_100}, id="long-elements"),
+    ],
+)
+@pytest.mark.parametrize("prefer", ["handling=strict", "handling=lenient"])
+def test_problem_of_a_body_of_64_kib_is_at_most_six_times_as_large(post, members, prefer):
+    body = json.dumps(members | {"title": 1}, separators=(",", ":"), ensure_ascii=False)
+    assert len(body.encode()) <= 64 * 1024
+
+    response = post(body, Prefer=prefer)
+
+    assert_problem(response, 422)
+    assert len(response.data) < 6 * 64 * 1024
+
+
+def test_strict_with_thousands_of_unknown_members_names_the_first_in_detail(post):
     members = {f"titl{number}": 0 for number in range(4000)}
     problem = assert_problem(post(json.dumps({"title": "x"} | members), Prefer="handling=strict"), 422)
-    assert [error["pointer"] for error in problem["errors"]] == [f"#/{name}" for name in members]
     assert problem["detail"].startswith("titl0 is not known here; did you mean title? titl1 is")
     assert problem["detail"].endswith(" There are 3990 more faults.")
 

@@ -40,6 +40,18 @@ def test_connection_reported_readable_without_data_waits_on(pair):
     assert connection.sock.receive() == b"G"
 
 
+def test_connection_reported_readable_without_data_still_discards_a_body(pair):
+    connection, client = pair
+    connection.message = Message(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n")
+
+    Worker._discard(None, connection)
+    assert connection.message.missing == 70_000
+
+    client.sendall(b"x")
+    Worker._discard(None, connection)
+    assert connection.message.missing == 69_999
+
+
 def test_client_whose_buffers_are_full_is_sent_the_rest_later_in_order(pair):
     connection, client = pair
     expected = bytes(range(256)) * 2_000

@@ -105,6 +105,154 @@ def test_body_in_chunks_that_is_good_up_to_the_limit_is_refused_whole(server, us
     assert tasks(server, user) == []
 
 
+@pytest.mark.parametrize("size", [LIMIT + 1, 70_000, 300_000, 1_000_000])
+@pytest.mark.parametrize("chunks", [1, 2, 3, 100])
+@pytest.mark.parametrize("piece", [1 << 20, 30_000], ids=["at-once", "in-pieces"])
+def test_body_in_chunks_over_64_kib_is_413_however_it_is_cut(server, user, size, chunks, piece):
+    body = chunked(sized(size), size=-(-size // chunks))
+    with Line(server.port) as line:
+        line.send(request("POST", "/api/me/tasks", bearer(user) | CHUNKED))
+        for at in range(0, len(body), piece):
+            line.send(body[at : at + piece])
+        received = line.receive_all()
+
+    answer = Response.parse(received, "POST")
+    assert_problem(answer, 413)
+    assert answer.headers["Connection"] == "close"
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert tasks(server, user) == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "data"),
+    [
+        pytest.param({"Content-Length": str(LIMIT + 1)}, b"", id="length"),
+        pytest.param({"Content-Length": "300000"}, b"x" * 1000, id="length-and-a-part"),
+        pytest.param({"Content-Length": str(10**12)}, b"", id="length-that-is-not-waited-for"),
+        pytest.param({"Content-Length": str(10**30)}, b"", id="length-of-many-digits"),
+        pytest.param(CHUNKED, b"10001\r\n", id="chunk"),
+        pytest.param(CHUNKED, b"1\r\n{\r\n" + b"f" * 100 + b"\r\n", id="second-chunk-of-many-digits"),
+        pytest.param(CHUNKED, b"1\r\n{\r\n" * 13_200, id="more-framing-than-content"),
+        pytest.param(CHUNKED, (b"1;" + b"x" * 4000 + b"\r\n{\r\n") * 17, id="extensions"),
+    ],
+)
+def test_body_that_states_to_be_too_large_is_413_before_it_arrives(server, user, headers, data):
+    """Nothing follows, and the connection stays open: a server that waits does not respond for a minute."""
+    with Line(server.port) as line:
+        line.send(request("POST", "/api/me/tasks", bearer(user) | headers) + data)
+        assert_problem(line.receive("POST"), 413)
+
+
+@pytest.mark.parametrize("length", [LIMIT + 1, 10_000_000, 10**12])
+def test_client_that_waits_for_continue_before_too_large_a_body_gets_the_413_alone(server, user, length):
+    headers = bearer(user) | {"Content-Length": str(length), "Expect": "100-continue"}
+    with Line(server.port) as line:
+        line.send(request("POST", "/api/me/tasks", headers))
+        received = line.receive_all()
+
+    assert received.startswith(b"HTTP/1.1 413 ")
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert Response.parse(received, "POST").headers["Connection"] == "close"
+
+
+def test_body_that_arrives_after_its_413_is_discarded_and_the_next_request_served(server, user):
+    smuggled = request("POST", "/api/me/tasks", bearer(user), {"title": "smuggled"})
+    body = smuggled * 1000
+    with Line(server.port) as line:
+        for _ in range(2):
+            line.send(request("POST", "/api/me/tasks", bearer(user) | {"Content-Length": str(len(body))}))
+            assert_problem(line.receive("POST"), 413)
+            line.send(body[:100])
+            line.send(body[100:] + request("GET", "/api/me/tasks", bearer(user)))
+            answer = line.receive()
+            assert (answer.status_code, answer.get_json()) == (200, [])
+
+
+def test_client_that_hangs_up_after_its_413_is_left_alone(server, user):
+    with Line(server.port) as line:
+        line.send(request("POST", "/api/me/tasks", bearer(user) | {"Content-Length": "100000"}) + b"x" * 70_000)
+        assert_problem(line.receive("POST"), 413)
+        line.hang_up()
+        assert line.receive_all() == b""
+
+
+FAULTS = {
+    "no-chunk": b"zz\r\n",
+    "long-line": b"1;" + b"x" * 5000 + b"\r\nx\r\n0\r\n\r\n",
+    "end-of-a-chunk": b"1\r\nxyz\r\n",
+    "second-chunk": b"1\r\nx\r\n\r\n",
+    "trailer": b"0\r\nno trailer\r\n\r\n",
+    "forbidden-trailer": b"0\r\nContent-Length: 3\r\n\r\n",
+    "too-large": b"fffff\r\n",
+}
+
+
+@pytest.mark.parametrize("data", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        pytest.param("GET", "/health", 200, id="without-a-body"),
+        pytest.param("GET", "/api/me/tasks", 401, id="without-a-token"),
+        pytest.param("POST", "/health", 405, id="method"),
+        pytest.param("POST", "/nowhere", 404, id="path"),
+    ],
+)
+def test_malformed_body_that_nobody_reads_has_one_response_and_ends_the_connection(server, data, method, path, status):
+    """A proxy would take a second response for that to the next request of another user."""
+    with Line(server.port) as line:
+        line.send(request(method, path, CHUNKED) + data + request("GET", "/health"))
+        received = line.receive_all()
+
+    assert received.count(b"HTTP/1.1 ") == 1
+    answer = Response.parse(received, method)
+    assert answer.status_code == status
+    assert answer.headers["Connection"] == "close"
+
+
+@pytest.mark.parametrize("headers", [CHUNKED, {"Content-Length": "100"}], ids=["chunks", "length"])
+def test_body_that_breaks_off_and_that_nobody_reads_has_one_response(server, headers):
+    with Line(server.port) as line:
+        line.send(request("GET", "/health", headers) + b"5\r\nx")
+        line.hang_up()
+        received = line.receive_all()
+
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert Response.parse(received, "GET").headers["Connection"] == "close"
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        pytest.param(b"GET /health HTTP/1.1\r\n", 400, id="no-host"),
+        pytest.param(b"GET /health HTTP/1.1\r\nHost: a\r\nHost: a\r\n", 400, id="two-hosts"),
+        pytest.param(b"GET /health HTTP/1.1\r\nHost: a b\r\n", 400, id="space-in-the-host"),
+        pytest.param(b"GET http://a%20b@c/health HTTP/1.1\r\nHost: a\r\n", 400, id="user-in-the-target"),
+        pytest.param(b"GET http:///health HTTP/1.1\r\nHost: a\r\n", 400, id="no-host-in-the-target"),
+        pytest.param(b"GET health?://a HTTP/1.1\r\nHost: a\r\n", 400, id="target-without-a-slash"),
+        pytest.param(b"GET http://a/health HTTP/1.1\r\n", 400, id="host-in-the-target-alone"),
+        pytest.param(b"GET http://a/health HTTP/1.1\r\nHost: a\r\n", 200, id="url"),
+        pytest.param(b"GET //a/health HTTP/1.1\r\nHost: a\r\n", 404, id="path-that-looks-like-a-host"),
+        pytest.param(b"GET /health HTTP/1.0\r\n", 200, id="http-1.0"),
+        pytest.param(b"GET /health HTTP/1.1\r\nHost:\r\n", 200, id="empty-host"),
+        pytest.param(b"POST /health HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n", 501, id="gzip"),
+        pytest.param(
+            b"POST /health HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity, chunked\r\n", 501, id="identity"
+        ),
+        pytest.param(b"POST /health HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: br, chunked\r\n", 501, id="br"),
+        pytest.param(b"POST /health HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n", 405, id="chunked"),
+    ],
+)
+def test_request_follows_the_rules_of_http_for_host_and_coding(server, head, status):
+    """RFC 9112, sections 3.2 and 6.1."""
+    with Line(server.port) as line:
+        line.send(head + b"\r\n" + b"0\r\n\r\n" * (b"Encoding" in head))
+        line.hang_up()
+        received = line.receive_all()
+
+    assert received.count(b"HTTP/1.1 ") + received.count(b"HTTP/1.0 ") == 1
+    assert Response.parse(received, "GET").status_code == status
+
+
 @pytest.mark.parametrize(
     "data",
     [

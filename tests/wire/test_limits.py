@@ -1,14 +1,17 @@
 """The largest request that is accepted, gunicorn's responses beyond it, and what no response reveals of the server."""
 
 import re
+from contextlib import ExitStack, suppress
 
+import psutil
 import pytest
 from support import bearer
-from wire.server import Line, request
+from wire.server import CHUNKED, Line, request
 
 LINE_MAX = 8190
 FIELDS_MAX = 64
 FIELD_MAX = 16384
+KIB = 1024
 
 
 def send(server, method, path, headers=()):
@@ -54,10 +57,40 @@ def test_header_field_has_16_kib_at_most(server, size, status):
 
 @pytest.mark.parametrize(("number", "status"), [(4, 200), (10, 431), (FIELDS_MAX - 1, 431)])
 def test_header_far_over_64_kib_is_not_read(server, number, status):
-    """Each field alone is small enough; a single read may exceed the limit a little."""
+    """Each field alone is small enough."""
     fields = [(f"X-{n}", "x" * 16_000) for n in range(number)]
 
     assert send(server, "GET", "/health", fields).status_code == status
+
+
+UNFINISHED = {
+    "one-byte-chunks": b"1\r\nx\r\n" * 13_000,
+    "extensions": (b"1;" + b"x" * 4000 + b"\r\nx\r\n") * 65_000,
+    "content-and-a-line": b"ffff\r\n" + b"x" * 65_535 + b"\r\n1;" + b"x" * 4000,
+    "line-without-end": b"1;" + b"x" * 10**7,
+    "trailers": b"0\r\n" + (b"A: " + b"x" * 4000 + b"\r\n") * 10_000,
+}
+
+
+@pytest.mark.parametrize("body", UNFINISHED.values(), ids=UNFINISHED)
+def test_connection_holds_at_most_200_kib_of_a_request(server, body):
+    """Counted in the memory of the processes, with many connections at a time."""
+    number = 40
+
+    def held():
+        return sum(psutil.Process(worker).memory_info().rss for worker in server.workers())
+
+    head = request("POST", "/api/me/tasks", CHUNKED)
+    before = held()
+    with ExitStack() as stack:
+        lines = [stack.enter_context(Line(server.port)) for _ in range(number)]
+        for line in lines:
+            # The server may have refused the request and closed the connection before everything was sent.
+            with suppress(OSError):
+                line.send(head + body)
+        growth = held() - before
+
+    assert growth < number * 200 * KIB + 4 * KIB * KIB
 
 
 @pytest.mark.parametrize(

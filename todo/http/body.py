@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from flask import current_app, request
@@ -56,19 +57,22 @@ def read_json(media_types: Sequence[str]) -> Any:
 
 
 def _read() -> bytes:
+    length = request.content_length or 0
     data = b""
     try:
-        while len(data) <= BODY_MAX_BYTES and (piece := request.stream.read(BODY_MAX_BYTES + 1 - len(data))):
+        # Nothing is read where the length alone is too large. The worker of this project does not wait for such a body.
+        while max(length, len(data)) <= BODY_MAX_BYTES:
+            if not (piece := request.stream.read(BODY_MAX_BYTES + 1 - len(data))):
+                break
             data += piece
-        if len(data) > BODY_MAX_BYTES:
-            _discard_rest()
     except Exception as error:
         # Each server has its own exceptions for a body that is cut short or framed wrongly.
         raise BadRequest(INCOMPLETE, reason=type(error).__name__) from error
-    if len(data) > BODY_MAX_BYTES:
+    if max(length, len(data)) > BODY_MAX_BYTES:
+        _discard_rest()
         raise ContentTooLarge
     # The part that arrived may be valid JSON by itself, and is still not the body that the client meant to send.
-    if len(data) < (request.content_length or 0):
+    if len(data) < length:
         raise BadRequest(INCOMPLETE)
     return data
 
@@ -80,11 +84,13 @@ def _discard_rest() -> None:
     """
     deadline = time.monotonic() + DISCARD_MAX_S
     discarded = 0
-    while discarded < DISCARD_MAX_BYTES and time.monotonic() < deadline:
-        piece = request.stream.read(BODY_MAX_BYTES)
-        if not piece:
-            break
-        discarded += len(piece)
+    # However the rest ends, the body is too large.
+    with suppress(Exception):
+        while discarded < DISCARD_MAX_BYTES and time.monotonic() < deadline:
+            piece = request.stream.read(BODY_MAX_BYTES)
+            if not piece:
+                break
+            discarded += len(piece)
 
 
 def _nests_too_deeply(document: Any) -> bool:

@@ -1,13 +1,15 @@
-"""Security headers on every response, trusted proxies and trusted hosts."""
+"""Security headers on every response, refusal of ambiguous requests, trusted proxies and trusted hosts."""
 
+import re
 from collections.abc import Collection
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.sansio.utils import host_is_trusted
 
 from config import Config
-from todo.http.problems import BadRequest
+from todo.http.problems import BadRequest, UnsupportedCoding
 from todo.telemetry.requests import PROBES
 
 # Browsers guess no media type from a body, and pass on no URL of this server, which may hold a user's id.
@@ -22,6 +24,21 @@ NO_STORE = ("Cache-Control", "no-store")
 
 # For a year, and for this host alone, as its subdomains may belong to other servers (RFC 6797, section 6.1).
 HSTS = ("Strict-Transport-Security", "max-age=31536000")
+
+# A host with an optional port, or nothing (RFC 9110, section 7.2, and RFC 3986, section 3.2.2).
+HOST = re.compile(r"(?:\[[0-9A-Za-z:.]+\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")
+
+
+class InvalidHost(BadRequest):
+    """400: the request names no host, or its host is malformed."""
+
+    detail = "The request must name its host in one valid Host header."
+
+
+class InvalidTarget(BadRequest):
+    """400: the target of the request is neither a path nor a URL."""
+
+    detail = "The target of the request must be a path or a URL."
 
 
 class UntrustedHost(BadRequest):
@@ -50,6 +67,35 @@ def require_tls(response: Response) -> Response:
     return response
 
 
+def check_syntax() -> None:
+    """Check what servers leave to the application: the rules for the host and the transfer coding (RFC 9112).
+
+    Raises:
+        InvalidHost: `Host` is malformed, or absent although HTTP/1.1 requires it.
+        InvalidTarget: The target of the request is malformed.
+        UnsupportedCoding: The body has a transfer coding other than chunks.
+
+    """
+    environ = request.environ
+    host = environ.get("HTTP_HOST")
+    if host is None and environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
+        raise InvalidHost(reason="there is no Host header")
+    authority = _authority()
+    if authority == "":
+        raise InvalidTarget
+    if not (HOST.fullmatch(host or "") and HOST.fullmatch(authority or "")):
+        raise InvalidHost(reason="the host is malformed")
+    if environ.get("HTTP_TRANSFER_ENCODING", "chunked").lower() != "chunked":
+        raise UnsupportedCoding
+
+
+def _authority() -> str | None:
+    """Return the host of a request target that is a URL, which counts instead of `Host` (RFC 9112, section 3.2.2)."""
+    # Flask's own server has put it in the place of `Host`. Granian leaves it out, so that nothing depends on it.
+    target = request.environ.get("RAW_URI", "/")
+    return None if target.startswith(("/", "*")) else urlsplit(target).netloc
+
+
 def trust_proxies(app: Flask, number: int) -> None:
     """Take the client's address and scheme from the headers of the proxies in front.
 
@@ -69,7 +115,9 @@ def trust_proxies(app: Flask, number: int) -> None:
 def trust_hosts(app: Flask, hosts: Collection[str]) -> None:
     """Refuse requests for other hosts with 400, before any other check.
 
-    Probes are exempt: orchestrators and load balancers send them to an address, and the responses hold no secret.
+    A request whose target is a URL must name a trusted host there too: it counts instead of `Host`, which a proxy in
+    front may still have looked at. Probes are exempt: orchestrators and load balancers send them to an address, and the
+    responses hold no secret.
 
     Args:
         app: The application.
@@ -78,8 +126,12 @@ def trust_hosts(app: Flask, hosts: Collection[str]) -> None:
     """
 
     def check() -> None:
-        if request.endpoint not in PROBES and not host_is_trusted(request.headers.get("Host", "").lower(), hosts):
+        if request.endpoint in PROBES:
+            return
+        if not host_is_trusted(request.headers.get("Host", "").lower(), hosts):
             raise UntrustedHost(reason="the Host header names none of TRUSTED_HOSTS")
+        if (authority := _authority()) is not None and not host_is_trusted(authority.lower(), hosts):
+            raise UntrustedHost(reason="the request target names none of TRUSTED_HOSTS")
 
     app.before_request(check)
 
@@ -93,3 +145,4 @@ def init_app(app: Flask, config: Config) -> None:
         trust_proxies(app, config.trusted_proxies)
     if config.trusted_hosts:
         trust_hosts(app, config.trusted_hosts)
+    app.before_request(check_syntax)

@@ -133,7 +133,10 @@ class ProblemOut(Output):
             "example": "audience: expected http://localhost:3000, got http://127.0.0.1:3000",
         }
     )
-    errors = fields.List(fields.Nested(FaultOut), metadata={"description": "With a 422: every fault."})
+    errors = fields.List(fields.Nested(FaultOut), metadata={"description": "With a 422: the faults, at most 100."})
+    more = fields.Integer(
+        metadata={"description": "With a 422 of more than 100 faults: how many are not in `errors`.", "minimum": 1}
+    )
     # By its name, because todo.tasks imports this module, and not the other way round.
     current = fields.Nested("TaskOut", metadata={"description": "With a 412: the current task."})
     code = fields.String(metadata={"description": "With a 410: `cursor_expired`.", "example": "cursor_expired"})

@@ -15,12 +15,13 @@
     ├── PreconditionFailed      412  the task has changed: `current` is its present state
     ├── ContentTooLarge         413
     ├── UnsupportedMediaType    415
-    ├── UnprocessableContent    422  the body is valid JSON and breaks a rule: `errors` lists every fault
+    ├── UnprocessableContent    422  the body is valid JSON and breaks a rule: `errors` lists the faults
     │   └── IdempotencyKeyReused     the key was used for a different creation
     ├── PreconditionRequired    428  a change must name the state of the task that it applies to
     ├── TooManyRequests         429  with Retry-After: the user exceeds the rate limit
     │   └── TooManyFailures          the address exceeds the limit of failed authentications
     ├── InternalError           500  a bug: the response reveals nothing about it
+    ├── UnsupportedCoding       501  the body has a transfer coding other than chunks
     └── Unavailable             503  with Retry-After
 
 The packages below the views raise these; the handlers at the end of this module turn them into responses.
@@ -41,6 +42,7 @@ from todo.telemetry.refusals import Refusal
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 2
 SENTENCES_MAX = 10
+FAULTS_MAX = 100
 
 
 class Fault(TypedDict, total=False):
@@ -201,17 +203,21 @@ class UnsupportedMediaType(Problem):
 
 
 class UnprocessableContent(Problem):
-    """422: the body is valid JSON, or absent, and the request breaks a rule; `errors` has an entry for each fault."""
+    """422: the body is valid JSON, or absent, and the request breaks a rule; `errors` lists up to 100 faults."""
 
     status = HTTPStatus(422)
     title = "Unprocessable Content"
 
     def __init__(self, errors: Sequence[Fault], **kwargs: Any) -> None:
-        # A person reads the first sentences, a program all entries.
+        # A person reads the first sentences, a program the entries.
         sentences = [error["detail"] for error in errors[:SENTENCES_MAX]]
         if len(errors) > SENTENCES_MAX:
             sentences.append(f"There are {len(errors) - SENTENCES_MAX} more faults.")
-        super().__init__(" ".join(sentences), errors=list(errors), **kwargs)
+        members: dict[str, Any] = {"errors": list(errors[:FAULTS_MAX])}
+        # Otherwise a small body could bring about a response that is thirty times as large.
+        if (more := len(errors) - FAULTS_MAX) > 0:
+            members["more"] = more
+        super().__init__(" ".join(sentences), **members, **kwargs)
 
 
 class IdempotencyKeyReused(UnprocessableContent):
@@ -259,6 +265,13 @@ class InternalError(Problem):
     # How `database_errors_total` labels the failure of a statement that has a bug.
     kind: ClassVar[str] = "bug"
     detail = "Something went wrong on our side. The request id finds it in our logs."
+
+
+class UnsupportedCoding(Problem):
+    """501: the body has a transfer coding other than `chunked` (RFC 9112, section 6.1)."""
+
+    status = HTTPStatus.NOT_IMPLEMENTED
+    detail = "The request body must have no transfer coding but chunked."
 
 
 class Unavailable(Problem):

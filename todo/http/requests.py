@@ -1,4 +1,4 @@
-"""From an HTTP request to validated input, or to a problem that lists every fault."""
+"""From an HTTP request to validated input, or to a problem that lists the faults."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -50,7 +50,7 @@ def validate_request(
     """Validate the query and the body of each request, pass them to the view, and document them.
 
     The view receives the validated query as `query` and the validated body as `body`. If anything is invalid, the
-    view is not called, and one problem lists every fault.
+    view is not called, and one problem lists the faults.
 
     Args:
         body: The schema of the body. Without one a body is ignored.

@@ -1,4 +1,4 @@
-"""Incremental detection of the end of a request (RFC 9112, section 6)."""
+"""Incremental decoding of the framing of a request (RFC 9112, sections 6 and 7), with a bound for each part of it."""
 
 import re
 from collections.abc import Generator
@@ -6,58 +6,118 @@ from collections.abc import Generator
 from todo.http.body import BODY_MAX_BYTES, DISCARD_MAX_BYTES
 
 HEAD_MAX_BYTES = 64 * 1024
+
+# All that a chunked body has beside its content: the lines of its chunks, with their extensions, and its trailers.
+FRAMING_MAX_BYTES = 64 * 1024
+
+# One line of that, a trailer too.
 CHUNK_LINE_MAX_BYTES = 4096
 
-# How much of a body is kept: enough to show that it is over the limit.
-KEPT_MAX_BYTES = BODY_MAX_BYTES + 1
-
+LINE_END = b"\r\n"
 HEAD_END = b"\r\n\r\n"
-FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding|expect):[ \t]*([^\r\n]*)", re.IGNORECASE)
+FIELD = re.compile(rb"\r\n(content-length|transfer-encoding|expect):[ \t]*([^\r\n]*)", re.IGNORECASE)
 LENGTH = re.compile(rb"[0-9]{1,18}")
-CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(;.*)?", re.DOTALL)
+
+# The line of a chunk (RFC 9112, section 7.1.1), and a trailer (RFC 9110, sections 5 and 6.5.1). No repetition gives
+# back what it has matched, so no line takes long to refuse.
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+QUOTED_STRING = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
+EXTENSION = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+" % (TOKEN, TOKEN, QUOTED_STRING)
+CHUNK_LINE = re.compile(rb"([0-9a-fA-F]++)(?:%b)*+" % EXTENSION)
+NO_TRAILERS = rb"authorization|content-length|content-type|host|te|trailer|transfer-encoding"
+TRAILER = re.compile(rb"(?!(?:%b):)%b:[\t -~\x80-\xff]*+" % (NO_TRAILERS, TOKEN), re.IGNORECASE)
+
+# How a decoded body that is handed on ends: it is complete, or it is malformed there.
+LAST_CHUNK = b"0\r\n\r\n"
+NO_CHUNK = b"?\r\n"
+
+# Handed on in place of a chunked body that is over a limit: the application refuses it by its size.
+TOO_LARGE = bytes(BODY_MAX_BYTES + 1)
+
+
+class MalformedFraming(Exception):
+    """The framing of a chunked body breaks a rule."""
+
+
+class BodyTooLarge(Exception):
+    """A chunked body is over a limit."""
 
 
 class Message:
     """The bytes of one request as they arrive, and those that the client sent after it.
 
-    It finds the end of the request, and nothing else: faults are for the parser to report, which gets the bytes when
-    the request has ended, or as soon as more bytes could not make it valid.
+    It finds the end of the request, and keeps no more of it than the limits allow. A chunked body is decoded as it
+    arrives and handed on as one chunk, so that its framing is judged here alone. All other faults are for the parser
+    to report. The parser gets the bytes when the request has ended, or as soon as more bytes could make it neither
+    valid nor small enough.
 
     Args:
         data: The bytes that have arrived already.
 
     Attributes:
-        data: The bytes that have arrived and are kept.
+        data: The bytes that have arrived and are kept, without the part of a chunked body that is decoded.
         is_ready: Whether the parser should get them.
-        size: How many bytes of `data` are the request; None when its end is unknown, so that no other may follow.
+        size: Where in `data` the bytes after the request begin; None while that is unknown.
+        missing: How many bytes of a body are still to be discarded when they arrive. It was left out of the request,
+            which was ready without it, because it states a length over the limit.
         has_head: Whether all header fields have arrived.
         is_too_large: Whether its header is over the limit.
-        is_shortened: Whether a part of its body, which is over the limit, was discarded.
+        is_shortened: Whether its body is left out.
         wants_continue: Whether the client waits for `100 Continue` before its body (RFC 9110, section 10.1.1).
 
     """
 
-    __slots__ = ("_steps", "data", "has_head", "is_ready", "is_shortened", "is_too_large", "size", "wants_continue")
+    __slots__ = (
+        "_at",
+        "_content",
+        "_ending",
+        "_framing_size",
+        "_head_size",
+        "_steps",
+        "data",
+        "has_head",
+        "is_ready",
+        "is_shortened",
+        "is_too_large",
+        "missing",
+        "size",
+        "wants_continue",
+    )
 
     def __init__(self, data: bytes = b"") -> None:
         self.data = bytearray(data)
         self.is_ready = False
         self.size: int | None = None
+        self.missing = 0
         self.has_head = False
         self.is_too_large = False
         self.is_shortened = False
         self.wants_continue = False
-        self._steps = self._head()
+        self._head_size = 0
+        # Of a chunked body: what is decoded, how that ends, the size of its framing, and where in `data` it goes on.
+        self._content: bytearray | bytes | None = None
+        self._ending = b""
+        self._framing_size = 0
+        self._at = 0
+        self._steps = self._follow()
         self._advance()
 
+    @property
+    def is_last(self) -> bool:
+        """Whether no other request may follow on the connection, because nobody knows where it would begin."""
+        return self.size is None and not self.missing
+
     def feed(self, data: bytes) -> None:
-        """Add bytes that have arrived."""
+        """Add bytes that have arrived: until the request is ready, and after that while some are missing."""
         self.data += data
         self._advance()
 
     def request(self) -> bytes:
-        """Return the bytes of the request."""
-        return bytes(self.data[: self.size])
+        """Return the bytes of the request: the header as it came, and the body or its equivalent."""
+        if self._content is None:
+            return bytes(self.data[: self.size])
+        chunk = (b"%x\r\n" % len(self._content), self._content, LINE_END) if self._content else ()
+        return b"".join([self.data[: self._head_size], *chunk, self._ending])
 
     def rest(self) -> bytes:
         """Return the bytes after the request."""
@@ -65,62 +125,125 @@ class Message:
 
     def _advance(self) -> None:
         """Follow the request as far as it has arrived: each step ends where more bytes are needed."""
-        if not self.is_ready:
-            self.is_ready = next(self._steps, self) is self
+        if next(self._steps, self) is self:
+            self.is_ready = True
 
-    def _head(self) -> Generator[None]:
+    def _follow(self) -> Generator[None]:
         searched = 0
-        while (head := self.data.find(HEAD_END, searched)) < 0:
-            if len(self.data) > HEAD_MAX_BYTES:
+        while (head := self.data.find(HEAD_END, searched, HEAD_MAX_BYTES)) < 0:
+            if len(self.data) >= HEAD_MAX_BYTES:
+                del self.data[HEAD_MAX_BYTES:]
                 self.is_too_large = True
                 return
             searched = max(0, len(self.data) - len(HEAD_END) + 1)
             yield
         self.has_head = True
-        begin = head + len(HEAD_END)
-        fields = {name.lower(): value.strip() for name, value in FRAMING.findall(self.data, 0, head + 2)}
-        self.wants_continue = fields.get(b"expect", b"").lower() == b"100-continue"
-        if b"transfer-encoding" in fields:
-            yield from self._chunked_body(begin)
-        elif LENGTH.fullmatch(length := fields.get(b"content-length", b"0")):
-            yield from self._body_of_length(begin, int(length))
+        self._head_size = head + len(HEAD_END)
+        found = FIELD.findall(self.data, 0, head + len(LINE_END))
+        fields: list[tuple[bytes, bytes]] = [(name.lower(), value.strip().lower()) for name, value in found]
+        self.wants_continue = (b"expect", b"100-continue") in fields and not self._is_of_http_1_0()
+        match [field for field in fields if field[0] != b"expect"]:
+            case []:
+                self.size = self._head_size
+            case [(b"content-length", length)] if LENGTH.fullmatch(length):
+                yield from self._body_of_length(int(length))
+            case [(b"transfer-encoding", b"chunked")]:
+                yield from self._chunked_body()
+            case _:
+                # Whatever the body is, the request is refused, because two parsers could disagree about its end.
+                del self.data[self._head_size :]
 
-    def _body_of_length(self, begin: int, length: int) -> Generator[None]:
+    def _is_of_http_1_0(self) -> bool:
+        # An empty line may precede the first one (RFC 9112, section 2.2).
+        return self.data[: self.data.find(LINE_END, len(LINE_END))].endswith(b" HTTP/1.0")
+
+    def _body_of_length(self, length: int) -> Generator[None]:
         """Follow a body with `Content-Length`."""
-        end = begin + length
-        if length > DISCARD_MAX_BYTES:
-            end = begin + KEPT_MAX_BYTES
-        while len(self.data) < end:
-            if (surplus := len(self.data) - begin - KEPT_MAX_BYTES) > 0:
-                del self.data[-surplus:]
-                end -= surplus
-                self.is_shortened = True
-            yield
-        if length <= DISCARD_MAX_BYTES:
-            self.size = end
-
-    def _chunked_body(self, at: int) -> Generator[None]:
-        """Follow a body with `Transfer-Encoding: chunked` (RFC 9112, section 7.1)."""
-        decoded = 0
-        while decoded <= BODY_MAX_BYTES:
-            while (line_end := self.data.find(b"\r\n", at)) < 0:
-                if len(self.data) - at > CHUNK_LINE_MAX_BYTES:
-                    return
+        if length <= BODY_MAX_BYTES:
+            while len(self.data) < self._head_size + length:
                 yield
-            if not (size := CHUNK_SIZE.fullmatch(bytes(self.data[at:line_end]))):
-                return
-            if (length := int(size[1], 16)) == 0:
-                yield from self._trailers(line_end)
-                return
-            decoded += length
-            # Of a chunk that exceeds the limit, wait only for as much as shows that.
-            at = line_end + 2 + length + 2 - max(0, decoded - KEPT_MAX_BYTES)
-            while len(self.data) < at:
-                yield
-
-    def _trailers(self, at: int) -> Generator[None]:
-        while (end := self.data.find(HEAD_END, at)) < 0:
-            if len(self.data) - at > HEAD_MAX_BYTES:
-                return
+            self.size = self._head_size + length
+            return
+        self.is_shortened = True
+        # A client that waits for `100 Continue` may leave its body out after any other response.
+        if length > DISCARD_MAX_BYTES or self.wants_continue:
+            del self.data[self._head_size :]
+            return
+        self.missing = length
+        while self._discard():
+            self.is_ready = True
             yield
-        self.size = end + len(HEAD_END)
+        self.size = self._head_size
+
+    def _discard(self) -> int:
+        """Discard what has arrived of the missing bytes, and return how many are missing still."""
+        arrived = min(self.missing, len(self.data) - self._head_size)
+        del self.data[self._head_size : self._head_size + arrived]
+        self.missing -= arrived
+        return self.missing
+
+    def _chunked_body(self) -> Generator[None]:
+        """Decode a body with `Transfer-Encoding: chunked` (RFC 9112, section 7.1)."""
+        self._at = self._head_size
+        self._content = bytearray()
+        try:
+            yield from self._chunks(self._content)
+            yield from self._trailers()
+        except MalformedFraming:
+            self._ending = NO_CHUNK
+            del self.data[self._head_size :]
+        except BodyTooLarge:
+            self._content, self._ending = TOO_LARGE, LAST_CHUNK
+            del self.data[self._head_size :]
+        else:
+            self._ending = LAST_CHUNK
+            del self.data[self._head_size : self._at]
+            self.size = self._head_size
+
+    def _chunks(self, content: bytearray) -> Generator[None]:
+        """Follow the chunks up to the line of the last one, and add what is in them to the content."""
+        while True:
+            if not (line := CHUNK_LINE.fullmatch((yield from self._line()))):
+                raise MalformedFraming
+            if (length := int(line[1], 16)) == 0:
+                return
+            if len(content) + length > BODY_MAX_BYTES:
+                raise BodyTooLarge
+            missing = length + len(LINE_END)
+            while True:
+                piece = self.data[self._at : self._at + missing]
+                content += piece
+                self._at += len(piece)
+                missing -= len(piece)
+                if not missing:
+                    break
+                yield from self._more()
+            if not content.endswith(LINE_END):
+                raise MalformedFraming
+            del content[-len(LINE_END) :]
+            self._framing_size += len(LINE_END)
+
+    def _trailers(self) -> Generator[None]:
+        """Follow the trailers up to the empty line that ends them. Nobody reads them."""
+        while trailer := (yield from self._line()):
+            if not TRAILER.fullmatch(trailer):
+                raise MalformedFraming
+
+    def _line(self) -> Generator[None, None, bytes]:
+        """Wait for a line of framing, and return it without its end."""
+        while (end := self.data.find(LINE_END, self._at, self._at + CHUNK_LINE_MAX_BYTES + len(LINE_END))) < 0:
+            if len(self.data) - self._at >= CHUNK_LINE_MAX_BYTES + len(LINE_END):
+                raise MalformedFraming
+            yield from self._more()
+        line = bytes(self.data[self._at : end])
+        self._at = end + len(LINE_END)
+        self._framing_size += len(line) + len(LINE_END)
+        if self._framing_size > FRAMING_MAX_BYTES:
+            raise BodyTooLarge
+        return line
+
+    def _more(self) -> Generator[None]:
+        """Forget what is decoded, and wait for more bytes."""
+        del self.data[self._head_size : self._at]
+        self._at = self._head_size
+        yield

@@ -98,14 +98,17 @@ class Connection(TConn):  # type: ignore[misc]
     def load_request(self) -> None:
         """Make the request readable for gunicorn's parser."""
         self.deadline = math.inf
+        # With a new parser: the last one would still wait for a body that was left out, and take this request for it.
+        self.parser: Any = None
+        self.initialized = False
         self.sock.request = io.BytesIO(self.message.request())
         self.sock.is_too_large = self.message.is_too_large
         self.sock.is_exhausted = False
 
     def has_agreed_end(self) -> bool:
         """Return whether parser and poller agree about the end of the request; else no other one may follow it."""
-        is_consumed = not self.sock.request.read(1)
-        return self.message.size is not None and is_consumed and self.sock.is_exhausted == self.message.is_shortened
+        is_consumed = not self.sock.request.read(1) and not self.parser.unreader.take_buffered()
+        return not self.message.is_last and is_consumed and self.sock.is_exhausted == self.message.is_shortened
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -310,6 +313,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         caller = verifier.find_cached(bearer[1].decode("latin-1").strip())
         return UNVERIFIED if caller is None else caller.id
 
+    def handle_request(self, req: Any, conn: Connection) -> bool:
+        """Run the application; announce in its response that the connection will be closed, if no request may follow.
+
+        gunicorn then reads no more of the body, so that a fault in it brings about no second response.
+        """
+        if conn.message.is_last:
+            req.force_close()
+        is_kept_alive: bool = super().handle_request(req, conn)
+        return is_kept_alive
+
     def _serve(self, connection: Connection) -> None:
         """Handle a request, in a thread."""
         try:
@@ -346,11 +359,27 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def _read_next(self, connection: Connection) -> None:
         """Read the next request, which may have arrived already."""
+        if connection.message.missing:
+            self._register(connection, selectors.EVENT_READ, self._discard, REQUEST_MAX_S, self._close)
+            return
         connection.message = Message(connection.message.rest())
         if connection.message.is_ready:
             self._enqueue(connection)
         else:
             self._wait_for_request(connection)
+
+    def _discard(self, connection: Connection) -> None:
+        """Discard the body of a request that was refused without it, and then read the next one."""
+        data: bytes | None = b""
+        with suppress(OSError):
+            data = connection.sock.receive()
+        if data is None:
+            return
+        connection.message.feed(data)
+        if not data:
+            self._unregister(connection, self._close)
+        elif not connection.message.missing:
+            self._unregister(connection, self._read_next)
 
     def _linger(self, connection: Connection) -> None:
         def discard(connection: Connection) -> None:
