@@ -98,9 +98,6 @@ class Connection(TConn):  # type: ignore[misc]
     def load_request(self) -> None:
         """Make the request readable for gunicorn's parser."""
         self.deadline = math.inf
-        # With a new parser: the last one would still wait for a body that was left out, and take this request for it.
-        self.parser: Any = None
-        self.initialized = False
         self.sock.request = io.BytesIO(self.message.request())
         self.sock.is_too_large = self.message.is_too_large
         self.sock.is_exhausted = False
@@ -362,6 +359,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if connection.message.missing:
             self._register(connection, selectors.EVENT_READ, self._discard, REQUEST_MAX_S, self._close)
             return
+        if connection.message.is_shortened:
+            # The parser still waits for the body that was left out, and would take the next request for it.
+            connection.parser = None
+            connection.initialized = False
         connection.message = Message(connection.message.rest())
         if connection.message.is_ready:
             self._enqueue(connection)
