@@ -145,7 +145,8 @@ def test_service_role_can_do_nothing_else(url, statement):
 def test_service_role_cannot_migrate(url, owned_url):
     before = query(owned_url, "SELECT version_num FROM alembic_version")
 
-    done = run_process("flask", "db", "downgrade", "0004_add_revisions", DATABASE_URL=url)
+    done = run_process("flask", "db", "downgrade", "--yes", "0004_add_revisions", DATABASE_URL=url)
 
     assert done.returncode == 1
+    assert "must be owner of" in done.stderr
     assert query(owned_url, "SELECT version_num FROM alembic_version") == before
