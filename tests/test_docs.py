@@ -317,6 +317,13 @@ LIMITS = [
     ("wait for a connection of the pool", "database", "POOL_TIMEOUT_S", "{} s", 1),
     ("wait for PostgreSQL to accept a connection", "database", "CONNECT_TIMEOUT_S", "{} s", 1),
     ("wait for a lock", "database", "LOCK_TIMEOUT_MS", "{} s", 1000),
+    (
+        "open files that a process must be allowed (`ulimit -Hn`), or the server does not start",
+        "gunicorn.conf.py",
+        "FILES_MIN",
+        "{}",
+        1,
+    ),
     ("wait of the oldest request before new ones are refused", "serving", "QUEUE_MAX_S", "{} s", 1),
 ]
 
