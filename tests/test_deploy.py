@@ -113,7 +113,8 @@ def test_base_images_are_pinned_by_digest(root, services):
     dockerfile = (root / "Dockerfile").read_text()
     arguments = dict(re.findall(r"^ARG (\w+)=(\S+)$", dockerfile, re.MULTILINE))
     bases = [
-        REFERENCE.sub(lambda one: arguments[one[1]], base) for base in re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+        REFERENCE.sub(lambda one: arguments[one[1]], base)
+        for base in re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
     ]
     images = [service["image"] for service in services.values() if "image" in service]
 

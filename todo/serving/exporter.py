@@ -140,17 +140,18 @@ def listen(host: str, port: int | None) -> socket.socket:
 
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for attempt in range(1, ATTEMPTS + 1):
+    attempt = 1
+    while True:
         try:
             listener = socket.create_server((host, port), family=family)
+            break
         except OSError as error:
-            if error.errno == errno.EADDRINUSE and attempt < ATTEMPTS:
-                log.warning("metrics port in use", port=port, attempt=attempt)
-                time.sleep(RETRY_S)
-                continue
-            fault = os.strerror(error.errno or 0)
-            raise SystemExit(f"todo cannot start: METRICS_PORT {port} cannot be bound: {fault}.") from None
-        break
+            if error.errno != errno.EADDRINUSE or attempt == ATTEMPTS:
+                fault = os.strerror(error.errno or 0)
+                raise SystemExit(f"todo cannot start: METRICS_PORT {port} cannot be bound: {fault}.") from None
+        log.warning("metrics port in use", port=port, attempt=attempt)
+        time.sleep(RETRY_S)
+        attempt += 1
     listener.setblocking(False)
     return listener
 
