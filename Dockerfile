@@ -2,7 +2,11 @@
 # docker run --rm --env-file .env todo todo migrate      (a release step: once, before the new version serves)
 # docker run -p 8000:8000 --env-file .env todo
 
-FROM python:3.13-slim AS build
+# The digest is that of python:3.13-slim in 2026-09 (3.13.15 on Debian trixie): a build gets these bytes or fails. To
+# renew it, put here what `docker buildx imagetools inspect python:3.13-slim` shows.
+ARG PYTHON=python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
+
+FROM ${PYTHON} AS build
 # The packages that requirements.txt pins, with the hash of each file: the build fails if a registry serves another one.
 COPY requirements-image.txt deploy/install.py ./
 RUN python -m venv /venv \
@@ -10,13 +14,13 @@ RUN python -m venv /venv \
     && /venv/bin/pip uninstall --yes pip \
     && /venv/bin/python install.py
 
-FROM python:3.13-slim
+FROM ${PYTHON}
 # Nothing is installed after this.
 RUN python -m pip uninstall --yes pip \
     && useradd --system --uid 10001 --no-create-home todo
 COPY --from=build /venv /venv
 WORKDIR /srv/todo
-COPY config.py wsgi.py gunicorn.conf.py ./
+COPY LICENSE NOTICES.md config.py wsgi.py gunicorn.conf.py ./
 COPY migrations migrations
 COPY todo todo
 ENV PATH=/venv/bin:$PATH \

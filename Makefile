@@ -11,7 +11,7 @@ WORKERS ?= 3
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
 
 .PHONY: help run quick test check coverage test-issuer test-browser test-schema test-faults bench lint format types audit sbom \
-	openapi docs lock clean
+	notices openapi docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,9 +60,13 @@ audit: $(AUDIT)/.ready ## Search the code for insecure patterns and the dependen
 	$(AUDIT)/bandit --quiet --recursive todo config.py gunicorn.conf.py wsgi.py migrations
 	$(AUDIT)/python .ci/advisories.py $(ARGS)
 
-sbom: $(AUDIT)/.ready ## Write the dependencies of an image to sbom.json, as CycloneDX
+sbom: $(AUDIT)/.ready $(READY) ## Write what an image holds to sbom.json, as CycloneDX
 	$(AUDIT)/python -W ignore -m cyclonedx_py requirements requirements.txt --pyproject pyproject.toml \
 		--output-reproducible --output-file sbom.json
+	$(BIN)/python deploy/notices.py sbom.json
+
+notices: $(READY) ## Write the licences of what an image holds to NOTICES.md
+	$(BIN)/python deploy/notices.py
 
 openapi: $(READY) ## Write openapi.json from the code
 	$(BIN)/flask openapi write openapi.json

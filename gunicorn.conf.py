@@ -65,11 +65,21 @@ graceful_timeout = 25
 # Each connection is a file descriptor. A soft limit below the hard one dates from select(), which nothing here uses.
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 files = 16384 if hard == resource.RLIM_INFINITY else min(16384, hard)
+
+# What a process keeps for itself: sockets of the database, of the issuer and of Redis, logs, libraries. The least limit
+# leaves as many for clients; with none for them the server would listen and answer nobody.
+RESERVED_FILES = 256
+FILES_MIN = 512
+if files < FILES_MIN:
+    raise SystemExit(
+        f"todo cannot start: a process may open {files} files (ulimit -Hn), and at least {FILES_MIN} are needed: raise "
+        "the hard limit, as with LimitNOFILE= in systemd or ulimits in Docker."
+    )
 resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
 
 # An idle connection costs about 3 KiB and no time. Connections beyond these wait in the backlog, and so do all while a
 # worker starts; the kernel may shorten the backlog (net.core.somaxconn).
-worker_connections = min(8192, files - 256)
+worker_connections = min(8192, files - RESERVED_FILES)
 backlog = 4096
 
 # Heartbeat files on a slow disk can stall every worker at once; in memory they cannot.

@@ -1,7 +1,9 @@
 """The commands of `todo`, which are commands of `flask` too: output, effects and exit statuses."""
 
+import io
 import json
 import os
+import pty
 import re
 import runpy
 import stat
@@ -192,6 +194,171 @@ def test_migrate_without_a_database_prints_one_line(socket_path, words):
     assert refused.exit_code == 1
     assert refused.output.startswith("Error: ")
     assert len(refused.output.splitlines()) == 1
+
+
+@pytest.fixture
+def filled(postgres, migrated_template) -> str:
+    """Return the URL of a database with two tasks and a deleted one of one user, and a task of another."""
+    url = new_database(postgres, new_user(), migrated_template)
+    app = create_app(config_for(url))
+    with app.test_client() as client:
+        for user, title in (("u1", "a"), ("u1", "b"), ("u1", "gone"), ("u2", "c")):
+            created = client.post("/api/me/tasks", headers=bearer(user), json={"title": title})
+        client.delete("/api/me/tasks/3", headers=bearer("u1"))
+        assert created.status_code == 201
+    with app.app_context():
+        db.engine.dispose()
+    return url
+
+
+def downgrade(url, *words, answer=None, environment="development"):
+    """Run `flask db downgrade`."""
+    app = create_app(config_for(url, ENVIRONMENT=environment))
+    try:
+        return app.test_cli_runner().invoke(args=["db", "downgrade", *words], input=answer)
+    finally:
+        with app.app_context():
+            db.engine.dispose()
+
+
+def applied(url):
+    return query(url, "SELECT version_num FROM alembic_version")
+
+
+HELD = "There are 3 tasks, 1 deleted task and 2 lists."
+
+
+@pytest.fixture
+def at_a_terminal(monkeypatch):
+    """Let the commands find somebody to ask."""
+    monkeypatch.setattr(commands, "is_interactive", lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("words", "reverted"),
+    [
+        ((), "0005_number_tasks"),
+        (("0003_fold_texts",), "0005_number_tasks, 0004_add_revisions"),
+        (("base",), "0005_number_tasks, 0004_add_revisions, 0003_fold_texts, 0002_organise_tasks, 0001_create_tasks"),
+    ],
+)
+def test_downgrade_counts_and_asks_before_anything_is_lost(filled, at_a_terminal, words, reverted):
+    before = applied(filled)
+    for answer in ("n\n", "\n", ""):
+        aborted = downgrade(filled, *words, answer=answer)
+        assert aborted.exit_code == 1
+        assert f"Reverting {reverted} drops the tables and columns that came with them. {HELD}\n" in aborted.output
+        assert "This cannot be undone" in aborted.output
+        assert "Aborted!" in aborted.output
+    assert applied(filled) == before
+    assert query(filled, "SELECT count(*) FROM tasks") == [(3,)]
+    done = downgrade(filled, *words, answer="y\n")
+    assert done.exit_code == 0
+    assert re.findall(r"Reverted (\w+)\.", done.output) == reverted.split(", ")
+    assert applied(filled) != before
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+@pytest.mark.parametrize("words", [(), ("base",), ("0004_add_revisions",)])
+def test_downgrade_in_production_wants_yes(filled, at_a_terminal, environment, words):
+    before = applied(filled)
+    refused = downgrade(filled, *words, answer="y\n", environment=environment)
+    assert refused.exit_code == 1
+    assert refused.output.startswith("Error: Reverting 0005_number_tasks")
+    assert refused.output.endswith(f"{HELD} This is production, so nothing was done: --yes does it.\n")
+    assert applied(filled) == before
+    done = downgrade(filled, *words, "--yes", environment=environment)
+    assert done.exit_code == 0
+    assert f"{HELD}\nReverted 0005_number_tasks.\n" in done.output
+    assert applied(filled) != before
+
+
+def test_downgrade_in_a_script_wants_yes(filled):
+    refused = downgrade(filled, "base", answer="y\n")
+    assert refused.exit_code == 1
+    assert refused.output.endswith(f"{HELD} There is no terminal to ask at, so nothing was done: --yes does it.\n")
+    assert query(filled, "SELECT count(*) FROM tasks") == [(3,)]
+
+
+def test_downgrade_counts_what_an_older_schema_has(filled):
+    assert downgrade(filled, "0003_fold_texts", "--yes").exit_code == 0
+    refused = downgrade(filled, "base")
+    assert "There are 3 tasks, 0 deleted tasks and 0 lists." in refused.output
+    assert downgrade(filled, "base", "--yes").exit_code == 0
+    assert query(filled, "SELECT to_regclass('tasks')") == [(None,)]
+    assert downgrade(filled, "base").exit_code == 0
+
+
+def test_downgrade_with_nothing_to_revert_asks_nothing(filled, empty):
+    assert downgrade(filled, "0005_number_tasks").exit_code == 0
+    assert downgrade(empty, "base").exit_code == 0
+
+
+def test_downgrade_that_prints_sql_asks_nothing(filled):
+    printed = downgrade(filled, "--sql", "0005_number_tasks:0004_add_revisions", environment="production")
+    assert printed.exit_code == 0
+    assert "DROP INDEX" in printed.output
+    assert applied(filled) == [("0005_number_tasks",)]
+
+
+@pytest.mark.parametrize("words", [("--", "nonsense"), ("--", "-9"), ("-d", "nowhere", "base")])
+def test_downgrade_to_nowhere_prints_one_line(filled, words):
+    refused = downgrade(filled, "--yes", *words)
+    assert refused.exit_code == 1
+    assert re.fullmatch(r"Error: .+\.\n", refused.output)
+    assert applied(filled) == [("0005_number_tasks",)]
+
+
+def test_downgrade_without_a_database_prints_one_line(socket_path):
+    proxy = PostgresProxy(socket_path)
+    proxy.close()
+    refused = downgrade(proxy.url("todo"), "--yes")
+    assert refused.exit_code == 1
+    assert re.fullmatch(r"Error: the database cannot be used: .+\n", refused.output)
+
+
+@pytest.mark.parametrize("command_line", ["db downgrade base", "user erase u1"])
+@pytest.mark.process
+def test_destructive_command_asks_at_a_real_terminal(filled, command_line):
+    for answer, status in ((b"n\n", 1), (b"y\n", 0)):
+        leader, terminal = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flask", *command_line.split()],
+            cwd=ROOT,
+            env=environment(DATABASE_URL=filled, ENVIRONMENT="development"),
+            stdin=terminal,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        os.write(leader, answer)
+        output, _ = process.communicate(timeout=60)
+        os.close(terminal)
+        os.close(leader)
+        assert (process.returncode, "[y/N]" in output) == (status, True), output
+        kept = query(filled, "SELECT to_regclass('tasks') IS NOT NULL")[0][0] and query(filled, "TABLE tasks")
+        assert bool(kept and len(kept) == 3) == (status == 1)
+
+
+@pytest.mark.process
+def test_destructive_command_without_any_stdin_is_refused(filled):
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -m flask db downgrade base <&-', sys.executable],
+        cwd=ROOT,
+        env=environment(DATABASE_URL=filled, ENVIRONMENT="development"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("There is no terminal to ask at, so nothing was done: --yes does it.\n")
+
+
+def test_nobody_can_be_asked_without_stdin_or_at_a_pipe(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert not commands.is_interactive()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y"))
+    assert not commands.is_interactive()
 
 
 @pytest.fixture

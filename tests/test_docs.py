@@ -41,7 +41,9 @@ FILE = re.compile(r"(?<![\w/.$<-])((?:\.?[a-z]\w*/)[\w./-]*|[\w.-]+\.(?:py|md|js
 # Names with a slash that begin otherwise are paths of the API, media types or images.
 FOLDERS = r"(todo|tests|docs|migrations|benchmarks|deploy|\.ci|\.github)/|[\w.-]+$"
 # Variables of others.
-NOT_SETTINGS = re.compile(r"SCRIPT_NAME|OTEL_\w+|POSTGRES_PASSWORD|API_TOKEN_SECRET|SSL_CERT_FILE|TCP_USER_TIMEOUT")
+NOT_SETTINGS = re.compile(
+    r"SCRIPT_NAME|OTEL_\w+|POSTGRES_(SERVICE_)?PASSWORD|API_TOKEN_SECRET|SSL_CERT_FILE|TCP_USER_TIMEOUT"
+)
 
 
 def by_path(paths):
@@ -335,6 +337,13 @@ LIMITS = [
         "serving",
         "QUEUE_MAX_S",
         "{} s",
+        1,
+    ),
+    (
+        "open files that a process must be allowed (`ulimit -Hn`), or the server does not start",
+        "gunicorn.conf.py",
+        "FILES_MIN",
+        "{}",
         1,
     ),
 ]

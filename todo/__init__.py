@@ -34,7 +34,7 @@ def create_app(config: Config | None = None) -> Flask:
     engine.configure(app, config)
     db.init_app(app)
     engine.init_app(app)
-    migrate.init_app(app)
+    migrate.init_app(app, before_downgrade=cli.before_downgrade)
     init_cors(app, config.cors_origins)
     auth.init_app(app, config)
     limits.init_app(app, config)

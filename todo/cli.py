@@ -15,7 +15,8 @@ from flask.cli import with_appcontext
 
 from config import ROOT, Config
 from todo.auth.tokens import issue
-from todo.commands import Command, UserId, reporting_database_errors
+from todo.commands import Command, UserId, confirm_loss, counted, reporting_database_errors
+from todo.database import migrate as migrations
 from todo.extensions import db
 from todo.health import database_state
 from todo.tasks import seeds
@@ -184,6 +185,34 @@ def _upgrade(*, sql: bool) -> None:
     import flask_migrate  # noqa: PLC0415
 
     flask_migrate.upgrade(sql=sql)
+
+
+def before_downgrade(target: str, directory: str | None, *, yes: bool) -> None:
+    """Ask before `flask db downgrade` drops what users wrote.
+
+    Args:
+        target: The revision to return to, as Alembic takes it.
+        directory: The folder of the migrations; by default that of this project.
+        yes: Whether not to ask.
+
+    Raises:
+        click.ClickException: There is no such revision, the database cannot be used, or nobody may be asked.
+        click.Abort: The answer is no.
+
+    """
+    with reporting_database_errors():
+        reverted = migrations.reverted(target, directory)
+        rows = migrations.count_rows()
+    if not reverted:
+        return
+    held = f"{counted(rows['tasks'], 'task')}, {counted(rows['trash'], 'deleted task')} and " + counted(
+        rows["task_lists"], "list"
+    )
+    loss = f"Reverting {', '.join(reverted)} drops the tables and columns that came with them. There are {held}."
+    if yes:
+        click.echo(loss)
+    else:
+        confirm_loss(loss, "Drop them with all that is in them")
 
 
 @bp.cli.command(

@@ -1,13 +1,16 @@
-"""What the commands share: their help, the type of a user's id, and database failures as one line."""
+"""What the commands share: their help, the type of a user's id, the question before a loss, and database failures."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import click
 import psycopg2
+from flask import current_app
 from sqlalchemy.exc import DBAPIError
 
+from config import Config
 from todo.auth.tokens import USER_ID
 from todo.database import failures
 from todo.database.embedded import EmbeddedUnavailable
@@ -66,6 +69,41 @@ class UserId(click.ParamType[str]):
         if not USER_ID.fullmatch(value):
             self.fail("must have 1 to 255 characters, none of them a control character.", param, ctx)
         return value
+
+
+def is_interactive() -> bool:
+    """Check whether there is somebody to ask: whether stdin is a terminal."""
+    # Without a descriptor for it, Python has no stdin at all.
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def confirm_loss(loss: str, question: str) -> None:
+    """Ask before a command destroys what nobody can bring back.
+
+    Production is not asked, because a command for another installation may have been pasted there: it wants `--yes`.
+    So does a script, in which a question would be answered by whatever comes next on stdin.
+
+    Args:
+        loss: What the command would destroy, counted, as a whole sentence.
+        question: The question, without its question mark.
+
+    Raises:
+        click.ClickException: This is production, or there is nobody to ask.
+        click.Abort: The answer is no.
+
+    """
+    config: Config = current_app.extensions["config"]
+    if config.production:
+        raise click.ClickException(f"{loss} This is production, so nothing was done: --yes does it.")
+    if not is_interactive():
+        raise click.ClickException(f"{loss} There is no terminal to ask at, so nothing was done: --yes does it.")
+    click.echo(loss)
+    click.confirm(f"{question}? This cannot be undone", abort=True)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 task`, `2 tasks`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 @contextmanager

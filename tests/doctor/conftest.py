@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes.issuers import OwnIssuer
 from flask import Flask
-from support import config_for
+from support import config_for, new_database
+from wire.server import query
 
 import config
 from todo import create_app
@@ -22,12 +24,21 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def discreet_url(postgres: Any, migrated_template: str) -> str:
+    """Return the URL of a migrated database whose statements PostgreSQL keeps out of its log."""
+    url = new_database(postgres, "todo_discreet", migrated_template)
+    for name, value in (("log_min_error_statement", "panic"), ("log_error_verbosity", "terse")):
+        query(url, f"ALTER DATABASE todo_discreet SET {name} = {value}")
+    return url
+
+
 @pytest.fixture
-def make_app(database_url: str) -> Iterator[Callable[..., Flask]]:
+def make_app(discreet_url: str) -> Iterator[Callable[..., Flask]]:
     """Return a function that builds applications, on the migrated database by default."""
     made: list[Flask] = []
 
-    def make(*, url: str = database_url, **changes: str) -> Flask:
+    def make(*, url: str = discreet_url, **changes: str) -> Flask:
         made.append(create_app(config_for(url, **changes)))
         return made[-1]
 

@@ -41,9 +41,9 @@ def examine(invoke):
 
 
 @pytest.mark.process
-def test_doctor_of_a_good_production_finds_nothing(database_url):
+def test_doctor_of_a_good_production_finds_nothing(discreet_url):
     expected = {"JWT_ISSUER": "https://auth.example.com", "JWT_AUDIENCE": "todo"}
-    ended = run("todo", "doctor", DATABASE_URL=database_url, **expected)
+    ended = run("todo", "doctor", DATABASE_URL=discreet_url, **expected)
     report = Report(ended.returncode, ended.stdout + ended.stderr)
     assert report.status == 0
     assert (report.faults, report.warnings) == ({}, {})

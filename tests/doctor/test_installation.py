@@ -14,12 +14,13 @@ from fakes.certificates import self_signed, server_context
 from fakes.odd_issuer import odd_issuer
 from fakes.postgres_proxy import PostgresProxy
 from sqlalchemy import make_url
-from support import SECRET, config_for, new_database, segment, sign_raw
+from support import SECRET, config_for, new_database, new_user, segment, sign_raw
 from wire.server import free_port, query
 
 import config
 from config import BETTER_AUTH_PUBLIC_DEFAULT
 from todo.database import embedded
+from todo.doctor import installation
 from todo.doctor.installation import _connection
 
 EXPECTED = {"JWT_ISSUER": "https://auth.example.com", "JWT_AUDIENCE": "https://todo.example.com"}
@@ -206,6 +207,94 @@ def test_database_that_is_good_is_named_with_its_version(make_app):
     assert re.fullmatch(r"PostgreSQL \d+\.\d+.* answers", report.of("database").text)
     assert report.of("connection").text == "direct, to a local socket"
     assert report.of("schema").text == "is up to date"
+
+
+def test_log_of_a_discreet_database_is_good(make_app):
+    assert examine(make_app()).of("PostgreSQL's log") == (
+        "✓",
+        "PostgreSQL's log",
+        "repeats nothing that users write",
+        "",
+    )
+
+
+def test_log_with_statements_is_a_warning_with_what_to_run(make_app, database_url):
+    line = examine(make_app(url=database_url)).of("PostgreSQL's log")
+    assert line.mark == "!"
+    assert line.text == (
+        "may repeat what users write: log_min_error_statement is error, log_error_verbosity is default"
+    )
+    assert line.remedy == (
+        "As a superuser: ALTER ROLE postgres SET log_min_error_statement = panic; "
+        "ALTER ROLE postgres SET log_error_verbosity = terse;"
+    )
+
+
+@pytest.fixture
+def talkative(postgres):
+    """Return a function that creates a role with a difficult name and these settings, and returns its name and URL."""
+    made = []
+
+    def talkative(**settings):
+        name = f'Role "{new_user()}"'
+        made.append(quoted := '"' + name.replace('"', '""') + '"')
+        query(postgres.get_uri(), f"CREATE ROLE {quoted} LOGIN SUPERUSER")
+        for setting, value in settings.items():
+            query(postgres.get_uri(), f"ALTER ROLE {quoted} SET {setting.replace('__', '.')} = '{value}'")
+        url = make_url(postgres.get_uri(database="todo_discreet")).set(username=name)
+        return quoted, url.render_as_string(hide_password=False)
+
+    yield talkative
+    for quoted in made:
+        query(postgres.get_uri(), f"DROP ROLE {quoted}")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "good"),
+    [
+        ("log_min_error_statement", "fatal", "panic"),
+        ("log_error_verbosity", "verbose", "terse"),
+        ("log_statement", "mod", "none"),
+        ("log_min_duration_statement", "1s", "-1"),
+        ("log_min_duration_sample", "0", "-1"),
+        ("log_transaction_sample_rate", "0.5", "0"),
+        ("auto_explain__log_min_duration", "10s", "-1"),
+        ("debug_print_plan", "on", "off"),
+    ],
+)
+def test_log_with_one_setting_that_repeats_statements_is_a_warning(make_app, talkative, setting, value, good):
+    make_app()
+    role, url = talkative(**{setting: value})
+    line = examine(make_app(url=url)).of("PostgreSQL's log")
+    name = setting.replace("__", ".")
+    assert (line.mark, line.text) == ("!", f"may repeat what users write: {name} is {value}")
+    assert line.remedy == f"As a superuser: ALTER ROLE {role} SET {name} = {good};"
+
+
+def test_log_that_what_the_doctor_prints_was_run_against_is_good(make_app, talkative):
+    _, url = talkative(log_statement="all", log_min_error_statement="debug5", auto_explain__log_min_duration="0")
+    remedy = examine(make_app(url=url)).of("PostgreSQL's log").remedy
+    query(url, remedy.removeprefix("As a superuser: "))
+    assert examine(make_app(url=url)).of("PostgreSQL's log").mark == "✓"
+
+
+def test_log_without_anything_of_the_role_is_good_whatever_else_is_set(make_app, talkative):
+    _, url = talkative(log_min_messages="panic", log_statement="all")
+    assert examine(make_app(url=url)).of("PostgreSQL's log").text == "has nothing of this role"
+
+
+@pytest.mark.parametrize("forms", ["csvlog", "stderr, jsonlog"])
+def test_log_in_a_form_with_all_details_is_a_warning(forms):
+    settings = {name: good[0] for name, good in installation.LOG_SETTINGS.items()}
+    settings |= {"auto_explain.log_min_duration": None, "log_min_messages": "warning", "log_destination": forms}
+    result = installation._check_log(settings, "todo_service")
+    assert result.text == f"may repeat what users write: log_destination is {forms}"
+    assert result.remedy == "As a superuser: ALTER ROLE todo_service SET log_min_messages = panic;"
+
+
+def test_log_of_the_embedded_database_is_not_checked(make_app, monkeypatch, postgres):
+    monkeypatch.setattr(embedded, "start", lambda _: postgres)
+    assert "PostgreSQL's log" not in examine(make_app(url="")).output
 
 
 def test_database_that_is_away_is_a_fault(make_app, closed_port):

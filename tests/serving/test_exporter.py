@@ -1,7 +1,11 @@
 """The exporter of metrics in one process."""
 
+import os
 import socket
 import struct
+import tempfile
+import time
+from pathlib import Path
 
 import pytest
 from prometheus_client import values
@@ -9,23 +13,30 @@ from structlog.testing import capture_logs
 from support import config_for
 
 from todo import create_app
-from todo.serving.exporter import FOLDER, Exporter, listen
+from todo.serving import exporter
+from todo.serving.exporter import FOLDER, NAME, Exporter, listen, make_folder, remove_folders_of_dead_servers
 
 
 @pytest.fixture
-def metrics_port(database_url, monkeypatch):
-    """Yield the port on which the metrics of this process are served."""
+def metrics_app(database_url, monkeypatch):
+    """Return an application and its settings, with a free port for the metrics."""
     with socket.create_server(("127.0.0.1", 0)) as placeholder:
         port = placeholder.getsockname()[1]
     # The exporter sets these for the whole process; the test restores them.
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
     monkeypatch.setenv(FOLDER, "")
     config = config_for(database_url, METRICS_PORT=str(port))
-    exporter = Exporter(create_app(config), config)
-    server = exporter.serve(0)
-    yield port
+    return create_app(config), config
+
+
+@pytest.fixture
+def metrics_port(metrics_app):
+    """Yield the port on which the metrics of this process are served."""
+    own = Exporter(*metrics_app)
+    server = own.serve(0)
+    yield metrics_app[1].metrics_port
     server.shutdown()
-    exporter.close()
+    own.close()
 
 
 def test_scraper_that_hangs_up_is_one_log_line_and_the_next_one_is_served(metrics_port):
@@ -43,10 +54,71 @@ def test_scraper_that_hangs_up_is_one_log_line_and_the_next_one_is_served(metric
     assert b"database_pool_connections_in_use 0.0\n" in body
 
 
+@pytest.fixture
+def pauses(monkeypatch):
+    """Return the pauses between attempts, which take no time here."""
+    pauses = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    return pauses
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_port_in_use_ends_the_start_and_names_the_setting(host):
+def test_port_in_use_ends_the_start_after_some_attempts_and_names_the_setting(host, pauses):
     with listen(host, 0) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(SystemExit) as refused:
+        with capture_logs() as logs, pytest.raises(SystemExit) as refused:
             listen(host, port)
     assert str(refused.value) == f"todo cannot start: METRICS_PORT {port} cannot be bound: Address already in use."
+    assert pauses == [1.0] * 4
+    assert [(entry["event"], entry["port"]) for entry in logs] == [("metrics port in use", port)] * 4
+
+
+def test_port_that_becomes_free_is_bound(monkeypatch):
+    taken = listen("127.0.0.1", 0)
+    port = taken.getsockname()[1]
+    monkeypatch.setattr(time, "sleep", lambda _: taken.close())
+    with listen("127.0.0.1", port) as listener:
+        assert listener.getsockname()[1] == port
+
+
+def test_address_of_another_machine_ends_the_start_at_once(pauses):
+    with pytest.raises(SystemExit, match="cannot be bound: Cannot assign requested address"):
+        listen("192.0.2.1", 0)
+    assert pauses == []
+
+
+def test_folders_of_dead_servers_are_removed_and_no_others(tmp_path, monkeypatch):
+    living, lock = make_folder(tmp_path)
+    dead = [Path(tempfile.mkdtemp(prefix=NAME, dir=tmp_path)) for _ in range(3)]
+    (dead[0] / "counter_0.db").write_bytes(b"x")
+    others = [tmp_path / "todo-metrics-abcd1234", tmp_path / "elsewhere"]
+    for folder in others:
+        folder.mkdir()
+    (others[1] / "kept").touch()
+    (tmp_path / f"{NAME}link").symlink_to(others[1])
+    (tmp_path / f"{NAME}file").touch()
+    assert Path(living).stat().st_mode & 0o777 == 0o700
+
+    remove_folders_of_dead_servers(tmp_path)
+
+    assert not any(folder.exists() for folder in dead)
+    kept = {Path(living).name, "todo-metrics-abcd1234", "elsewhere", f"{NAME}link", f"{NAME}file"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
+    assert (others[1] / "kept").exists()
+
+    os.close(lock)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    remove_folders_of_dead_servers(tmp_path)
+    assert Path(living).exists()
+    monkeypatch.undo()
+    remove_folders_of_dead_servers(tmp_path)
+    assert not Path(living).exists()
+
+
+def test_folder_is_where_temporary_files_are_on_a_machine_without_files_in_memory(tmp_path, monkeypatch, metrics_app):
+    monkeypatch.setattr(exporter, "MEMORY", tmp_path / "none")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    own = Exporter(*metrics_app)
+    assert Path(os.environ[FOLDER]).parent == tmp_path
+    own.close()
+    assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ from support import config_for, new_database
 from wire.server import ROOT, environment
 
 from todo import __main__ as command
-from todo import create_app
+from todo import commands, create_app
 from todo.extensions import db
 
 COMMANDS = [("export",), ("erase", "--yes")]
@@ -22,9 +22,15 @@ def invoke(app, *words, **options):
 
 
 @pytest.fixture
-def run(app):
-    """Return a function that runs a command of `todo user`, with an answer to its question."""
-    return lambda *words, answer=None: invoke(app, *words, input=answer)
+def run(app, monkeypatch):
+    """Return a function that runs a command of `todo user`, with an answer to its question as at a terminal."""
+
+    def run(*words, answer=None):
+        with monkeypatch.context() as patch:
+            patch.setattr(commands, "is_interactive", lambda: answer is not None)
+            return invoke(app, *words, input=answer)
+
+    return run
 
 
 @pytest.fixture
@@ -81,6 +87,7 @@ def test_erase_that_is_not_confirmed_keeps_all(run, call, filled, user, answer):
     before = call("GET", "/export").get_data()
     aborted = run("erase", user, answer=answer)
     assert aborted.exit_code == 1
+    assert f"This erases 2 tasks and 1 deleted task of {user}.\n" in aborted.output
     assert f"Erase all tasks of {user}?" in aborted.output
     assert "Aborted!" in aborted.output
     assert call("GET", "/export").get_data() == before
@@ -93,6 +100,29 @@ def test_erase_that_is_confirmed_erases_all_and_prints_how_much(run, call, fille
     assert erased.output.splitlines()[-1] == f"Erased 2 tasks and 1 deleted ones of {user}."
     assert ("Erase all tasks" in erased.output) == (answer is not None)
     assert call("GET", "/tasks").json == call("GET", "/trash").json == []
+
+
+def test_erase_in_a_script_wants_yes(run, call, filled, user):
+    refused = run("erase", user)
+    assert refused.exit_code == 1
+    assert refused.output == (
+        f"Error: This erases 2 tasks and 1 deleted task of {user}. "
+        "There is no terminal to ask at, so nothing was done: --yes does it.\n"
+    )
+    assert len(call("GET", "/tasks").json) == 2
+
+
+def test_erase_in_production_wants_yes(database_url, call, filled, user, monkeypatch):
+    monkeypatch.setattr(commands, "is_interactive", lambda: True)
+    production = create_app(config_for(database_url, ENVIRONMENT="production"))
+    refused = invoke(production, "erase", user, input="y\n")
+    assert refused.exit_code == 1
+    assert refused.output.endswith("of " + user + ". This is production, so nothing was done: --yes does it.\n")
+    assert len(call("GET", "/tasks").json) == 2
+    assert invoke(production, "erase", user, "--yes").exit_code == 0
+    assert call("GET", "/tasks").json == []
+    with production.app_context():
+        db.engine.dispose()
 
 
 def test_erase_of_a_user_without_tasks_erases_none(run, user):

@@ -1,11 +1,15 @@
-"""How processes start: with wrong settings, and with the URLs that providers hand out."""
+"""How processes start: with wrong settings, with few files, and with the URLs that providers hand out."""
 
+import subprocess
+import sys
+from contextlib import ExitStack
 from urllib.parse import quote
 
+import psutil
 import pytest
 from fakes.postgres_proxy import PostgresProxy
 from support import bearer
-from wire.server import DEADLINE_S, Server, run, start
+from wire.server import DEADLINE_S, ROOT, Line, Server, environment, free_port, request, run, start, wait_until
 
 # `todo serve` becomes gunicorn, whose configuration reads the settings.
 SERVE = ("todo", "serve")
@@ -105,6 +109,59 @@ def test_upgrade_of_a_database_that_is_away_prints_one_line(command):
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith("Error: the database cannot be used: ")
     assert "url-password" not in done.stderr
+
+
+def serve_with(files, **changes):
+    """Start the server where a process may open this many files."""
+    return subprocess.Popen(
+        ["sh", "-c", f'ulimit -n {files} && exec "$0" -m todo serve', sys.executable],
+        cwd=ROOT,
+        env=environment(**changes),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("files", [64, 256, 511])
+def test_server_that_may_open_too_few_files_refuses_to_start_and_names_the_limit(database_url, files):
+    process = serve_with(files, DATABASE_URL=database_url, PORT=str(free_port()))
+    stdout, stderr = process.communicate(timeout=DEADLINE_S)
+
+    assert (process.returncode, stdout) == (1, "")
+    assert stderr == (
+        f"todo cannot start: a process may open {files} files (ulimit -Hn), and at least 512 are needed: raise "
+        "the hard limit, as with LimitNOFILE= in systemd or ulimits in Docker.\n"
+    )
+
+
+def test_server_that_may_open_just_enough_files_serves_more_clients_than_it_has_threads(database_url, user):
+    """Of the files that a process keeps for itself it needs less than half, with every thread at the database."""
+    port, clients = free_port(), 128
+    process = serve_with(
+        512, DATABASE_URL=database_url, PORT=str(port), WEB_THREADS="64", METRICS_PORT=str(free_port())
+    )
+    with process, ExitStack() as stack:
+        stack.callback(process.kill)
+        wait_until(lambda: accepts(port), "listening")
+        lines = [stack.enter_context(Line(port)) for _ in range(clients)]
+        for line in lines:
+            line.send(request("GET", "/api/me/tasks", bearer(user)))
+        assert [line.receive().status_code for line in lines] == [200] * clients
+        (worker,) = psutil.Process(process.pid).children()
+        assert worker.num_fds() - clients < 128
+        process.terminate()
+        process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0
+
+
+def accepts(port):
+    try:
+        with Line(port) as line:
+            return line.call("GET", "/health").status_code == 200
+    except OSError:
+        return False
 
 
 def test_gunicorn_that_served_refused_and_failed_has_logged_no_secret(serve, database_url, user):

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support import bearer, new_user
-from wire.server import DEADLINE_S, Server, free_port, run, start, wait_until
+from wire.server import DEADLINE_S, Line, Server, free_port, locked, request, run, start, wait_until
 
 LIST = ("http_requests_total", "GET", "/api/<user_id>/tasks", "200")
 
@@ -122,6 +122,64 @@ def test_server_that_ends_leaves_nothing_behind(database_url, tmp_path):
     finally:
         server.kill()
     assert not folder.exists()
+
+
+def test_server_that_was_killed_leaves_its_folder_to_the_next_one(counting, database_url, tmp_path):
+    """The master is killed first, and the folder stays while a worker of it lives."""
+    settings = {"DATABASE_URL": database_url, "METRICS_PORT": str(free_port())}
+    killed, following = Server(tmp_path / "killed.log", **settings), None
+    living = folder_of(counting[0])
+    try:
+        killed.wait_until_healthy()
+        folder = folder_of(killed)
+        (worker,) = killed.workers()
+        os.kill(worker, signal.SIGSTOP)
+        killed.process.kill()
+        killed.process.wait()
+        beside = Server(tmp_path / "beside.log", **(settings | {"METRICS_PORT": str(free_port())}))
+        try:
+            beside.wait_until_healthy()
+            assert folder.exists()
+            assert beside.stop() == 0
+        finally:
+            beside.kill()
+        os.kill(worker, signal.SIGKILL)
+
+        following = Server(tmp_path / "following.log", **settings)
+        following.wait_until_healthy()
+
+        assert not folder.exists()
+        assert folder_of(following).exists()
+        assert living.exists()
+        assert following.stop() == 0
+    finally:
+        killed.kill()
+        if following is not None:
+            following.kill()
+
+
+def test_server_that_starts_while_the_one_before_it_stops_gets_the_port_of_the_metrics(database_url, user, tmp_path):
+    """A request that waits for a lock keeps the one before it for some three seconds."""
+    settings = {"DATABASE_URL": database_url, "METRICS_PORT": (metrics := str(free_port()))}
+    before = Server(tmp_path / "before.log", **settings)
+    after = None
+    try:
+        before.wait_until_healthy()
+        task = before.call("POST", "/api/me/tasks", bearer(user), {"title": "x"}).get_json()
+        with locked(database_url, task), Line(before.port) as line:
+            line.send(request("PATCH", f"/api/me/tasks/{task['id']}", bearer(user), {"title": "y"}))
+            wait_until(lambda: scrape(metrics)["database_pool_connections_in_use",] == 1, "waiting for the lock")
+            before.process.terminate()
+            after = Server(tmp_path / "after.log", **settings)
+            assert line.receive().status_code == 503
+        assert before.process.wait(DEADLINE_S) == 0
+        after.wait_until_healthy()
+        assert LIST not in scrape(metrics)
+        assert after.stop() == 0
+    finally:
+        for server in filter(None, (before, after)):
+            server.kill()
+    assert "metrics port in use" in (tmp_path / "after.log").read_text()
 
 
 def test_log_that_nobody_takes_any_more_stops_nobody(database_url, user):

@@ -1,34 +1,62 @@
 """`flask db`, from Flask-Migrate. Alembic, a seventh of a process's memory, is imported only when migrations run."""
 
+from collections.abc import Callable
+from copy import copy
 from functools import cache, partial
 from typing import Any
 
 import click
-from flask import Flask
+from flask import Flask, current_app, g
 from werkzeug.local import LocalProxy
 
 from config import ROOT
+from todo.database import statements
+from todo.database.timeouts import BATCH_LIMITS
 from todo.extensions import db
 
 FOLDER = ROOT / "migrations"
 
+# The tables that a downgrade drops, or drops columns of.
+TABLES = ("tasks", "trash", "task_lists")
+
 
 class Commands(click.Command):
-    """The commands of `flask db`, imported when one of them is called."""
+    """The commands of `flask db`, imported when one of them is called.
+
+    Args:
+        before_downgrade: What is called before a downgrade, with its target, the folder of the migrations, and whether
+            `--yes` was given. It raises where nothing may be reverted.
+
+    """
+
+    def __init__(self, before_downgrade: Callable[..., None]) -> None:
+        super().__init__("db", help="Perform database migrations.")
+        self._before_downgrade = before_downgrade
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """Pass the call on."""
-        from flask_migrate.cli import db as commands  # noqa: PLC0415
+        from flask_migrate.cli import db as group  # noqa: PLC0415
 
+        commands = copy(group)
+        downgrade = copy(group.commands["downgrade"])
+        downgrade.params = [*downgrade.params, click.Option(["--yes"], is_flag=True, help="Do not ask.")]
+        downgrade.callback = partial(self._downgrade, downgrade.callback)
+        commands.commands = {**group.commands, "downgrade": downgrade}
         context: click.Context = commands.make_context(info_name, args, parent, **extra)
         return context
 
+    def _downgrade(self, downgrade: Callable[..., None], *, yes: bool, **arguments: Any) -> None:
+        # With --sql nothing is done but printed.
+        if not arguments["sql"]:
+            self._before_downgrade(arguments["revision"], arguments["directory"] or g.directory, yes=yes)
+        downgrade(**arguments)
 
-def init_app(app: Flask) -> None:
+
+def init_app(app: Flask, before_downgrade: Callable[..., None]) -> None:
     """Register the commands and the extension that `flask_migrate` looks for, without importing either."""
-    app.cli.add_command(Commands("db", help="Perform database migrations."))
+    app.cli.add_command(Commands(before_downgrade))
     app.extensions["migrate"] = LocalProxy(partial(_migrate, app))
 
 
@@ -37,6 +65,44 @@ def _migrate(app: Flask) -> Any:
 
     Migrate(app, db, directory=str(FOLDER), compare_type=True, compare_server_default=True)
     return app.extensions["migrate"]
+
+
+def reverted(target: str, directory: str | None) -> list[str]:
+    """Return the revisions that a downgrade reverts, the newest first.
+
+    Args:
+        target: The revision to return to, as Alembic takes it: a name, `-1` or `base`.
+        directory: The folder of the migrations; by default that of this project.
+
+    Raises:
+        click.ClickException: There is no such revision below the one of the database, or no such folder.
+
+    """
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+    from alembic.script.revision import RevisionError  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
+
+    with statements.transaction(BATCH_LIMITS) as transaction:
+        if not _count(transaction, "alembic_version"):
+            return []
+        applied = transaction.read("SELECT version_num FROM alembic_version", {})[0].version_num
+    try:
+        script = ScriptDirectory.from_config(current_app.extensions["migrate"].migrate.get_config(directory))
+        return [one.revision for one in script.iterate_revisions(applied, target, select_for_downgrade=True)]
+    except (CommandError, RevisionError) as error:
+        raise click.ClickException(f"{str(error).rstrip('.')}.") from error
+
+
+def count_rows() -> dict[str, int]:
+    """Return how many rows each table has; an older schema has fewer tables, and none in them."""
+    with statements.transaction(BATCH_LIMITS) as transaction:
+        return {table: _count(transaction, table) for table in TABLES}
+
+
+def _count(transaction: statements.Transaction, table: str) -> int:
+    if transaction.read("SELECT to_regclass(%(table)s) AS found", {"table": table})[0].found is None:
+        return 0
+    return int(transaction.read(f"SELECT count(*) AS number FROM {table}", {})[0].number)  # noqa: S608  # nosec B608
 
 
 @cache

@@ -39,6 +39,27 @@ WHERE = {
 BACKEND = text("SELECT current_setting('server_version') AS version, pg_backend_pid() AS process")
 NEON, NEON_POOLER = ".neon.tech", "-pooler."
 
+# The driver puts values into the text of a statement. Each of these settings decides whether PostgreSQL writes that
+# text, or a row, to its log; with one of these values it does not. The first value is the one to set.
+LOG_SETTINGS = {
+    "log_min_error_statement": ("panic",),
+    "log_error_verbosity": ("terse",),
+    "log_statement": ("none", "ddl"),
+    "log_min_duration_statement": ("-1",),
+    "log_min_duration_sample": ("-1",),
+    "log_transaction_sample_rate": ("0",),
+    "auto_explain.log_min_duration": ("-1",),
+    "debug_print_parse": ("off",),
+    "debug_print_rewritten": ("off",),
+    "debug_print_plan": ("off",),
+}
+# With `panic` PostgreSQL logs nothing of a role, so the others decide nothing.
+LOG_LEVEL, NOTHING = "log_min_messages", "panic"
+# These forms of the log have the details of errors, and so rows, whatever the verbosity is.
+LOG_FORM, DETAILED_FORMS = "log_destination", re.compile("csvlog|jsonlog")
+LOGGED = text("SELECT name, current_setting(name, true) AS value FROM unnest(CAST(:names AS text[])) AS name")
+ROLE = text("SELECT quote_ident(current_user)")
+
 
 def check_refusal(faults: Mapping[str, Sequence[str]]) -> Iterator[Result]:
     """Report the settings that keep the service from starting."""
@@ -90,12 +111,18 @@ def check_database(config: Config) -> Iterator[Result]:
         with db.engine.connect() as connection:
             version, process = connection.execute(BACKEND).one()
             greeted_by = connection.connection.dbapi_connection.get_backend_pid()  # type: ignore[union-attr]
+            names = [LOG_LEVEL, LOG_FORM, *LOG_SETTINGS]
+            logged = {row.name: row.value for row in connection.execute(LOGGED, {"names": names})}
+            role = connection.execute(ROLE).scalar_one()
     except (DBAPIError, EmbeddedUnavailable) as error:
         yield failed("database", database_error(error).message.removeprefix("the database "), _database_remedy(config))
         return
     yield passed("database", f"PostgreSQL {version} answers")
     yield passed("connection", _connection(config, is_same_process=process == greeted_by))
     yield _check_schema(config)
+    # The embedded server is that of a developer, who writes the titles too.
+    if config.database_url is not None:
+        yield _check_log(logged, role)
 
 
 def _database_remedy(config: Config) -> str:
@@ -116,6 +143,28 @@ def _check_schema(config: Config) -> Result:
     if checks["database"] == "failed":
         return failed("database", f"stopped answering: {fault.reason}", _database_remedy(config))
     return failed("schema", str(fault.reason), "Run `todo migrate`; if the schema is newer, update this service.")
+
+
+def _check_log(logged: Mapping[str, str | None], role: str) -> Result:
+    """Report whether PostgreSQL's log may have what users write.
+
+    Args:
+        logged: The values of the settings that decide; none for one of a library that is not loaded.
+        role: The name of the service's role, as SQL.
+
+    """
+    subject = "PostgreSQL's log"
+    if logged[LOG_LEVEL] == NOTHING:
+        return passed(subject, "has nothing of this role")
+    faulty = {name: logged[name] for name, good in LOG_SETTINGS.items() if logged[name] not in {None, "", *good}}
+    changes = {name: LOG_SETTINGS[name][0] for name in faulty}
+    if DETAILED_FORMS.search(logged[LOG_FORM] or ""):
+        faulty[LOG_FORM], changes = logged[LOG_FORM], {LOG_LEVEL: NOTHING}
+    if not faulty:
+        return passed(subject, "repeats nothing that users write")
+    found = ", ".join(f"{name} is {value}" for name, value in faulty.items())
+    statements = " ".join(f"ALTER ROLE {role} SET {name} = {value};" for name, value in changes.items())
+    return warning(subject, f"may repeat what users write: {found}", f"As a superuser: {statements}")
 
 
 def _connection(config: Config, *, is_same_process: bool) -> str:

@@ -2,13 +2,21 @@
 
 The master binds the port before it forks, so that a port in use ends the start. Each worker counts in files of its own,
 in memory, and serves the sum of all files from one thread. The master itself runs no thread.
+
+The files are in a folder that is locked while any process of the server lives. A server that is killed removes nothing,
+but its lock goes with it, and the next server removes its folder.
 """
 
+import errno
+import fcntl
 import os
 import shutil
 import socket
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -33,6 +41,12 @@ SILENCE_MAX_S = 5
 # The variable that names the folder of the library's files. The library takes it from the environment alone.
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 MEMORY = Path("/dev/shm")  # noqa: S108 (the folder in it has a random name)  # nosec B108
+NAME = "todo-metrics-server-"
+
+# A port in use is tried this many times, a second apart, as gunicorn tries that of the service: a server that was told
+# to stop a moment ago still holds both.
+ATTEMPTS = 5
+RETRY_S = 1.0
 
 
 class ScrapeHandler(MetricsHandler):
@@ -82,7 +96,9 @@ class Exporter:
 
     def __init__(self, app: Flask, config: Config) -> None:
         self._listener = listen(config.host.strip("[]"), config.metrics_port)
-        self._folder = tempfile.mkdtemp(prefix="todo-metrics-", dir=MEMORY if MEMORY.is_dir() else None)
+        place = MEMORY if MEMORY.is_dir() else Path(tempfile.gettempdir())
+        remove_folders_of_dead_servers(place)
+        self._folder, self._lock = make_folder(place)
         os.environ[FOLDER] = self._folder
         self._process: int | str = "master"
         values.ValueClass = values.MultiProcessValue(lambda: self._process)  # type: ignore[no-untyped-call]
@@ -113,20 +129,71 @@ class Exporter:
         """Release the port and remove the files."""
         self._listener.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+        os.close(self._lock)
 
 
 def listen(host: str, port: int | None) -> socket.socket:
-    """Bind a port, for this process and those that it forks.
+    """Bind a port, for this process and those that it forks. A port in use is tried again.
 
     Raises:
         SystemExit: the port cannot be bound.
 
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family)
-    except OSError as error:
-        fault = os.strerror(error.errno or 0)
-        raise SystemExit(f"todo cannot start: METRICS_PORT {port} cannot be bound: {fault}.") from None
+    attempt = 1
+    while True:
+        try:
+            listener = socket.create_server((host, port), family=family)
+            break
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or attempt == ATTEMPTS:
+                fault = os.strerror(error.errno or 0)
+                raise SystemExit(f"todo cannot start: METRICS_PORT {port} cannot be bound: {fault}.") from None
+        log.warning("metrics port in use", port=port, attempt=attempt)
+        time.sleep(RETRY_S)
+        attempt += 1
     listener.setblocking(False)
     return listener
+
+
+def make_folder(place: Path) -> tuple[str, int]:
+    """Create a folder, and lock it until this process and all that it forks have ended.
+
+    It gets its name once it is locked: no other server may take it for the folder of a dead one.
+
+    Returns:
+        Its path, and the descriptor that holds the lock.
+
+    """
+    unlocked = Path(tempfile.mkdtemp(prefix=f".{NAME}", dir=place))
+    lock = os.open(unlocked, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return str(unlocked.rename(place / unlocked.name.removeprefix("."))), lock
+
+
+def remove_folders_of_dead_servers(place: Path) -> None:
+    """Remove the folders that servers of this user left behind when they were killed."""
+    for folder in place.glob(f"{NAME}*"):
+        with locked(folder) as is_ours_and_dead:
+            if is_ours_and_dead:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Lock a folder if it belongs to this user and no process holds its lock, and report whether that was so."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        # It is closed to this user, no folder, or gone.
+        yield False
+        return
+    try:
+        is_ours = os.fstat(descriptor).st_uid == os.geteuid()
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            is_ours = False
+        yield is_ours
+    finally:
+        os.close(descriptor)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from flask import Blueprint
 
-from todo.commands import Command, UserId, reporting_database_errors
+from todo.commands import Command, UserId, confirm_loss, counted, reporting_database_errors
 from todo.users import queries
 
 bp = Blueprint("user", __name__, cli_group="user")
@@ -63,7 +63,7 @@ def replace(file: Path, pieces: Iterable[bytes]) -> None:
     cls=Command,
     examples={
         "todo user erase user-123": "Ask, then erase",
-        "todo user erase --yes user-123": "Erase from a script",
+        "todo user erase --yes user-123": "Erase in production, or from a script",
     },
     exit_status={0: "Everything was erased.", 1: "Nothing was erased: not confirmed, or the database cannot be used."},
     see_also=["todo user export", "DELETE /api/{user_id}"],
@@ -71,9 +71,16 @@ def replace(file: Path, pieces: Iterable[bytes]) -> None:
 @click.argument("user", type=UserId(), metavar="ID", help="The user's id.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def erase(user: str, *, yes: bool) -> None:
-    """Erase everything of a user, for good."""
+    """Erase everything of a user, for good.
+
+    It counts what would go, and asks. In production, and where there is no terminal to ask at, it does nothing without
+    --yes.
+    """
     if not yes:
-        click.confirm(f"Erase all tasks of {user}? This cannot be undone", abort=True)
+        with reporting_database_errors():
+            kept = queries.count(user)
+        loss = f"This erases {counted(kept.tasks, 'task')} and {counted(kept.deleted, 'deleted task')} of {user}."
+        confirm_loss(loss, f"Erase all tasks of {user}")
     with reporting_database_errors():
         erased = queries.erase(user)
     click.echo(f"Erased {erased.tasks} tasks and {erased.deleted} deleted ones of {user}.")

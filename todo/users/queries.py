@@ -21,7 +21,7 @@ KEY = "idempotency_key"
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """How many tasks and how many deleted tasks were erased."""
+    """How many tasks and how many deleted tasks an erasure erases."""
 
     tasks: int
     deleted: int
@@ -64,6 +64,16 @@ def _tombstone(row: Any) -> dict[str, Any]:
 def _lines(documents: list[dict[str, Any]]) -> bytes:
     options = ORJSONProvider.OPTIONS | orjson.OPT_APPEND_NEWLINE
     return b"".join(orjson.dumps(document, option=options) for document in documents)
+
+
+def count(user: str) -> Erased:
+    """Return how much an erasure would erase now.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL cannot answer now.
+
+    """
+    return Erased(*statements.read(SQL["count"], {"caller": user}, BATCH_LIMITS)[0])
 
 
 def erase(user: str) -> Erased:

@@ -19,6 +19,10 @@ FROM (
 ) AS deleted
 ORDER BY deleted_in;
 
+-- name: count
+SELECT (SELECT count(*) FROM tasks WHERE user_id = %(caller)s) AS tasks,
+    (SELECT count(*) FROM trash WHERE user_id = %(caller)s) AS deleted;
+
 -- Followers of the changes begin again: what is erased leaves no tombstones.
 -- name: erase_list
 UPDATE task_lists SET revision = revision + 1, forgotten = revision + 1, erased_at = now()
