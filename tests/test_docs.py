@@ -256,7 +256,7 @@ def test_documented_metrics_are_those_that_are_counted(app: Flask):
     from todo.telemetry.metrics import Metrics  # noqa: PLC0415
 
     registry = CollectorRegistry()
-    Metrics(registry, engine=None, key_age=float)
+    Metrics(registry, engine=None, key_age=float).observe()
     counted = {
         f"{family.name}_total" if family.type == "counter" else family.name: sorted(labels_of(registry, family.name))
         for family in registry.collect()
@@ -291,6 +291,8 @@ def constant(package: str, name: str):
 
 
 LIMITS = [
+    ("line of the log", "telemetry", "LINE_MAX", "{} bytes", 1),
+    ("unread lines in a pipe", "telemetry", "PIPE_SIZE", "{} MiB, or what the system allows", 1024 * 1024),
     ("request line", "gunicorn.conf.py", "limit_request_line", "{} bytes", 1),
     ("header fields", "gunicorn.conf.py", "limit_request_fields", "{}", 1),
     ("one header field", "gunicorn.conf.py", "limit_request_field_size", "{} KiB", 1024),

@@ -3,10 +3,11 @@
 import time
 
 import jwt
+import orjson
 import pytest
 from support import SECRET, claims, segment, sign, sign_raw
 
-from todo.auth.rules import shared_secret_rules
+from todo.auth.rules import JSON_TYPES, describe, shared_secret_rules
 from todo.auth.tokens import Caller, issue
 from todo.auth.verifier import Verifier
 from todo.http.problems import AnonymousToken, ExpiredToken, InvalidToken
@@ -246,3 +247,9 @@ def test_issue_makes_a_token_that_verify_accepts():
 def test_issue_with_issuer_and_audience_makes_a_token_that_passes_their_rules():
     token = issue(SECRET, "u1", lifetime_s=60, issuer="https://auth.example.com", audience="todo")
     assert verify_with_audience(token) == Caller("u1")
+
+
+def test_values_of_all_types_of_json_have_a_name():
+    values = orjson.loads(b'[null, "a text with spaces", true, 1, 18446744073709551616, 1.5, [], {}]')
+    assert {type(value) for value in values} == set(JSON_TYPES)
+    assert [describe(value) for value in values] == [JSON_TYPES[type(value)] for value in values]

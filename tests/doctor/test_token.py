@@ -7,6 +7,9 @@ import pytest
 from doctor.examination import PREVIOUS_SECRET, Report
 from support import claims, segment, sign, sign_raw
 
+from todo.doctor.token import REMEDIES
+from todo.telemetry.refusals import TokenRule
+
 OURS = "https://todo.example.com"
 THEIRS = "https://other.example.com"
 SESSION_TOKEN = "Zx8nQ2vLw5Rk1Tb7Yd3Hm9Pc4Js6Gf0A"
@@ -237,3 +240,9 @@ def test_token_of_an_issuer_that_is_away_can_be_neither_good_nor_bad(issuer_app,
     assert report.status == 1
     assert report.faults == {"key": "the last fetch of the issuer's keys failed: connection refused"}
     assert report.last.startswith("It is refused: 503 ")
+
+
+def test_every_rule_that_a_token_can_break_has_a_remedy():
+    # The remedy of the first two depends on the mode. The last one is a rule for headers, not for tokens.
+    by_mode = {TokenRule.SIGNATURE, TokenRule.ALGORITHM}
+    assert set(REMEDIES) | by_mode == set(TokenRule) - {TokenRule.AUTHORIZATION}

@@ -1,5 +1,6 @@
-"""The disk of the database fills up: reads succeed, writes are refused until there is space again."""
+"""A disk fills up. Of the database: writes are refused until there is space again. Of the log: lines are dropped."""
 
+import json
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support import assert_problem, bearer
-from wire.server import query, run, titles, wait_until
+from wire.server import Server, query, run, titles, wait_until
 
 
 @pytest.fixture
@@ -67,3 +68,26 @@ def test_database_whose_disk_is_full_is_read_and_takes_writes_again_when_it_is_n
     (disk / "filler").unlink()
     wait_until(lambda: create(400) == 201, "in service again", deadline_s=10)
     assert len(set(titles(small_url, user))) == 2 + statuses.count(201)
+
+
+def test_log_whose_disk_is_full_costs_lines_and_no_response(database_url, server_folder):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", server_folder], check=True)
+    server = Server(server_folder / "gunicorn.log", DATABASE_URL=database_url)
+    try:
+        server.wait_until_healthy()
+        calls = [server.call("GET", "/", {"X-Request-ID": "r" * 128}).status_code for _ in range(400)]
+        assert calls == [200] * 400
+        kept = server.log.read_bytes()
+        assert len(kept) == 65536
+
+        # The log is rotated as by `copytruncate`, which makes space.
+        server.log.write_bytes(b"")
+        assert server.call("GET", "/").status_code == 200
+        assert server.stop() == 0
+        lines = [json.loads(line) for line in (kept + server.log.read_bytes().lstrip(b"\0")).splitlines()]
+    finally:
+        server.kill()
+        subprocess.run(["umount", server_folder], check=True)
+
+    (dropped,) = [line["number"] for line in lines if line["event"] == "log lines dropped"]
+    assert sum(line["event"] == "request" for line in lines) + dropped == 401

@@ -253,10 +253,53 @@ def test_limit_of_failures_behind_a_trusted_proxy_is_of_the_address_it_appended(
         ("fe80::1%eth0", "fe80::2%eth1", True),
         ("unix:", "unix:", True),
         ("", "192.0.2.1", False),
+        ("192.0.2.1", "192.0.2.1:1234", True),
+        ("192.0.2.1", "[192.0.2.1]:1234", True),
+        ("192.0.2.1", "192.0.2.1:", True),
+        ("192.0.2.1", " 192.0.2.1 ", True),
+        ("192.0.2.1", "192.00.002.01", True),
+        ("192.0.2.8", "192.0.2.08:80", True),
+        ("192.0.2.1", "::FFFF:192.0.2.1", True),
+        ("192.0.2.1", "[::ffff:192.0.2.1]:80", True),
+        ("192.0.2.1", "::ffff:c000:0201", True),
+        ("192.0.2.1", "0:0:0:0:0:ffff:c000:201%eth0", True),
+        ("192.0.2.1", "192.0.2.10", False),
+        ("192.0.2.1:1234", "192.0.2.2:1234", False),
+        ("2001:db8::1", "[2001:db8::1]", True),
+        ("2001:db8::1", "[2001:DB8::0001]:443", True),
+        ("2001:db8::1", "2001:0db8:0000:0000:0000:0000:0000:0001", True),
+        ("2001:db8::1", "[2001:db8::1%25eth0]:443", True),
+        ("[2001:db8::1]:443", "[2001:db8:0:1::1]:443", False),
+        ("2001:db8:100::1", "2001:db8:1::1", False),
+        ("", "unknown", True),
+        ("unknown", "_hidden:80", True),
+        ("1.2.3", "1.2.3.4.5", True),
+        ("192.0.2.256", "192.0.2", True),
+        ("0xc0.0.2.1", "3221225985", True),
+        ("2001:db8::1::", "[", True),
+        ("\u0661.2.3.4", "x" * 9000, True),
+        ("0" * 9000, "9" * 9000, True),
     ],
 )
 def test_network_of_an_address_is_what_one_client_has(address, other, same):
     assert (network(address) == network(other)) is same
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        pytest.param("192.0.2.1:{}", id="port"),
+        pytest.param('"[::ffff:192.0.2.1]:{}"', id="brackets"),
+        pytest.param("fe80::1%eth{}", id="zone"),
+        pytest.param("2001:db8::{}", id="network"),
+        pytest.param("nonsense-{}", id="nonsense"),
+        pytest.param("for=192.0.2.1;by={}", id="other-syntax"),
+    ],
+)
+def test_limit_of_failures_counts_a_client_once_however_its_address_is_written(limited, spelt):
+    client = limited(RATE_LIMIT_FAILED_AUTH="2/year", TRUSTED_PROXIES="1")
+    answers = [client.get(TASKS, headers={"X-Forwarded-For": spelt.format(number)}) for number in range(1, 6)]
+    assert [answer.status_code for answer in answers] == [401, 401, 429, 429, 429]
 
 
 def test_limits_in_memory_with_several_processes_are_one_warning(database_url, capfd):

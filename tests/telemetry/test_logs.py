@@ -154,6 +154,44 @@ def test_log_for_consoles_is_one_line_without_the_trace(json_client, capfd, user
     assert "trace_id" not in line
 
 
+@pytest.mark.parametrize(
+    ("level", "logged_as"),
+    [(1, None), (10, None), (19, None), (25, "info"), (35, "warning"), (50, "critical"), (99, "critical")],
+)
+def test_log_of_a_library_with_levels_of_its_own_has_the_next_lower_one(json_client, capfd, level, logged_as):
+    json_client()
+    logs.Forwarder().emit(logging.LogRecord("somebody", level, "", 1, "an event", (), None))
+    assert [entry["level"] for entry in lines(capfd)] == ([logged_as] if logged_as else [])
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"), [("%d tasks", ("two",)), ("%s %s", ("one",)), ("%(name)s", ({"other": 1},)), ("%", (1,))]
+)
+def test_log_of_a_library_whose_arguments_do_not_fit_is_a_line_without_them(json_client, capfd, message, arguments):
+    json_client()
+    logs.Forwarder().emit(logging.LogRecord("somebody", logging.ERROR, "", 1, message, arguments, None))
+    (entry,) = lines(capfd)
+    assert (entry["level"], entry["event"]) == ("error", message)
+
+
+def test_report_of_dropped_lines_has_the_form_of_the_others_and_names_no_request(database_url, capfd):
+    app = create_app(config_for(database_url, LOG_FORMAT="json", LOG_LEVEL="critical"))
+    reports = []
+
+    @app.route("/noisy")
+    def noisy():
+        reports.append(json.loads(logs.report(7)))
+        return "", 204
+
+    app.test_client().get("/noisy")
+    assert list(reports[0]) == ["timestamp", "level", "event", "number"]
+    assert list(reports[0].values())[1:] == ["error", "log lines dropped", 7]
+    assert lines(capfd) == []
+
+    create_app(config_for(database_url, LOG_FORMAT="console"))
+    assert re.fullmatch(rb"\d\d:\d\d:\d\d \[error +\] log lines dropped number=7", logs.report(7))
+
+
 def test_log_without_a_reader_makes_no_request_fail(json_client):
     read, write = os.pipe()
     os.close(read)
@@ -219,6 +257,29 @@ def test_log_line_of_the_deepest_bug_is_whole_in_a_pipe(database_url, capfd):
     (line,) = capfd.readouterr().out.splitlines(keepends=True)
     assert len(line) <= select.PIPE_BUF
     assert json.loads(line)["exception"].endswith("builtins.ValueError")
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+@pytest.mark.parametrize("character", ["x", "é", "\U0001f600", '"', "\x00", "\ud800"], ids=ascii)
+def test_line_of_any_texts_is_whole_in_a_pipe(database_url, capfd, log_format, character):
+    create_app(config_for(database_url, LOG_FORMAT=log_format))
+    try:
+        failing(100)
+    except ValueError:
+        logs.log.error(character * 900, reason=character * 600, number=7, others=[character * 9000], exc_info=True)
+    logs.Forwarder().emit(logging.LogRecord("a library", logging.ERROR, "", 1, character * 9000, (), None))
+    written = capfd.readouterr().out
+    if log_format == "json":
+        bug, event = map(json.loads, written.splitlines())
+        assert (bug["number"], event["level"]) == (7, "error")
+        assert "failing" in bug["exception"]
+        assert bug["exception"].endswith("builtins.ValueError")
+        assert event["event"].endswith("…")
+        assert all(len(line) <= select.PIPE_BUF for line in written.encode().splitlines(keepends=True))
+    else:
+        bug, event = written.encode().split(b"builtins.ValueError\n")
+        assert len(bug) + len("builtins.ValueError\n") <= select.PIPE_BUF
+        assert len(event) <= select.PIPE_BUF
 
 
 def test_text_that_is_too_long_for_a_line_is_cut():

@@ -1,6 +1,9 @@
 """The metrics, and that no label has more values the more clients send."""
 
+import json
 import math
+import os
+import re
 import threading
 
 import pytest
@@ -17,6 +20,7 @@ from todo.extensions import db
 from todo.http.problems import InternalError, InvalidToken
 from todo.telemetry import metrics, tracing
 from todo.telemetry.metrics import Metrics
+from todo.telemetry.output import LineWriter
 from todo.telemetry.refusals import Refusal, TokenRule
 from todo.telemetry.requests import Record
 
@@ -156,6 +160,29 @@ def test_database_error_of_a_class_without_a_kind_is_counted_by_that_of_its_pare
     assert set(samples(registry, "database_errors_total")) == {(kind,)}
     with app.app_context():
         db.engine.dispose()
+
+
+def test_kinds_of_database_errors_are_those_that_are_documented(root):
+    def kinds(problem):
+        return {problem.kind}.union(*map(kinds, problem.__subclasses__()))
+
+    known = kinds(DatabaseUnavailable) | {InternalError.kind}
+    (row,) = re.findall(
+        r"^\| `database_errors_total` \|.*$", (root / "docs/operate/metrics.md").read_text(), re.MULTILINE
+    )
+    assert set(re.findall(r"`(\w+)`", row)) == known | {"database_errors_total", "kind"}
+    dashboard = json.loads((root / "deploy" / "grafana-dashboard.json").read_text())
+    (description,) = [panel["description"] for panel in dashboard["panels"] if "by kind" in panel["title"]]
+    assert set(re.findall(r"(\w+): ", description)) == known
+
+
+def test_lines_that_could_not_be_written_are_counted(observed, registry):
+    full = os.open("/dev/full", os.O_WRONLY)
+    writer = LineWriter(full)
+    for _ in range(3):
+        writer.msg(b"lost")
+    os.close(full)
+    assert samples(registry, "log_lines_dropped_total") == {(): 3}
 
 
 def test_pool_is_measured(database_url, registry, user):

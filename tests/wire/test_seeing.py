@@ -1,14 +1,19 @@
 """The log and the metrics of a server: no line contains what users wrote, and the counts are correct."""
 
 import json
-from contextlib import closing
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from urllib.parse import quote
 
+import psutil
 import psycopg2
 import pytest
 from fakes.postgres_proxy import PostgresProxy
 from support import bearer, claims, new_database, sign
-from wire.server import Line, Server, free_port, query
+from wire.server import DEADLINE_S, Line, Server, free_port, query, start, wait_until
 from wire.test_metrics import scrape
 
 SECRETS = {
@@ -167,3 +172,85 @@ def test_full_run_says_nothing_of_what_users_wrote_and_one_line_for_each_request
     assert "psycopg2.errors.CheckViolation" in bug["exception"]
     assert bug["reason"].startswith("23514: ")
     assert all(entry["slow"] for entry in requests if entry["level"] == "warning")
+
+
+def is_healthy(port):
+    """Return whether a server responds."""
+    with suppress(OSError), Line(port) as line:
+        return line.call("GET", "/health").status_code == 200
+    return False
+
+
+@pytest.fixture
+def unread(database_url):
+    """Return a server of two processes whose stdout is a pipe that nobody reads, its port and that of its metrics."""
+    port, metrics_port = free_port(), free_port()
+    process = start(
+        "gunicorn",
+        "-c",
+        "gunicorn.conf.py",
+        "wsgi:app",
+        DATABASE_URL=database_url,
+        PORT=str(port),
+        METRICS_PORT=str(metrics_port),
+        WEB_CONCURRENCY="2",
+        WEB_THREADS="8",
+    )
+    try:
+        wait_until(lambda: is_healthy(port), "in service")
+        yield process, port, metrics_port
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_log_that_nobody_reads_costs_lines_and_no_response(unread):
+    """The lines that are read and those that are reported as dropped are as many as the requests."""
+    process, port, metrics_port = unread
+    # Lines with such an id fill a pipe of 1 MiB after some 2,500 requests.
+    headers = {"X-Request-ID": "r" * 128}
+
+    def ask(number):
+        with Line(port) as line:
+            return [line.call("GET", "/", headers).status_code for _ in range(number)]
+
+    # So many connections that both processes have their share of them.
+    with ThreadPoolExecutor(8) as clients:
+        assert list(clients.map(ask, [10] * 500)) == [[200] * 10] * 500
+    for _ in range(10):
+        assert is_healthy(port)
+    dropped = scrape(metrics_port)["log_lines_dropped_total",]
+    assert dropped > 1000
+
+    lines = []
+    reader = threading.Thread(target=lambda: lines.extend(process.stdout))
+    reader.start()
+    wait_until(lambda: sum('"event":"request"' in line for line in lines) >= 5000 - dropped, "the reader has caught up")
+    assert ask(1) == [200]
+    # Each process reports what it has dropped before its next line, and that is at the latest the one of its end.
+    process.terminate()
+    assert process.wait(DEADLINE_S) == 0
+    reader.join()
+
+    read = [json.loads(line) for line in lines]
+    reported = [entry["number"] for entry in read if entry["event"] == "log lines dropped"]
+    assert len(reported) == 2
+    assert sum(reported) == dropped
+    assert sum(entry["event"] == "request" for entry in read) == 5001 - dropped
+    assert all(line.endswith("\n") and len(line.encode()) <= 4096 for line in lines)
+
+
+def test_log_that_nobody_reads_keeps_no_master_from_its_work(unread):
+    process, port, _ = unread
+    log = os.open(f"/proc/{process.pid}/fd/1", os.O_WRONLY | os.O_NONBLOCK)
+    with suppress(BlockingIOError):
+        while os.write(log, b"x" * 4096):
+            pass
+    os.close(log)
+
+    process.send_signal(signal.SIGTTIN)
+
+    wait_until(lambda: len(psutil.Process(process.pid).children()) == 3, "another worker")
+    assert is_healthy(port)
+    process.terminate()
+    assert process.wait(DEADLINE_S) == 0

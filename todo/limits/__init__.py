@@ -1,5 +1,6 @@
 """Rate limits: how often a user may call, and how often an address may fail to authenticate. Off until they are set."""
 
+import re
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
 __all__ = ["count_call", "init_app"]
 
 CALLS, FAILURES = "call_limit", "failure_limit"
+
+# The client whose address is not known.
+UNKNOWN = "unknown"
+
+# Zeros in front of a number of an address.
+PADDING = re.compile("(?<![0-9a-f])0+(?=[0-9a-f])")
 
 
 def init_app(app: Flask, config: Config) -> None:
@@ -79,19 +86,27 @@ def _add_headers(response: Response) -> Response:
 
 
 def network(address: str) -> str:
-    """Return the part of an IP address that identifies one client.
+    """Return the part of an IP address that identifies one client, however the address is written.
 
-    Of an IPv6 address these are the first 64 bits, as a client can choose the rest (RFC 4291, section 2.5.1). An IPv4
-    address mapped into IPv6 is that IPv4 address.
+    Proxies write an address with or without a port, brackets and a zone, and with zeros that pad its numbers. Of an
+    IPv6 address the first 64 bits count, as a client can choose the rest (RFC 4291, section 2.5.1). An IPv4 address
+    mapped into IPv6 is that IPv4 address.
 
     Args:
-        address: An IP address. Any other text is returned unchanged.
+        address: The address of the peer, or what a trusted proxy states. All texts that are no address are one client,
+            so that nobody is a new client with each of them.
 
     """
+    host = address.strip().lower()
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    host = PADDING.sub("", host.partition("%")[0])
     try:
-        ip = ip_address(address)
+        ip = ip_address(host)
     except ValueError:
-        return address
+        return UNKNOWN
     if isinstance(ip, IPv6Address):
         return str(ip.ipv4_mapped or int(ip) >> 64)
-    return address
+    return host

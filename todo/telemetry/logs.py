@@ -1,10 +1,12 @@
-"""The log: one line for each event, written in one system call, without anything that users wrote."""
+"""The log: one line for each event, without anything that users wrote."""
 
 import hashlib
+import json
 import logging
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Callable
+from functools import reduce
 from traceback import walk_tb
 from types import FrameType
 from typing import Any
@@ -18,19 +20,22 @@ from structlog.processors import ExceptionRenderer, JSONRenderer, TimeStamper, a
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from config import ROOT, Config
+from todo.telemetry.output import LINE_MAX, LineWriter
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("todo")
 
-# Lines of up to 4096 bytes (PIPE_BUF on Linux) are written whole into a pipe that several processes write to. A longer
-# stack trace loses its outer frames, and a longer text its end.
+# A line has at most LINE_MAX bytes. A longer stack trace loses its outer frames, and a longer text its end.
 FRAMES_MAX = 10
 STACK_MAX = 2600
 TEXT_MAX = 600
 
-STDOUT, STDERR = 1, 2
-
 # The processors of each event, in order. All bound loggers share this one list.
 processors: list[Processor] = []
+
+# The last of them, which turn an event with its level into a line.
+renderers: list[Processor] = []
+
+DROPPED = "log lines dropped"
 
 
 def hashed(user_id: str) -> str:
@@ -67,29 +72,30 @@ def _format_frame(frame: tuple[FrameType, int]) -> str:
     return f'  File "{file}", line {frame[1]}, in {code.co_name}'
 
 
-class LineWriter:
-    """Writes each line immediately, with one system call.
+def report(number: int) -> bytes:
+    """Render the line that reports dropped lines. It belongs to no request, and no `LOG_LEVEL` silences it."""
+    event: Any = {"event": DROPPED, "level": "error", "number": number}
+    line: bytes = reduce(lambda rendered, render: render(None, "error", rendered), renderers, event)
+    return line
 
-    A log whose reader has gone or whose disk is full loses lines, and never makes a request fail.
-    """
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def msg(self, line: bytes) -> None:
-        """Write a line."""
-        with suppress(OSError):
-            os.write(self._descriptor, line + b"\n")
-
-    debug = info = warning = error = critical = msg
+STDOUT, STDERR = LineWriter(1, report), LineWriter(2, report)
+os.register_at_fork(after_in_child=STDOUT.reset)
+os.register_at_fork(after_in_child=STDERR.reset)
 
 
 class Forwarder(logging.Handler):
     """Writes the records of libraries that use `logging` like the application's own events."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record."""
-        log.log(record.levelno, record.getMessage(), exc_info=record.exc_info)
+        """Write a record. A level between those of `logging` counts as the next lower one."""
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError, KeyError):
+            # The library passed arguments that do not fit. Only this line suffers from that.
+            message = str(record.msg)
+        level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
+        log.log(level, message, exc_info=record.exc_info)
 
 
 def configure(config: Config) -> None:
@@ -100,16 +106,14 @@ def configure(config: Config) -> None:
     context = click.get_current_context(silent=True)
     is_command = context is not None and context.find_object(ScriptInfo) is not None
     level = logging.getLevelNamesMapping()[config.log_level]
-    processors[:] = [
-        add_log_level,
-        _add_request,
-        ExceptionRenderer(stack),
-        *(_json() if config.log_format == "json" else _console()),
-    ]
+    renderers[:] = _json() if config.log_format == "json" else _console()
+    processors[:] = [add_log_level, _add_request, ExceptionRenderer(stack), *renderers]
+    writer = STDERR if is_command else STDOUT
+    writer.detect()
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: LineWriter(STDERR if is_command else STDOUT),
+        logger_factory=lambda *_: writer,
         cache_logger_on_first_use=False,
     )
 
@@ -123,7 +127,15 @@ def _add_request(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
 
 
 def _json() -> list[Processor]:
-    return [TimeStamper(fmt="iso", utc=True), _order_members, JSONRenderer(orjson.dumps)]
+    return [TimeStamper(fmt="iso", utc=True), _order_members, _fitted(JSONRenderer(_dumps))]
+
+
+def _dumps(event: EventDict, **options: Any) -> bytes:
+    """Return the JSON of an event, also with values that orjson refuses, such as halves of surrogate pairs."""
+    try:
+        return orjson.dumps(event, **options)
+    except TypeError:
+        return json.dumps(event, **options).encode()
 
 
 def _order_members(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -133,7 +145,12 @@ def _order_members(_logger: WrappedLogger, _method: str, event: EventDict) -> Ev
 
 def _console() -> list[Processor]:
     renderer = structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), pad_event_to=0, sort_keys=False)
-    return [TimeStamper(fmt="%H:%M:%S", utc=False), _without_trace_id, renderer, _encoded]
+
+    def render(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
+        # The renderer takes members out of the event, which may have to be rendered again.
+        return renderer(logger, method, {**event}).encode(errors="backslashreplace")
+
+    return [TimeStamper(fmt="%H:%M:%S", utc=False), _without_trace_id, _fitted(render)]
 
 
 def _without_trace_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -142,5 +159,19 @@ def _without_trace_id(_logger: WrappedLogger, _method: str, event: EventDict) ->
     return event
 
 
-def _encoded(_logger: WrappedLogger, _method: str, line: Any) -> bytes:
-    return str(line).encode(errors="backslashreplace")
+def _fitted(render: Callable[[WrappedLogger, str, EventDict], str | bytes]) -> Processor:
+    """Return a renderer whose lines fit into `LINE_MAX` bytes with their ends: the longest members are cut."""
+
+    def render_fitted(logger: WrappedLogger, method: str, event: EventDict) -> str | bytes:
+        line = render(logger, method, event)
+        # This ends, because no event has so many members that their names alone fill a line.
+        while len(line) >= LINE_MAX:
+            name = max(event, key=lambda name: len(str(event[name])))
+            text = str(event[name])
+            middle = len(text) // 2
+            # Of a stack trace the last frames and the class matter.
+            event[name] = f"…{text[middle:]}" if name == "exception" else f"{text[:middle]}…"
+            line = render(logger, method, event)
+        return line
+
+    return render_fitted

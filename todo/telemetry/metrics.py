@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from sqlalchemy import Engine
 
+from todo.telemetry.output import LineWriter, line_dropped
 from todo.telemetry.requests import Record, database_failed, request_finished
 
 # In seconds.
@@ -38,6 +39,7 @@ class Metrics:
     """
 
     def __init__(self, registry: CollectorRegistry, *, engine: Engine, key_age: Callable[[], float] | None) -> None:
+        self._registry = registry
         self._engine = engine
         self._measure_key_age = key_age
         self._requests = Counter(
@@ -63,7 +65,12 @@ class Metrics:
             )
 
     def observe(self) -> None:
-        """Start to count the requests and failures of this process."""
+        """Start to count the requests and failures of this process, and the lines that it drops."""
+        # Not before: a counter without labels takes a file of the process that creates it, and the master needs none.
+        self._dropped_lines = Counter(
+            "log_lines_dropped_total", "Lines of the log that could not be written.", registry=self._registry
+        )
+        line_dropped.connect(self.count_dropped_line)
         request_finished.connect(self.count_request)
         database_failed.connect(self.count_error)
 
@@ -82,6 +89,10 @@ class Metrics:
     def count_error(self, problem: DatabaseFailure) -> None:
         """Count a failed statement."""
         self._errors.labels(problem.kind).inc()
+
+    def count_dropped_line(self, _writer: LineWriter) -> None:
+        """Count a line of the log that could not be written."""
+        self._dropped_lines.inc()
 
     def sample(self) -> None:
         """Measure the state of this process: its connection pool and the age of the issuer's keys."""
