@@ -196,6 +196,19 @@ def test_migrate_without_a_database_prints_one_line(socket_path, words):
     assert len(refused.output.splitlines()) == 1
 
 
+def test_migrate_as_a_role_without_the_rights_prints_one_line(postgres):
+    role = new_user().replace("-", "_")
+    url = new_database(postgres, role)
+    query(url, f"CREATE ROLE {role} LOGIN")
+    app = create_app(config_for(url.replace("//postgres:@", f"//{role}@")))
+    refused = invoke(app, "migrate")
+    with app.app_context():
+        db.engine.dispose()
+    query(url, f"DROP ROLE {role}")
+    assert refused.exit_code == 1
+    assert refused.output == "Error: the database cannot be used: permission denied for schema public\n"
+
+
 @pytest.fixture
 def filled(postgres, migrated_template) -> str:
     """Return the URL of a database with two tasks and a deleted one of one user, and a task of another."""
@@ -598,9 +611,7 @@ def test_commands_that_get_no_connection_print_one_line(database_url, monkeypatc
         with db.engine.connect(), db.engine.connect():
             refused = invoke(app, *words)
         db.engine.dispose()
-    assert refused.exit_code == 1
-    assert refused.output.startswith("Error: ")
-    assert len(refused.output.splitlines()) == 1
+    assert (refused.exit_code, refused.output) == (1, "Error: every pooled connection is in use\n")
 
 
 def test_dev_in_production_is_refused(production):

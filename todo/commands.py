@@ -116,8 +116,6 @@ def reporting_database_errors() -> Iterator[None]:
     """
     try:
         yield
-    except DBAPIError as error:
-        raise database_error(error) from error
     except (DatabaseUnavailable, InternalError) as problem:
         if isinstance(cause := problem.__cause__, psycopg2.Error | EmbeddedUnavailable):
             raise database_error(cause) from problem

@@ -1,5 +1,6 @@
 """One statement a request, and what happens when PostgreSQL is not there."""
 
+import select
 import threading
 import time
 from contextlib import closing
@@ -43,15 +44,20 @@ def test_read_after_a_long_rest_pings_first(warm, proxy, monkeypatch):
 
 @pytest.mark.parametrize("run", [statements.read, statements.write])
 def test_connection_closed_while_idle_is_replaced_before_use(warm, proxy, run):
+    with db.engine.connect() as connection:
+        idle = connection.connection.dbapi_connection.fileno()
     proxy.cut()
-    time.sleep(0.05)
+    # The end of the connection has arrived.
+    assert select.select([idle], [], [], 10)[0]
     assert run(NUMBER, {})[0].number == 1
     assert proxy.queries.count(ASKED) == 1
 
 
 def test_connection_that_the_server_spoke_on_is_pinged_and_kept(warm, proxy):
+    with db.engine.connect() as connection:
+        idle = connection.connection.dbapi_connection.fileno()
     proxy.notice()
-    time.sleep(0.05)
+    assert select.select([idle], [], [], 10)[0]
     assert statements.read(NUMBER, {})[0].number == 1
     assert len(proxy.queries) == 2
 

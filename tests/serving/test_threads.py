@@ -119,6 +119,16 @@ def test_overdue_takes_what_waits_in_the_queue_or_for_a_share_and_nothing_else(g
     assert (pool.delay_s(), pool._waiting) == (0.0, {})
 
 
+def test_overdue_leaves_what_a_thread_has_begun_with_in_the_meantime(gate):
+    pool = ThreadPool(1, gate)
+    for connection in ("a0", "b0", "c0"):
+        pool.put(connection)
+    gate.wait_for(1)
+    time.sleep(0.01)
+    assert next(iter(pool._waiting)).claim() == "b0"
+    assert list(pool.overdue(0.001)) == ["c0"]
+
+
 def test_turn_is_claimed_once():
     turn = Turn("connection", None)
     assert [turn.claim(), turn.claim()] == ["connection", None]

@@ -113,14 +113,14 @@ def unreadable_requests(server, token):
         f"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{SECRETS['title']}",
     ]
     broken_off = f"POST /api/{SECRETS['stranger']}/tasks HTTP/1.1\r\nContent-Length: 99\r\n\r\n{SECRETS['title']}"
-    messages = [*(f"{head}\r\n\r\n" for head in heads), broken_off, heads[0]]
-    answers = []
-    for message in messages:
+    responses = []
+    for message in [*(f"{head}\r\n\r\n" for head in heads), broken_off, heads[0]]:
         with Line(server.port) as line:
-            line.send(message.encode())
+            # Without a host each would be refused for that alone.
+            line.send(message.replace("HTTP/1.1", "HTTP/1.1\r\nHost: todo.example", 1).encode())
             line.hang_up()
-            answers.append(line.receive_all())
-    return [int(answer.split()[1]) if answer else 0 for answer in answers]
+            responses.append(line.receive_all())
+    return [int(response.split()[1]) if response else 0 for response in responses]
 
 
 def failing_calls(server, proxy, headers, database):
