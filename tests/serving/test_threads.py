@@ -6,6 +6,7 @@ import time
 import pytest
 from structlog.testing import capture_logs
 
+from todo.serving import threads
 from todo.serving.threads import ThreadPool, Turn
 
 SOON_S = 10
@@ -127,6 +128,28 @@ def test_overdue_leaves_what_a_thread_has_begun_with_in_the_meantime(gate):
     time.sleep(0.01)
     assert next(iter(pool._waiting)).claim() == "b0"
     assert list(pool.overdue(0.001)) == ["c0"]
+
+
+def test_requests_that_wait_for_their_user_are_bounded_in_bytes_and_others_pass(gate, monkeypatch):
+    monkeypatch.setattr(threads, "PARKED_MAX_BYTES", 100)
+    pool = ThreadPool(4, gate)
+    put = [pool.put(f"a{number}", "a", 60) for number in range(4)]
+
+    # The first two have a thread, the third one waits, and there is no room for the fourth one.
+    assert put == [True, True, True, False]
+    assert pool.put("b0", "b", 60)
+    assert sorted(gate.wait_for(3)) == ["a0", "a1", "b0"]
+
+    time.sleep(0.01)
+    assert list(pool.overdue(0.001)) == ["a2"]
+    assert pool.put("a4", "a", 60)
+    gate.let_through(20)
+    assert gate.wait_for(4)[3:] == ["a4"]
+    deadline = time.monotonic() + SOON_S
+    while pool._working:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert pool._parked_bytes == 0
 
 
 def test_turn_is_claimed_once():

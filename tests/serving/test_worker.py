@@ -166,15 +166,26 @@ def test_responses_that_take_too_much_are_dropped_the_longest_first(worker, conn
     assert 2_000_000 < worker.all_unsent.files <= 4_000_000
 
 
-def test_incomplete_requests_that_take_too_much_are_dropped_the_oldest_first(worker, connected, monkeypatch):
-    monkeypatch.setattr(worker_module, "REQUESTS_MAX_BYTES", 150)
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"G" * 100, id="in a header"),
+        # What is decoded of a chunked body counts as well as what has just arrived.
+        pytest.param(
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n28\r\n" + b"x" * 40 + b"\r\n",
+            id="in a chunked body",
+        ),
+    ],
+)
+def test_incomplete_requests_that_take_too_much_are_dropped_the_oldest_first(worker, connected, monkeypatch, sent):
+    monkeypatch.setattr(worker_module, "REQUESTS_MAX_BYTES", 2 * len(sent) - 60)
     worker.tpool = SimpleNamespace(overdue=lambda _: ())
     worker.cfg = SimpleNamespace(keepalive=30)
     connections = []
     for _ in range(3):
         connection, client = connected()
         worker._wait_for_request(connection)
-        client.sendall(b"G" * 100)
+        client.sendall(sent)
         worker._read(connection)
         connections.append(connection)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support import assert_problem, bearer, new_user
+from support import assert_problem, bearer, new_user, sized
 from wire.server import ROOT, Line, locked, query, request, wait_until
 
 THREADS = 8
@@ -21,7 +21,7 @@ import runpy
 
 globals().update(runpy.run_path({str(ROOT / "gunicorn.conf.py")!r}))
 
-from todo.serving import client, worker
+from todo.serving import client, threads as threads_module, worker
 """
 
 
@@ -149,6 +149,28 @@ def test_user_whose_requests_take_long_leaves_half_of_the_threads_to_others(serv
             assert len(query(database_url, waiting)) == THREADS // 2
         connection.rollback()
         assert {call.result().status_code for call in calls} == {200}
+
+
+def test_requests_that_wait_for_others_of_their_user_are_bounded_in_memory(configured, database_url, user):
+    server = configured("threads_module.PARKED_MAX_BYTES = 1_000_000\n")
+    token = bearer(user)
+    created = server.call("POST", "/api/me/tasks", token, {"title": "x"}).get_json()
+    waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'todo'"
+    with locked(database_url, created) as connection, ThreadPoolExecutor(THREADS // 2) as clients, ExitStack() as stack:
+        path = f"/api/me/tasks/{created['id']}"
+        calls = [clients.submit(server.call, "PATCH", path, token, {"title": "y"}) for _ in range(THREADS // 2)]
+        wait_until(lambda: len(query(database_url, waiting)) == THREADS // 2, "half of the threads wait")
+        lines = [stack.enter_context(Line(server.port)) for _ in range(40)]
+        for line in lines:
+            line.send(request("POST", "/api/me/tasks", token, sized(60_000)))
+        refused = '"status":503'
+        # These have no room, and do not wait for the time that is allowed in the queue.
+        wait_until(lambda: server.log.read_text().count(refused) >= 24, "refused")
+        assert_served(server)
+        connection.rollback()
+        assert {call.result().status_code for call in calls} == {200}
+        statuses = [line.receive("POST").status_code for line in lines]
+        assert set(statuses) == {201, 503}
 
 
 def test_lists_that_nobody_reads_are_bounded_in_memory_and_in_files(configured, rich):

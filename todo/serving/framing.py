@@ -107,6 +107,11 @@ class Message:
         """Whether no other request may follow on the connection, because nobody knows where it would begin."""
         return self.size is None and not self.missing
 
+    @property
+    def held(self) -> int:
+        """The bytes that are kept: what has arrived, and what is decoded of a chunked body."""
+        return len(self.data) + len(self._content or b"")
+
     def feed(self, data: bytes) -> None:
         """Add bytes that have arrived: until the request is ready, and after that while some are missing."""
         self.data += data

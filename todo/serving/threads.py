@@ -13,6 +13,9 @@ from typing import Any
 
 from todo.telemetry.logs import log
 
+# What the requests that wait for others of their user may take, all together.
+PARKED_MAX_BYTES = 32 * 1024 * 1024
+
 
 class Turn:
     """A connection that waits for a thread.
@@ -21,10 +24,14 @@ class Turn:
         connection: The connection.
         user: For whom the thread will work, as far as that is known.
 
+    Attributes:
+        parked: The bytes of its request, while it waits for others of its user.
+
     """
 
     def __init__(self, connection: Any, user: Hashable | None) -> None:
         self.user = user
+        self.parked = 0
         self.arrived_at = time.monotonic()
         self._connection = [connection]
 
@@ -56,22 +63,32 @@ class ThreadPool:
         self._lock = threading.Lock()
         self._working: Counter[Hashable] = Counter()
         self._parked: dict[Hashable, deque[Turn]] = {}
+        self._parked_bytes = 0
         self._serve = serve
         self._prepare = prepare
         for index in range(number):
             threading.Thread(target=self._work, name=f"worker-{index}", daemon=True).start()
 
-    def put(self, connection: Any, user: Hashable | None = None) -> None:
-        """Add a connection to the end of the queue, unless its user has the share already: then it waits for that."""
+    def put(self, connection: Any, user: Hashable | None = None, size: int = 0) -> bool:
+        """Add a connection to the end of the queue, unless its user has the share already: then it waits for that.
+
+        Return whether there was room for it: requests that wait for others of their user are bounded in memory.
+        """
         turn = Turn(connection, user)
-        self._waiting[turn] = None
         if user is not None:
             with self._lock:
                 if self._working[user] >= self.share:
+                    if self._parked_bytes + size > PARKED_MAX_BYTES:
+                        return False
+                    turn.parked = size
+                    self._parked_bytes += size
+                    self._waiting[turn] = None
                     self._parked.setdefault(user, deque()).append(turn)
-                    return
+                    return True
                 self._working[user] += 1
+        self._waiting[turn] = None
         self._enqueue(turn)
+        return True
 
     def delay_s(self) -> float:
         """Return the seconds for which the first connection in the queue has waited; 0 when the queue is empty."""
@@ -88,10 +105,17 @@ class ThreadPool:
                 return
             self._waiting.pop(turn, None)
             if (connection := turn.claim()) is not None:
+                with self._lock:
+                    self._unpark(turn)
                 yield connection
 
     def shutdown(self, *, wait: bool) -> None:
         """Do nothing: the threads end with the process. gunicorn calls it."""
+
+    def _unpark(self, turn: Turn) -> None:
+        """Count the bytes of a request no longer; the caller holds the lock."""
+        self._parked_bytes -= turn.parked
+        turn.parked = 0
 
     def _enqueue(self, turn: Turn) -> None:
         self._enqueued_at.append(time.monotonic())
@@ -118,6 +142,7 @@ class ThreadPool:
             parked = self._parked.get(user)
             if parked:
                 turn = parked.popleft()
+                self._unpark(turn)
                 if not parked:
                     del self._parked[user]
             else:

@@ -196,11 +196,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             for connection in list(self.connections)
             if connection.at_deadline == self._enqueue_incomplete and connection.deadline < math.inf
         ]
-        incomplete = sum(len(connection.message.data) for connection in reading)
+        incomplete = sum(connection.message.held for connection in reading)
         for connection in reading:
             if incomplete <= REQUESTS_MAX_BYTES:
                 break
-            incomplete -= len(connection.message.data)
+            incomplete -= connection.message.held
             self._drop(connection)
 
     def accept(self, listener: Any) -> bool:
@@ -292,10 +292,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def _enqueue(self, connection: Connection) -> None:
         connection.load_request()
-        if self.tpool.delay_s() > QUEUE_MAX_S:
+        message = connection.message
+        is_overdue = self.tpool.delay_s() > QUEUE_MAX_S
+        if is_overdue or not self.tpool.put(connection, self._user_of(message), message.held):
             self._refusing_pool.put(connection)
-        else:
-            self.tpool.put(connection, self._user_of(connection.message))
 
     def _user_of(self, message: Message) -> Any | None:
         """Return whose request this is, as far as the threads are shared by users.
