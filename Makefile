@@ -36,7 +36,7 @@ test-issuer: $(READY) tests/issuer/node_modules ## Test tokens against a real Be
 test-browser: $(READY) ## Test the pages in a browser (needs Chromium)
 	$(BIN)/pytest tests/browser
 
-test-faults: $(READY) .venv/otel/.ready ## Test poolers, Redis, broken networks and OpenTelemetry (needs root, pgbouncer, redis-server and iproute2)
+test-faults: $(READY) .venv/otel/.ready ## Test poolers, Redis, broken networks and OpenTelemetry, and soak for SOAK_S seconds (needs root, pgbouncer, redis-server and iproute2)
 	$(PYTEST) tests/faults
 
 test-schema: $(READY) ## Compare the running service with openapi.json; ARGS="--seed 2 --max-examples 500" searches further

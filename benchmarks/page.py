@@ -19,6 +19,7 @@ from benchmarks import (
     query_variants,
     ratios,
     table_growth,
+    under_attack,
     worker_memory,
     write_costs,
 )
@@ -42,6 +43,7 @@ BLOCKS: Mapping[str, tuple[str, Callable[[Results], list[str]]]] = {
     "migrations": ("scale.json", lambda results: migration_times.table(results["migrations"])),
     "memory": ("scale.json", lambda results: worker_memory.table(results["memory"])),
     "gunicorn-settings": ("gunicorn-settings.json", lambda results: gunicorn_settings.table(results["rows"])),
+    "under-attack": ("under-attack.json", under_attack.page),
     "peers": ("peers.json", lambda results: ratios.throughput_table(ratios.rows(results["measured"]))),
     "round-trips": ("peers.json", lambda results: ratios.table(list(ratios.round_trip_rows(results["round_trips"])))),
     "growth": ("peers.json", lambda results: table_growth.table(results["growth"])),

@@ -23,7 +23,7 @@ import psutil
 import psycopg2
 
 from benchmarks import dataset, markdown, postgres
-from benchmarks.environment import load_average, machine
+from benchmarks.environment import machine
 from benchmarks.services import OK, RunningService, Service, process_tree
 from config import ROOT
 from todo.auth.tokens import issue
@@ -182,7 +182,7 @@ def read_slowly(target: Target, users: Sequence[str], bytes_s: int) -> None:
 
 
 def end_sessions(target: Target) -> None:
-    """Read exports slowly while PostgreSQL ends the sessions of the server, three times before the other user begins."""
+    """Read exports slowly while PostgreSQL ends the sessions of the server three times, before the measurement."""
 
     def end() -> None:
         for _ in range(3):
@@ -453,7 +453,11 @@ def main(chosen: tuple[str, ...]) -> None:
     settings = postgres.operator_settings()
     server = postgres.start(DATA, settings, SEARCHED_TASKS)
     prepare(server)
-    about = machine() | {"load": load_average(), "postgresql": postgres.version(server), "settings": settings}
+    about = machine() | {
+        "load_before": os.getloadavg()[0],
+        "postgresql": postgres.version(server),
+        "settings": settings,
+    }
     rows = []
     for attack in ATTACKS:
         if not chosen or any(part in attack.title for part in chosen):
@@ -463,6 +467,15 @@ def main(chosen: tuple[str, ...]) -> None:
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_bytes(orjson.dumps(about | {"rows": rows}, option=orjson.OPT_APPEND_NEWLINE))
     click.echo("\n".join(["", *table(rows), "", f"The results are in {RESULTS}."]))
+
+
+def page(results: Mapping[str, Any]) -> list[str]:
+    """Return what the page of results states, as lines of Markdown."""
+    about = (
+        f"Measured on {results['date']} with {results['processors']} processors, PostgreSQL {results['postgresql']}, "
+        f"after a minute in which {results['load_before']:.1f} processes wanted a processor."
+    )
+    return [about, "", *table(results["rows"])]
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -5,7 +5,7 @@ import json
 import pytest
 from support import new_user
 
-from benchmarks import page, ratios
+from benchmarks import page, ratios, under_attack
 from benchmarks.compare import draw_chart
 from benchmarks.list_queries import PAGE, QueriedUser, queries_of
 from benchmarks.query_variants import TAG_USES, pages, variants_of
@@ -55,6 +55,15 @@ def test_page_is_generated_from_the_committed_results():
 
     assert [match[2] for match in page.BLOCK.finditer(text)] == list(page.BLOCKS)
     assert page.render(text) == text
+
+
+def test_attacks_that_the_document_of_overload_quotes_are_those_that_were_measured():
+    rows = json.loads((page.RESULTS / "under-attack.json").read_text())["rows"]
+    text = (page.ROOT / "docs" / "operate" / "overload.md").read_text()
+    quoted = [line for line in text.splitlines() if line.startswith("| ") and "MiB" in line]
+
+    assert quoted
+    assert set(quoted) <= set(under_attack.table(rows))
 
 
 def test_rows_and_chart_of_the_comparison_are_generated_from_the_committed_results():
