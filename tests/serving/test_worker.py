@@ -165,6 +165,10 @@ def test_responses_that_take_too_much_are_dropped_the_longest_first(worker, conn
     assert list(worker.connections) == connections[1:2] + connections[3:]
     assert 2_000_000 < worker.all_unsent.files <= 4_000_000
 
+    monkeypatch.setattr(client_module, "UNSENT_FILES_MAX_BYTES", 0)
+    worker._poll(0)
+    assert list(worker.connections) == connections[1:2]
+
 
 @pytest.mark.parametrize(
     "sent",
