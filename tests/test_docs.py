@@ -312,6 +312,7 @@ LIMITS = [
     ("a client that receives its response slowly", "serving", "SEND_MIN_BYTES_S", "{} KiB/s, over each 30 s", 1024),
     ("from the first to the last byte of a response", "serving", "SEND_MAX_S", "{} s", 1),
     ("incomplete requests, all together", "serving", "REQUESTS_MAX_BYTES", "{} MiB", 1024**2),
+    ("complete requests that wait for a thread, all together", "serving", "QUEUED_MAX_BYTES", "{} MiB", 1024**2),
     ("requests that wait for others of their user, all together", "serving", "PARKED_MAX_BYTES", "{} MiB", 1024**2),
     ("unsent rest of a response, in memory", "serving", "MEMORY_MAX_BYTES", "{} KiB", 1024),
     ("unsent responses in memory, all together", "serving", "UNSENT_MEMORY_MAX_BYTES", "{} MiB", 1024**2),

@@ -148,7 +148,28 @@ def test_requests_that_wait_for_their_user_are_bounded_in_bytes_and_others_pass(
     while pool._working:
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    assert pool._parked_bytes == 0
+    assert (pool._parked_bytes, pool._queued_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize("user", [None, "b"])
+def test_requests_that_wait_for_a_thread_are_bounded_in_bytes(gate, monkeypatch, user):
+    monkeypatch.setattr(threads, "QUEUED_MAX_BYTES", 100)
+    pool = ThreadPool(2, gate)
+    assert [pool.put("a0", "a", 60), pool.put("a1", "a", 60)] == [True, True]
+    assert gate.wait_for(1) == ["a0"]
+    assert pool.put("x", None, 60)
+    gate.wait_for(2)
+
+    # A thread has begun with two, one waits for its user, and there is room for one of these two.
+    assert [pool.put("y", user, 60), pool.put("z", user and "c", 60)] == [True, False]
+    gate.let_through(20)
+    # The one that waited for its user counts in the queue too, until a thread begins with it.
+    assert sorted(gate.wait_for(4)) == ["a0", "a1", "x", "y"]
+    deadline = time.monotonic() + SOON_S
+    while pool._working:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert (pool._parked_bytes, pool._queued_bytes) == (0, 0)
 
 
 def test_turn_is_claimed_once():

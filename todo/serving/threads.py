@@ -13,7 +13,8 @@ from typing import Any
 
 from todo.telemetry.logs import log
 
-# What the requests that wait for others of their user may take, all together.
+# What the requests that wait for a thread may take, all together, and those that wait for others of their user.
+QUEUED_MAX_BYTES = 64 * 1024 * 1024
 PARKED_MAX_BYTES = 32 * 1024 * 1024
 
 
@@ -23,15 +24,17 @@ class Turn:
     Args:
         connection: The connection.
         user: For whom the thread will work, as far as that is known.
+        size: The bytes of its request; 0 when they are counted no longer.
 
     Attributes:
-        parked: The bytes of its request, while it waits for others of its user.
+        is_parked: Whether it waits for others of its user.
 
     """
 
-    def __init__(self, connection: Any, user: Hashable | None) -> None:
+    def __init__(self, connection: Any, user: Hashable | None, size: int = 0) -> None:
         self.user = user
-        self.parked = 0
+        self.size = size
+        self.is_parked = False
         self.arrived_at = time.monotonic()
         self._connection = [connection]
 
@@ -63,6 +66,7 @@ class ThreadPool:
         self._lock = threading.Lock()
         self._working: Counter[Hashable] = Counter()
         self._parked: dict[Hashable, deque[Turn]] = {}
+        self._queued_bytes = 0
         self._parked_bytes = 0
         self._serve = serve
         self._prepare = prepare
@@ -72,22 +76,25 @@ class ThreadPool:
     def put(self, connection: Any, user: Hashable | None = None, size: int = 0) -> bool:
         """Add a connection to the end of the queue, unless its user has the share already: then it waits for that.
 
-        Return whether there was room for it: requests that wait for others of their user are bounded in memory.
+        Return whether there was room for it: the requests that wait are bounded in memory.
         """
-        turn = Turn(connection, user)
-        if user is not None:
-            with self._lock:
-                if self._working[user] >= self.share:
-                    if self._parked_bytes + size > PARKED_MAX_BYTES:
-                        return False
-                    turn.parked = size
-                    self._parked_bytes += size
-                    self._waiting[turn] = None
-                    self._parked.setdefault(user, deque()).append(turn)
-                    return True
+        turn = Turn(connection, user, size)
+        with self._lock:
+            if user is not None and self._working[user] >= self.share:
+                if self._parked_bytes + size > PARKED_MAX_BYTES:
+                    return False
+                turn.is_parked = True
+                self._parked_bytes += size
+                self._waiting[turn] = None
+                self._parked.setdefault(user, deque()).append(turn)
+                return True
+            if self._queued_bytes + size > QUEUED_MAX_BYTES:
+                return False
+            if user is not None:
                 self._working[user] += 1
-        self._waiting[turn] = None
-        self._enqueue(turn)
+            self._queued_bytes += size
+            self._waiting[turn] = None
+            self._enqueue(turn)
         return True
 
     def delay_s(self) -> float:
@@ -106,16 +113,19 @@ class ThreadPool:
             self._waiting.pop(turn, None)
             if (connection := turn.claim()) is not None:
                 with self._lock:
-                    self._unpark(turn)
+                    self._release(turn)
                 yield connection
 
     def shutdown(self, *, wait: bool) -> None:
         """Do nothing: the threads end with the process. gunicorn calls it."""
 
-    def _unpark(self, turn: Turn) -> None:
+    def _release(self, turn: Turn) -> None:
         """Count the bytes of a request no longer; the caller holds the lock."""
-        self._parked_bytes -= turn.parked
-        turn.parked = 0
+        if turn.is_parked:
+            self._parked_bytes -= turn.size
+        else:
+            self._queued_bytes -= turn.size
+        turn.size = 0
 
     def _enqueue(self, turn: Turn) -> None:
         self._enqueued_at.append(time.monotonic())
@@ -127,6 +137,8 @@ class ThreadPool:
             turn = self._queue.get()
             self._enqueued_at.popleft()
             self._waiting.pop(turn, None)
+            with self._lock:
+                self._release(turn)
             try:
                 if (connection := turn.claim()) is not None:
                     self._serve(connection)
@@ -142,7 +154,9 @@ class ThreadPool:
             parked = self._parked.get(user)
             if parked:
                 turn = parked.popleft()
-                self._unpark(turn)
+                turn.is_parked = False
+                self._parked_bytes -= turn.size
+                self._queued_bytes += turn.size
                 if not parked:
                     del self._parked[user]
             else:
