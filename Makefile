@@ -63,10 +63,10 @@ audit: $(AUDIT)/.ready ## Search the code for insecure patterns and the dependen
 sbom: $(AUDIT)/.ready $(READY) ## Write what an image holds to sbom.json, as CycloneDX
 	$(AUDIT)/python -W ignore -m cyclonedx_py requirements requirements.txt --pyproject pyproject.toml \
 		--output-reproducible --output-file sbom.json
-	$(BIN)/python deploy/notices.py sbom.json
+	$(BIN)/python .ci/notices.py sbom.json
 
 notices: $(READY) ## Write the licences of what an image holds to NOTICES.md
-	$(BIN)/python deploy/notices.py
+	$(BIN)/python .ci/notices.py
 
 openapi: $(READY) ## Write openapi.json from the code
 	$(BIN)/flask openapi write openapi.json

@@ -58,7 +58,7 @@ def test_compose_serves_as_a_role_with_fewer_rights_and_migrates_as_the_owner(se
 
     assert (migrating.username, migrating.password) == (owner, "POSTGRES_PASSWORD")
     assert (serving.username, serving.password) == ("todo_service", "POSTGRES_SERVICE_PASSWORD")
-    assert f"CREATE ROLE {serving.username}'" in (root / "deploy" / "roles.sql").read_text()
+    assert f"CREATE ROLE {serving.username}'" in (root / "migrations" / "roles.sql").read_text()
     assert services["roles"]["environment"]["PGUSER"] == owner
     # The container of the API knows no password but that of its own role.
     assert "POSTGRES_PASSWORD" not in names_in(services["api"])
@@ -73,7 +73,7 @@ def test_compose_grants_the_rights_between_the_migration_and_the_service(service
     assert waits_for("roles") == {"migrate": "service_completed_successfully"}
     assert waits_for("api") == {"roles": "service_completed_successfully"}
     assert services["roles"]["entrypoint"].endswith("--file /roles.sql")
-    assert services["roles"]["volumes"] == ["./deploy/roles.sql:/roles.sql:ro"]
+    assert services["roles"]["volumes"] == ["./migrations/roles.sql:/roles.sql:ro"]
 
 
 def test_compose_bounds_memory_and_processes_of_every_container(services):
@@ -93,7 +93,7 @@ def test_compose_takes_every_privilege_away(services, name):
 def test_compose_keeps_what_users_write_out_of_the_log_of_postgresql(services, root):
     """The two settings whose defaults put it there; for the service's role the script sets all that can."""
     flags = dict(re.findall(r"-c (\w+)=(\S+)", services["db"]["command"]))
-    scripted = dict(re.findall(r"\('(log_\w+)', '([^']+)'\)", (root / "deploy" / "roles.sql").read_text()))
+    scripted = dict(re.findall(r"\('(log_\w+)', '([^']+)'\)", (root / "migrations" / "roles.sql").read_text()))
 
     assert {name: flags[name] for name in ("log_min_error_statement", "log_error_verbosity")}.items() <= {
         name: good[0] for name, good in LOG_SETTINGS.items()
@@ -134,7 +134,7 @@ def test_actions_and_containers_of_workflows_are_pinned(root):
 
 @pytest.fixture(scope="module")
 def notices(root):
-    return runpy.run_path(str(root / "deploy" / "notices.py"))
+    return runpy.run_path(str(root / ".ci" / "notices.py"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the packages for other systems hold other libraries")

@@ -1,4 +1,4 @@
-"""The role of deploy/roles.sql: with its rights alone everything works, and nothing else does.
+"""The role of migrations/roles.sql: with its rights alone everything works, and nothing else does.
 
 PostgreSQL's log has nothing of what its statements hold.
 """
@@ -37,7 +37,7 @@ def run_script(postgres, root):
 
     def run_script(url, **variables):
         return subprocess.run(
-            [postgres.bin_path / "psql", "--no-psqlrc", "--quiet", f"--file={root / 'deploy' / 'roles.sql'}", url],
+            [postgres.bin_path / "psql", "--no-psqlrc", "--quiet", f"--file={root / 'migrations' / 'roles.sql'}", url],
             env={"POSTGRES_SERVICE_PASSWORD": PASSWORD} | variables,
             capture_output=True,
             text=True,
@@ -59,7 +59,7 @@ def owned_url(postgres, migrated_template, run_script):
 def test_documented_rights_are_those_of_the_script(root):
     documented = GRANT.findall((root / "docs" / "operate" / "database.md").read_text())
     assert documented
-    assert documented == GRANT.findall((root / "deploy" / "roles.sql").read_text())
+    assert documented == GRANT.findall((root / "migrations" / "roles.sql").read_text())
 
 
 def test_script_that_runs_again_leaves_the_same_rights_and_takes_others_away(owned_url, run_script):

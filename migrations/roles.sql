@@ -2,7 +2,7 @@
 -- psql runs this as the owner of the tables, after the first migration and after each that adds a table; a second run
 -- changes nothing.
 --
---     POSTGRES_SERVICE_PASSWORD=… psql --file deploy/roles.sql "$OWNER_URL"
+--     POSTGRES_SERVICE_PASSWORD=… psql --file migrations/roles.sql "$OWNER_URL"
 
 \set ON_ERROR_STOP on
 \set password ''

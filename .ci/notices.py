@@ -1,10 +1,10 @@
 """Name the licences of what an image holds, from the metadata of the packages as they are installed.
 
-    .venv/bin/python deploy/notices.py              write NOTICES.md
-    .venv/bin/python deploy/notices.py sbom.json    add licences and JavaScript to a bill of materials
+    .venv/bin/python .ci/notices.py              write NOTICES.md
+    .venv/bin/python .ci/notices.py sbom.json    add licences and JavaScript to a bill of materials
 
 The packages are those of requirements.txt. The JavaScript of the pages is in none of them under its own name.
-"""  # noqa: INP001 (run as a file)
+"""
 
 import hashlib
 import json
