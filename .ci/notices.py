@@ -92,8 +92,8 @@ def licence_of(package: Distribution) -> str:
     """Return the licence that the metadata of a package names: the expression, the field, or the classifiers."""
     metadata = package.metadata
     for field in ("License-Expression", "License"):
-        if metadata[field] and "\n" not in metadata[field]:
-            return str(metadata[field])
+        if (licence := metadata.get(field)) and "\n" not in licence:
+            return str(licence)
     classifiers = [one for one in metadata.get_all("Classifier", ()) if one.startswith(CLASSIFIER)]
     return " OR ".join(one.removeprefix(CLASSIFIER) for one in classifiers)
 
