@@ -41,13 +41,18 @@ def encode_cursor(values: Sequence[Any]) -> str:
     return _base64url(payload + short_digest(payload))
 
 
-def decode_cursor(cursor: str, version: Any) -> list[Any]:
+def decode_cursor(cursor: str, version: Any, number: int) -> list[Any]:
     """Decode a cursor of this version, and return its other values.
 
     The values may still be of any type: the digest is no signature, and a forged cursor must break nothing.
 
+    Args:
+        cursor: The cursor.
+        version: Its first value.
+        number: How many values follow.
+
     Raises:
-        BadCursor: The cursor is damaged, or has another version.
+        BadCursor: The cursor is damaged, has another version, or has another number of values.
 
     """
     try:
@@ -61,6 +66,8 @@ def decode_cursor(cursor: str, version: Any) -> list[Any]:
         raise BadCursor("is not one that this service gave, or it was altered: begin again without it.")
     if values[:1] != [version]:
         raise BadCursor("was given by another version of this service: begin again without it.")
+    if len(values) != 1 + number:
+        raise ForgedCursor
     return values[1:]
 
 
@@ -70,14 +77,14 @@ def short_digest(data: bytes) -> bytes:
 
 
 def bigint(value: Any) -> int:
-    """Return the value if it can be an id or a revision: an integer from 0 to 2**63 - 1.
+    """Return the value of a cursor if it can be an id or a revision: an integer from 0 to 2**63 - 1.
 
     Raises:
-        ValueError: The value is anything else.
+        ForgedCursor: The value is anything else.
 
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        raise ValueError
+        raise ForgedCursor
     return value
 
 

@@ -9,7 +9,7 @@ from marshmallow import fields, post_load
 
 from todo.database import statements
 from todo.http.fields import Output, UtcDateTime
-from todo.http.pagination import CURSOR_SCHEMA, PAGE_MAX, BadCursor, ForgedCursor, bigint, decode_cursor, encode_cursor
+from todo.http.pagination import CURSOR_SCHEMA, PAGE_MAX, BadCursor, bigint, decode_cursor, encode_cursor
 from todo.http.parameters import SingleValue, WholeNumber
 from todo.http.problems import CursorExpired, UnprocessableContent
 from todo.http.requests import QuerySchema
@@ -169,12 +169,10 @@ def _cursor(caller: str, position: Position) -> str:
 
 def _position(caller: str, cursor: str) -> Position:
     try:
-        user, revision, first_revision = decode_cursor(cursor, VERSION)
+        user, revision, first_revision = decode_cursor(cursor, VERSION, 3)
         position = Position(bigint(revision), bigint(first_revision))
     except BadCursor as error:
         raise _invalid(str(error)) from None
-    except ValueError:
-        raise _invalid(str(ForgedCursor())) from None
     if user != _digest(caller):
         raise _invalid("was given to another user: begin again without it.")
     return position

@@ -24,16 +24,13 @@ def decode(cursor: str, filters: Filters, sort: tuple[SortKey, ...]) -> Position
         BadCursor: it is damaged, of another version, or of other filters or another order.
 
     """
-    parts = decode_cursor(cursor, VERSION)
+    digest, values, last_id, as_of = decode_cursor(cursor, VERSION, 4)
+    if digest != _digest(filters, sort):
+        raise BadCursor("was given for other filters or another order: begin again without it.")
     try:
-        digest, values, last_id, as_of = parts
-        if digest != _digest(filters, sort):
-            raise BadCursor("was given for other filters or another order: begin again without it.")
         checked = tuple(_checked(key, value) for key, value in zip(sort, values, strict=True))
         return Position(checked, bigint(last_id), _time(as_of))
-    except (TypeError, ValueError) as error:
-        if isinstance(error, BadCursor):
-            raise
+    except (TypeError, ValueError):
         raise ForgedCursor from None
 
 

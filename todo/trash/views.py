@@ -15,7 +15,6 @@ from todo.http.pagination import (
     PAGE_HEADERS,
     PAGE_MAX,
     BadCursor,
-    ForgedCursor,
     PageQuery,
     bigint,
     decode_cursor,
@@ -46,12 +45,10 @@ class TrashQuery(PageQuery):
     @staticmethod
     def _before(cursor: str) -> int:
         try:
-            (revision,) = decode_cursor(cursor, CURSOR_VERSION)
+            (revision,) = decode_cursor(cursor, CURSOR_VERSION, 1)
             return bigint(revision)
         except BadCursor as error:
             raise ValidationError(str(error), "cursor") from None
-        except ValueError:
-            raise ValidationError(str(ForgedCursor()), "cursor") from None
 
 
 class TrashedTaskOut(TaskOut):
