@@ -187,6 +187,7 @@ class Client(socket.socket):
 
     def _write(self, data: Any) -> None:
         assert self._file is not None  # noqa: S101 (for the type checker)  # nosec B101
+        # The poller closes connections beyond the limit. Threads may fill the disk faster than that, up to here.
         if self._all_unsent.files + len(data) > 2 * UNSENT_FILES_MAX_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         written = 0

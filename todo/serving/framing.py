@@ -60,7 +60,7 @@ class Message:
         size: Where in `data` the bytes after the request begin; None while that is unknown.
         missing: How many bytes of a body are still to be discarded when they arrive. It was left out of the request,
             which was ready without it, because it states a length over the limit.
-        has_head: Whether all header fields have arrived.
+        head_size: The size of its header, with the empty line; 0 until all of it has arrived.
         is_too_large: Whether its header is over the limit.
         is_shortened: Whether its body is left out.
         wants_continue: Whether the client waits for `100 Continue` before its body (RFC 9110, section 10.1.1).
@@ -72,10 +72,9 @@ class Message:
         "_content",
         "_ending",
         "_framing_size",
-        "_head_size",
         "_steps",
         "data",
-        "has_head",
+        "head_size",
         "is_ready",
         "is_shortened",
         "is_too_large",
@@ -89,11 +88,10 @@ class Message:
         self.is_ready = False
         self.size: int | None = None
         self.missing = 0
-        self.has_head = False
+        self.head_size = 0
         self.is_too_large = False
         self.is_shortened = False
         self.wants_continue = False
-        self._head_size = 0
         # Of a chunked body: what is decoded, how that ends, the size of its framing, and where in `data` it goes on.
         self._content: bytearray | bytes | None = None
         self._ending = b""
@@ -101,6 +99,11 @@ class Message:
         self._at = 0
         self._steps = self._follow()
         self._advance()
+
+    @property
+    def has_head(self) -> bool:
+        """Whether all header fields have arrived."""
+        return self.head_size > 0
 
     @property
     def is_last(self) -> bool:
@@ -122,7 +125,7 @@ class Message:
         if self._content is None:
             return bytes(self.data[: self.size])
         chunk = (b"%x\r\n" % len(self._content), self._content, LINE_END) if self._content else ()
-        return b"".join([self.data[: self._head_size], *chunk, self._ending])
+        return b"".join([self.data[: self.head_size], *chunk, self._ending])
 
     def rest(self) -> bytes:
         """Return the bytes after the request."""
@@ -142,21 +145,20 @@ class Message:
                 return
             searched = max(0, len(self.data) - len(HEAD_END) + 1)
             yield
-        self.has_head = True
-        self._head_size = head + len(HEAD_END)
+        self.head_size = head + len(HEAD_END)
         found = FIELD.findall(self.data, 0, head + len(LINE_END))
         fields: list[tuple[bytes, bytes]] = [(name.lower(), value.strip().lower()) for name, value in found]
         self.wants_continue = (b"expect", b"100-continue") in fields and not self._is_of_http_1_0()
         match [field for field in fields if field[0] != b"expect"]:
             case []:
-                self.size = self._head_size
+                self.size = self.head_size
             case [(b"content-length", length)] if LENGTH.fullmatch(length):
                 yield from self._body_of_length(int(length))
             case [(b"transfer-encoding", b"chunked")]:
                 yield from self._chunked_body()
             case _:
                 # Whatever the body is, the request is refused, because two parsers could disagree about its end.
-                del self.data[self._head_size :]
+                del self.data[self.head_size :]
 
     def _is_of_http_1_0(self) -> bool:
         # An empty line may precede the first one (RFC 9112, section 2.2).
@@ -165,45 +167,45 @@ class Message:
     def _body_of_length(self, length: int) -> Generator[None]:
         """Follow a body with `Content-Length`."""
         if length <= BODY_MAX_BYTES:
-            while len(self.data) < self._head_size + length:
+            while len(self.data) < self.head_size + length:
                 yield
-            self.size = self._head_size + length
+            self.size = self.head_size + length
             return
         self.is_shortened = True
         # A client that waits for `100 Continue` may leave its body out after any other response.
         if length > DISCARD_MAX_BYTES or self.wants_continue:
-            del self.data[self._head_size :]
+            del self.data[self.head_size :]
             return
         self.missing = length
         while self._discard():
             self.is_ready = True
             yield
-        self.size = self._head_size
+        self.size = self.head_size
 
     def _discard(self) -> int:
         """Discard what has arrived of the missing bytes, and return how many are missing still."""
-        arrived = min(self.missing, len(self.data) - self._head_size)
-        del self.data[self._head_size : self._head_size + arrived]
+        arrived = min(self.missing, len(self.data) - self.head_size)
+        del self.data[self.head_size : self.head_size + arrived]
         self.missing -= arrived
         return self.missing
 
     def _chunked_body(self) -> Generator[None]:
         """Decode a body with `Transfer-Encoding: chunked` (RFC 9112, section 7.1)."""
-        self._at = self._head_size
+        self._at = self.head_size
         self._content = bytearray()
         try:
             yield from self._chunks(self._content)
             yield from self._trailers()
         except MalformedFraming:
             self._ending = NO_CHUNK
-            del self.data[self._head_size :]
+            del self.data[self.head_size :]
         except BodyTooLarge:
             self._content, self._ending = TOO_LARGE, LAST_CHUNK
-            del self.data[self._head_size :]
+            del self.data[self.head_size :]
         else:
             self._ending = LAST_CHUNK
-            del self.data[self._head_size : self._at]
-            self.size = self._head_size
+            del self.data[self.head_size : self._at]
+            self.size = self.head_size
 
     def _chunks(self, content: bytearray) -> Generator[None]:
         """Follow the chunks up to the line of the last one, and add what is in them to the content."""
@@ -249,6 +251,6 @@ class Message:
 
     def _more(self) -> Generator[None]:
         """Forget what is decoded, and wait for more bytes."""
-        del self.data[self._head_size : self._at]
-        self._at = self._head_size
+        del self.data[self.head_size : self._at]
+        self._at = self.head_size
         yield

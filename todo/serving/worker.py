@@ -29,7 +29,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from todo.auth.verifier import Verifier
 from todo.serving import overload
 from todo.serving.client import Client, Unsent
-from todo.serving.framing import HEAD_END, Message
+from todo.serving.framing import Message
 from todo.serving.threads import ThreadPool
 from todo.telemetry.logs import log
 
@@ -95,6 +95,11 @@ class Connection(TConn):  # type: ignore[misc]
         self.received = 0
         self.sending_since = math.inf
 
+    @property
+    def is_polled(self) -> bool:
+        """Whether it belongs to the poller."""
+        return self.deadline < math.inf
+
     def load_request(self) -> None:
         """Make the request readable for gunicorn's parser."""
         self.deadline = math.inf
@@ -152,7 +157,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         # On a connection that was kept alive the next request may be under way already.
         idle_deadline = time.monotonic() + LINGER_S
         for connection in list(self.connections):
-            if connection.deadline < math.inf and not connection.message.data:
+            if connection.is_polled and not connection.message.data:
                 connection.deadline = min(connection.deadline, idle_deadline)
         end = time.monotonic() + self.cfg.graceful_timeout
         while self.connections and time.monotonic() < end:
@@ -182,7 +187,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         for connection in list(self.sending):
             if not self.all_unsent.is_too_much:
                 return
-            if connection.deadline < math.inf:
+            if connection.is_polled:
                 self._drop(connection)
 
     def _sweep(self, now: float) -> None:
@@ -194,7 +199,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         reading = [
             connection
             for connection in list(self.connections)
-            if connection.at_deadline == self._enqueue_incomplete and connection.deadline < math.inf
+            if connection.is_polled and connection.at_deadline == self._enqueue_incomplete
         ]
         incomplete = sum(connection.message.held for connection in reading)
         for connection in reading:
@@ -303,8 +308,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         A token that was verified before names its user. All others share one place, because a client could send a new
         one with each request. Requests without a token are served at once, as they take no time.
         """
-        head_end = message.data.find(HEAD_END)
-        if not (bearer := BEARER.search(message.data, 0, max(head_end, 0))):
+        if not (bearer := BEARER.search(message.data, 0, message.head_size)):
             return None
         verifier: Verifier = self.wsgi.extensions["token_verifier"]
         caller = verifier.find_cached(bearer[1].decode("latin-1").strip())
