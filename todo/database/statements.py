@@ -194,7 +194,7 @@ def _connection(sql: str) -> Iterator[Any]:
         is_lost = pooled is not None and _discard_if_lost(engine, pooled, error)
         raise report(problem_of(error, sql, is_lost=is_lost)) from error
     except DBAPIError as error:
-        # The first connection of a process asks for the server's version, by means of SQLAlchemy.
+        # SQLAlchemy ran it: the first connection of a process asks for the server's version, and migrations run so.
         raise report(problem_of(cast(psycopg2.Error, error.orig), sql, is_lost=False)) from error.orig
     except PoolTimeoutError as error:
         raise report(DatabaseUnavailable(reason="every pooled connection is in use")) from error

@@ -17,6 +17,7 @@ from todo.tasks.rows import COLUMNS, INITIAL, STORED, WRITTEN, TaskRow, as_task,
 Revisions = Collection[int] | None
 
 SQL = statements.load(__file__, columns=COLUMNS, names=", ".join(STORED), values=", ".join(map(value, STORED)))
+SQL["create_task_once"] = statements.fill(SQL["create_task_once"], lock_list=SQL["lock_list"])
 TOGGLE = statements.fill(
     SQL["update_task"], assignments="completed = NOT completed", completed="NOT completed", differs="true"
 )

@@ -26,9 +26,7 @@ RETURNING revision;
 -- its own: one that began before it waited would not see what was committed meanwhile, and of two creations at once
 -- with one key, or of one beside a deletion, the second would find nothing.
 -- name: create_task_once
-INSERT INTO task_lists (user_id, revision) VALUES (%(caller)s, 0)
-ON CONFLICT (user_id) DO UPDATE SET revision = task_lists.revision
-RETURNING revision;
+{lock_list};
 WITH live AS (
     SELECT {columns}, idempotency_digest, false AS created
     FROM tasks WHERE user_id = %(caller)s AND idempotency_key = %(key)s
