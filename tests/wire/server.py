@@ -43,8 +43,13 @@ def environment(**changes: str) -> dict[str, str]:
 
 def start(*command: str, **changes: str) -> subprocess.Popen[str]:
     """Start `python -m` with this command in the root folder."""
+    return start_program(sys.executable, "-m", *command, **changes)
+
+
+def start_program(*command: str, **changes: str) -> subprocess.Popen[str]:
+    """Start a program in the root folder, with the environment of the tests and these changes to it."""
     return subprocess.Popen(
-        [sys.executable, "-m", *command],
+        command,
         cwd=ROOT,
         env=environment(**changes),
         stdin=subprocess.DEVNULL,

@@ -1,6 +1,5 @@
 """How processes start: with wrong settings, with few files, and with the URLs that providers hand out."""
 
-import subprocess
 import sys
 from contextlib import ExitStack
 from urllib.parse import quote
@@ -9,7 +8,7 @@ import psutil
 import pytest
 from fakes.postgres_proxy import PostgresProxy
 from support import bearer
-from wire.server import DEADLINE_S, ROOT, Line, Server, environment, free_port, request, run, start, wait_until
+from wire.server import DEADLINE_S, Line, Server, free_port, request, run, start, start_program, wait_until
 
 # `todo serve` becomes gunicorn, whose configuration reads the settings.
 SERVE = ("todo", "serve")
@@ -113,15 +112,8 @@ def test_upgrade_of_a_database_that_is_away_prints_one_line(command):
 
 def serve_with(files, **changes):
     """Start the server where a process may open this many files."""
-    return subprocess.Popen(
-        ["sh", "-c", f'ulimit -n {files} && exec "$0" -m todo serve', sys.executable],
-        cwd=ROOT,
-        env=environment(**changes),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    serve = f'ulimit -n {files} && exec "$0" -m todo serve'
+    return start_program("sh", "-c", serve, sys.executable, **changes)
 
 
 @pytest.mark.parametrize("files", [64, 256, 511])
