@@ -131,6 +131,17 @@ def test_start_again_in_one_process_is_the_same_server(postgres):
     assert json.loads((postgres.pgdata / ".handle_pids.json").read_text()).count(os.getpid()) == 1
 
 
+def test_account_of_the_server_is_created_by_one_process_at_a_time(monkeypatch):
+    library = embedded._library()
+    created = []
+    monkeypatch.setattr(
+        library, "ensure_user_exists", lambda name: created.append((name, library.PostgresServer._lock.acquired))
+    )
+    embedded._library.cache_clear()
+    embedded._library().ensure_user_exists("somebody")
+    assert created == [("somebody", True)]
+
+
 def test_start_that_fails_names_the_log(server_folder):
     (server_folder / "postgres").write_text("a file where the folder should be")
     with pytest.raises(embedded.EmbeddedUnavailable, match="does not start"):

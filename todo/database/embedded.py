@@ -24,7 +24,7 @@ class EmbeddedUnavailable(RuntimeError):
 
 @cache
 def _library() -> Any:
-    """Import the wheel's server module, and patch how it chooses the directory of the socket."""
+    """Import the wheel's server module, and patch how it chooses the socket's directory and creates an account."""
     try:
         with warnings.catch_warnings():
             # Machines without XDG_RUNTIME_DIR get a warning about a directory that is then not used.
@@ -46,6 +46,14 @@ def _library() -> Any:
         return directory
 
     library.find_suitable_socket_dir = find_quotable_socket_dir
+    ensure_user_exists = library.ensure_user_exists
+
+    def ensure_user_exists_once(name: str) -> None:
+        # Root's server runs as an account of its own, and processes that create it at once would each use another one.
+        with library.PostgresServer._lock:  # noqa: SLF001 (the library takes it only after that)
+            ensure_user_exists(name)
+
+    library.ensure_user_exists = ensure_user_exists_once
     return library
 
 
