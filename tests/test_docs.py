@@ -309,6 +309,7 @@ LIMITS = [
     ("from the first to the last byte of a request", "serving", "REQUEST_MAX_S", "{} s", 1),
     ("idle connection kept alive", "gunicorn.conf.py", "keepalive", "{} s", 1),
     ("after the last response, a client that still sends", "serving", "LINGER_S", "{} s", 1),
+    ("what is discarded at once of a client that still sends", "serving", "DISCARD_BYTES", "{} KiB", 1024),
     ("a client that receives its response slowly", "serving", "SEND_MIN_BYTES_S", "{} KiB/s, over each 30 s", 1024),
     ("from the first to the last byte of a response", "serving", "SEND_MAX_S", "{} s", 1),
     ("incomplete requests, all together", "serving", "REQUESTS_MAX_BYTES", "{} MiB", 1024**2),

@@ -1,7 +1,7 @@
 """The cache of a verifier: what it holds, for how long, and what it never holds."""
 
 import pytest
-from support import SECRET, claims, sign
+from support import SECRET, claims, sign, sign_raw
 
 from todo.auth.jwks import KeysUnavailable
 from todo.auth.keys import Key
@@ -24,6 +24,9 @@ class Keys:
 
     def __init__(self, key: Key | None) -> None:
         self.key = key
+
+    def holds(self, kid: str) -> bool:
+        return self.key is not None and self.key.kid == kid
 
     def find(self, _kid: str) -> Key | None:
         if self.key is None:
@@ -132,3 +135,25 @@ def test_verifier_verifies_a_token_again_when_its_key_changes(clock):
     keys.key = None
     with pytest.raises(KeysUnavailable):
         verify(token)
+
+
+def test_token_is_verified_at_hand_and_cached(caching):
+    verify, checked = caching
+    token = token_until(NOW + 60)
+    assert verify.verify_at_hand(token).id == verify(token).id == "u1"
+    assert checked == [token]
+
+
+@pytest.mark.parametrize("text", ["", "x", token_until(NOW - 60), f"{token_until(NOW + 60)}x"])
+def test_token_that_is_refused_names_nobody_at_hand(caching, text):
+    verify, _ = caching
+    assert verify.verify_at_hand(text) is None
+
+
+@pytest.mark.parametrize(("kid", "user"), [("k1", "u1"), ("k2", None), (None, None), (1, None)])
+def test_token_is_verified_at_hand_only_with_a_key_that_is_cached(clock, kid, user):
+    keys = Keys(Key("k1", "HS256", ("one",), None))
+    verify = Verifier(shared_secret_rules([SECRET], clock=clock), keys=keys, clock=clock)
+    token = sign_raw({"alg": "HS256", "kid": kid}, claims("u1", iat=NOW, exp=NOW + 60))
+    caller = verify.verify_at_hand(token)
+    assert (caller and caller.id) == user

@@ -40,18 +40,6 @@ def test_connection_reported_readable_without_data_waits_on(pair):
     assert connection.sock.receive() == b"G"
 
 
-def test_connection_reported_readable_without_data_still_discards_a_body(pair):
-    connection, client = pair
-    connection.message = Message(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n")
-
-    Worker._discard(None, connection)
-    assert connection.message.missing == 70_000
-
-    client.sendall(b"x")
-    Worker._discard(None, connection)
-    assert connection.message.missing == 69_999
-
-
 def test_client_whose_buffers_are_full_is_sent_the_rest_later_in_order(pair):
     connection, client = pair
     expected = bytes(range(256)) * 2_000
@@ -71,7 +59,7 @@ def test_client_that_receives_a_response_slowly_is_waited_for_by_the_poller(pair
     connection, client = pair
     worker = Worker.__new__(Worker)
     worker.poller = selectors.DefaultSelector()
-    worker.sending = {}
+    worker.sending, worker.paused = {}, {}
     expected = bytes(range(256)) * 20_000
     connection.sock._keep(memoryview(expected))
     finished = []
@@ -94,7 +82,7 @@ def worker(monkeypatch):
     """Return a worker without listeners, whose steps a test runs."""
     worker = Worker.__new__(Worker)
     worker.poller = selectors.DefaultSelector()
-    worker.connections, worker.sending, worker.all_unsent = {}, {}, Unsent()
+    worker.connections, worker.sending, worker.paused, worker.all_unsent = {}, {}, {}, Unsent()
     worker._accept_paused_until, worker._swept = -math.inf, math.inf
     yield worker
     worker.poller.close()
@@ -232,12 +220,113 @@ def test_accept_without_resources_pauses_and_is_logged_once(worker, number):
     ]
 
 
+def test_many_connections_have_smaller_buffers_in_the_kernel(worker, monkeypatch):
+    monkeypatch.setattr(worker_module, "FULL_SEND_BUFFERS", 2)
+    worker.cfg = SimpleNamespace(keepalive=30, is_ssl=False)
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, worker_module.KERNEL_SEND_BUFFER_BYTES)
+        for _ in range(8):
+            stack.enter_context(socket.create_connection(listener.getsockname()))
+            assert worker.accept(listener)
+        buffers = [
+            connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // buffers_factor(listener)
+            for connection in worker.connections
+        ]
+        for connection in list(worker.connections):
+            worker._drop(connection)
+    assert buffers == [65536, 65536, 43690, 32768, 26214, 21845, 18724, 16384]
+
+
+def buffers_factor(listener):
+    """Return how many times as much as it was told the kernel takes for a buffer."""
+    return listener.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // worker_module.KERNEL_SEND_BUFFER_BYTES
+
+
 def test_accept_that_fails_otherwise_is_not_hidden(worker):
     def accept():
         raise OSError(errno.EINVAL, "closed")
 
     with pytest.raises(OSError, match="closed"):
         worker.accept(SimpleNamespace(accept=accept))
+
+
+def test_connection_reported_readable_without_data_still_discards_a_body(worker, connected):
+    connection, client = connected()
+    connection.message = Message(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n")
+    worker._register(connection, selectors.EVENT_READ, worker._discard, 60, fail)
+
+    worker._discard(connection)
+    assert connection.message.missing == 70_000
+
+    client.sendall(b"x")
+    worker._discard(connection)
+    assert connection.message.missing == 69_999
+
+
+@pytest.fixture
+def flooded(worker, connected, monkeypatch):
+    """Return a function that makes a connection whose client sends more than is discarded at once."""
+    monkeypatch.setattr(worker_module, "DISCARD_BYTES", 1000)
+
+    def flood(discard):
+        connection, client = connected()
+        connection.message = Message(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n")
+        client.sendall(bytes(2500))
+        discard(connection)
+        return connection, client
+
+    return flood
+
+
+def unread(connection):
+    try:
+        return len(socket.socket.recv(connection.sock, 4000, socket.MSG_PEEK))
+    except BlockingIOError:
+        return 0
+
+
+def read_missing(worker):
+    return lambda connection: worker._register(connection, selectors.EVENT_READ, worker._discard, 60, worker._close)
+
+
+@pytest.mark.parametrize("discard", [lambda worker: worker._linger, read_missing], ids=["last response", "413"])
+def test_bytes_of_a_client_are_discarded_with_pauses(worker, flooded, discard):
+    connection, _ = flooded(discard(worker))
+    left = []
+    for _ in range(3):
+        worker._poll(0)
+        left.append(unread(connection))
+        # Nothing is read in the pause.
+        assert list(worker.paused) == [connection]
+        assert worker.poller.select(0) == []
+        worker._paused_since = -math.inf
+        worker._resume()
+    assert left == [1500, 500, 0]
+
+
+def test_client_that_sends_for_too_long_is_closed_in_a_pause_too(worker, flooded):
+    connection, client = flooded(worker._linger)
+    worker._poll(0)
+    assert worker.paused
+
+    connection.deadline = 0
+    worker.tpool = SimpleNamespace(overdue=lambda _: ())
+    worker._sweep(time.monotonic())
+    assert (worker.connections, worker.paused) == ({}, {})
+    with pytest.raises(ConnectionResetError):
+        client.recv(1) or client.recv(1)
+
+
+def queue_of(worker, tokens):
+    """Let a worker queue for threads that never come, and return whose requests wait, in order."""
+    callers = {token: Caller(user) for token, user in tokens.items()}
+    worker.wsgi = SimpleNamespace(
+        extensions={"token_verifier": SimpleNamespace(find_cached=callers.get, verify_at_hand=callers.get)}
+    )
+    users = []
+    worker.tpool = SimpleNamespace(delay_s=lambda: 0, put=lambda _connection, user, _size: users.append(user) or True)
+    return users
 
 
 @pytest.mark.parametrize(
@@ -249,11 +338,31 @@ def test_accept_that_fails_otherwise_is_not_hidden(worker):
         pytest.param(b"GET / HTTP/1.1\r\nAuthorization: Bearer new", UNVERIFIED, id="not verified yet"),
     ],
 )
-def test_threads_are_shared_by_the_user_of_a_verified_token(worker, head, user):
-    verifier = SimpleNamespace(find_cached=lambda text: Caller("user") if text == "known" else None)
-    worker.wsgi = SimpleNamespace(extensions={"token_verifier": verifier})
+def test_threads_are_shared_by_the_user_of_a_verified_token(worker, connected, head, user):
+    users = queue_of(worker, {"known": "user"})
     body = b"\r\nAuthorization: Bearer known\r\n"
-    message = Message(head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-    assert worker._user_of(message) == user
+    connection, _ = connected()
+    connection.message = Message(head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    worker._enqueue(connection)
     # A header that is incomplete names nobody.
-    assert worker._user_of(Message(head + b"\r\n")) is None
+    connection.message = Message(head + b"\r\n")
+    worker._enqueue(connection)
+    assert users == [user, None]
+
+
+@pytest.mark.parametrize(
+    ("token", "users", "is_handled"),
+    [
+        pytest.param(b"good", ["user"], False, id="good"),
+        pytest.param(b"bad", [], True, id="refused"),
+    ],
+)
+def test_request_waits_for_its_user_as_soon_as_its_token_is_verified(worker, connected, token, users, is_handled):
+    queue = queue_of(worker, {"good": "user"})
+    connection, _ = connected()
+    connection.message = Message(b"GET / HTTP/1.1\r\nAuthorization: Bearer %b\r\n\r\n" % token)
+    connection.user = UNVERIFIED
+    handled = []
+    worker.handle = handled.append
+    worker._serve(connection)
+    assert (queue, bool(handled)) == (users, is_handled)

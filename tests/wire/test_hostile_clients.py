@@ -138,14 +138,16 @@ def test_second_export_of_a_user_at_once_is_429(server, database_url, rich):
     assert one().status_code == 200
 
 
-def test_user_whose_requests_take_long_leaves_half_of_the_threads_to_others(server, database_url, user):
+@pytest.mark.parametrize("has_new_tokens", [False, True], ids=["one token", "a new token each time"])
+def test_user_whose_requests_take_long_leaves_half_of_the_threads_to_others(server, database_url, user, has_new_tokens):
     created = server.call("POST", "/api/me/tasks", bearer(user), {"title": "x"}).get_json()
     path = f"/api/me/tasks/{created['id']}"
     waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'todo'"
     token = bearer(user)
     assert server.call("GET", "/api/me/tasks", token).status_code == 200
+    tokens = [bearer(user, jti=new_user()) if has_new_tokens else token for _ in range(3 * THREADS)]
     with locked(database_url, created) as connection, ThreadPoolExecutor(3 * THREADS) as clients:
-        calls = [clients.submit(server.call, "PATCH", path, token, {"title": "y"}) for _ in range(3 * THREADS)]
+        calls = [clients.submit(server.call, "PATCH", path, token, {"title": "y"}) for token in tokens]
         wait_until(lambda: len(query(database_url, waiting)) == THREADS // 2, "half of the threads wait")
         for _ in range(5):
             assert_served(server)

@@ -100,6 +100,10 @@ class KeyCache:
             raise self._unavailable(f"the last fetch of the issuer's keys failed: {attempt.fault}")
         return key
 
+    def holds(self, kid: str) -> bool:
+        """Return whether the key with this id is cached, so that `find` returns it without waiting."""
+        return self._find_cached(kid) is not None
+
     def refresh(self) -> Attempt:
         """Start a fetch, unless one is running or started less than `ATTEMPT_INTERVAL_S` ago.
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from cachetools import LRUCache
 
-from todo.auth.jwks import KeyCache
+from todo.auth.jwks import KeyCache, KeysUnavailable
 from todo.auth.keys import Key
 from todo.auth.rules import LEEWAY_S, RuleResult, Rules
 from todo.auth.tokens import Caller, Token
+from todo.http.problems import Unauthorized
 from todo.telemetry.refusals import TokenRule
 
 # How many verified tokens a process caches, some hundred bytes each. An expired one stays until it is evicted.
@@ -65,6 +66,16 @@ class Verifier:
         """Return the caller of a token that was verified before; it may have expired since."""
         verified = self._find(text)
         return None if verified is None else verified.caller
+
+    def verify_at_hand(self, text: str) -> Caller | None:
+        """Return the caller that a token names; None if the token is refused, or its key would have to be fetched."""
+        try:
+            kid = Token(text).header.get("kid")
+            if self._keys is not None and not (isinstance(kid, str) and self._keys.holds(kid)):
+                return None
+            return self(text)
+        except (Unauthorized, KeysUnavailable):
+            return None
 
     def explain(self, text: str) -> Iterator[tuple[TokenRule, RuleResult]]:
         """Yield the result of every rule for a token, valid or not.

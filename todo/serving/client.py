@@ -126,10 +126,10 @@ class Client(socket.socket):
             log.error("response dropped", reason=error.strerror, unsent=self._all_unsent.files)
             raise ConnectionResetError(errno.ECONNRESET, "the response cannot be kept") from error
 
-    def receive(self) -> bytes | None:
+    def receive(self, size: int = READ_BYTES) -> bytes | None:
         """Return the bytes that have arrived: none when the client has closed, None when there is nothing to read."""
         try:
-            return super().recv(READ_BYTES)
+            return super().recv(size)
         except (BlockingIOError, InterruptedError):
             return None
 

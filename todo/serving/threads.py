@@ -120,9 +120,14 @@ class ThreadPool:
         """Do nothing: the threads end with the process. gunicorn calls it."""
 
     def _release(self, turn: Turn) -> None:
-        """Count the bytes of a request no longer; the caller holds the lock."""
+        """Count a request no longer; the caller holds the lock."""
         if turn.is_parked:
             self._parked_bytes -= turn.size
+            parked = self._parked[turn.user]
+            # The oldest one is overdue first, so it is found at once.
+            parked.remove(turn)
+            if not parked:
+                del self._parked[turn.user]
         else:
             self._queued_bytes -= turn.size
         turn.size = 0

@@ -49,9 +49,18 @@ SEND_MAX_S = 3600
 # to some megabytes for each client that reads nothing.
 KERNEL_SEND_BUFFER_BYTES = 64 * 1024
 
+# Each connection beyond so many gets a smaller one, in inverse proportion to their number, so that those of all 8192
+# connections take a quarter of what they would.
+FULL_SEND_BUFFERS = 512
+
 # After the last response, what the client is still sending is discarded for this long, so that the client gets to read
 # the response (RFC 9112, section 9.6).
 LINGER_S = 2
+
+# From each client at most so much is discarded at once, and after that nothing for this long: a client that sends as
+# fast as it can must not occupy the poller.
+DISCARD_BYTES = 256 * 1024
+DISCARD_PAUSE_S = 0.02
 
 # When the oldest request in the queue has waited for longer, new ones are refused at once. So is every request that has
 # waited for longer, for whatever reason.
@@ -73,11 +82,19 @@ BEARER = re.compile(rb"\r\nauthorization:[ \t]*bearer[ \t]+([^\r\n]+)", re.IGNOR
 UNVERIFIED = object()
 
 
+def _bearer_token(message: Message) -> str:
+    """Return the bearer token of a request (RFC 6750, section 2.1); without one, an empty text."""
+    bearer = BEARER.search(message.data, 0, message.head_size)
+    return bearer[1].decode("latin-1").strip() if bearer else ""
+
+
 class Connection(TConn):  # type: ignore[misc]
     """One client's connection. At any time it belongs either to the poller or to one thread.
 
     Attributes:
         message: The request that is being read or handled.
+        user: Whose request that is, as far as the threads are shared by users: the id of a verified user, `UNVERIFIED`,
+            or None without a token.
         deadline: The time at which the poller stops waiting, in seconds of the monotonic clock.
         at_deadline: The next step at that time.
         received: How many bytes of its response the client received since the rate was last checked.
@@ -90,6 +107,7 @@ class Connection(TConn):  # type: ignore[misc]
         # For gunicorn this means that no thread needs to wait for data.
         self.data_ready = True
         self.message = Message()
+        self.user: Any | None = None
         self.deadline = math.inf
         self.at_deadline: Callable[[Connection], None]
         self.received = 0
@@ -133,6 +151,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self.connections: dict[Connection, None] = {}
         # In the order in which their responses began.
         self.sending: dict[Connection, None] = {}
+        # What continues when the poller may discard more of their clients' bytes.
+        self.paused: dict[Connection, Callable[[Connection], None]] = {}
+        self._paused_since = 0.0
         self.all_unsent = Unsent()
         self._swept = 0.0
         self._accept_paused_until = -math.inf
@@ -172,8 +193,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             listener.close()
 
     def _poll(self, sweep_s: float) -> None:
-        for key, _ in self.poller.select(sweep_s):
+        for key, _ in self.poller.select(DISCARD_PAUSE_S if self.paused else sweep_s):
             key.data(key.fileobj)
+        if self.paused:
+            self._resume()
         if self.all_unsent.is_too_much:
             self._drop_slowest()
         now = time.monotonic()
@@ -221,6 +244,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 log.error("no connection can be accepted", reason=error.strerror, connections=len(self.connections))
             self._accept_paused_until = time.monotonic() + ACCEPT_PAUSE_S
             return False
+        if len(self.connections) >= FULL_SEND_BUFFERS:
+            size = KERNEL_SEND_BUFFER_BYTES * FULL_SEND_BUFFERS // (len(self.connections) + 1)
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
         connection = Connection(self.cfg, accepted, address, listener.getsockname(), self.all_unsent)
         self.connections[connection] = None
         self._wait_for_request(connection)
@@ -237,13 +263,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Hand a connection over to the poller; the caller must not touch it any more."""
         connection.at_deadline = at_deadline
         connection.deadline = time.monotonic() + timeout_s
+        self._watch(connection, event, then)
+
+    def _watch(self, connection: Connection, event: int, then: Callable[[Connection], None]) -> None:
         self.poller.register(connection.sock, event, lambda _: self._step(connection, then))
 
     def _unregister(self, connection: Connection, then: Callable[[Connection], None]) -> None:
         """Take a connection back from the poller, and continue with the next step."""
 
         def step(connection: Connection) -> None:
-            self.poller.unregister(connection.sock)
+            if self.paused.pop(connection, None) is None:
+                self.poller.unregister(connection.sock)
             then(connection)
 
         self._step(connection, step)
@@ -296,23 +326,29 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._close(connection)
 
     def _enqueue(self, connection: Connection) -> None:
+        """Queue a request for its user.
+
+        A token that was verified before names the user. All others share one place, because a client could send a new
+        one with each request, and leave it as soon as a thread has verified them. The application refuses the rest in
+        that place, or waits for the issuer's keys in it. Requests without a token are served at once, as they take no
+        time.
+        """
         connection.load_request()
-        message = connection.message
+        connection.user = None
+        if token := _bearer_token(connection.message):
+            caller = self._verifier.find_cached(token)
+            connection.user = UNVERIFIED if caller is None else caller.id
+        self._wait_for_thread(connection)
+
+    def _wait_for_thread(self, connection: Connection) -> None:
         is_overdue = self.tpool.delay_s() > QUEUE_MAX_S
-        if is_overdue or not self.tpool.put(connection, self._user_of(message), message.held):
+        if is_overdue or not self.tpool.put(connection, connection.user, connection.message.held):
             self._refusing_pool.put(connection)
 
-    def _user_of(self, message: Message) -> Any | None:
-        """Return whose request this is, as far as the threads are shared by users.
-
-        A token that was verified before names its user. All others share one place, because a client could send a new
-        one with each request. Requests without a token are served at once, as they take no time.
-        """
-        if not (bearer := BEARER.search(message.data, 0, message.head_size)):
-            return None
+    @property
+    def _verifier(self) -> Verifier:
         verifier: Verifier = self.wsgi.extensions["token_verifier"]
-        caller = verifier.find_cached(bearer[1].decode("latin-1").strip())
-        return UNVERIFIED if caller is None else caller.id
+        return verifier
 
     def handle_request(self, req: Any, conn: Connection) -> bool:
         """Run the application; announce in its response that the connection will be closed, if no request may follow.
@@ -326,6 +362,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def _serve(self, connection: Connection) -> None:
         """Handle a request, in a thread."""
+        if connection.user is UNVERIFIED:
+            caller = self._verifier.verify_at_hand(_bearer_token(connection.message))
+            if caller is not None:
+                connection.user = caller.id
+                self._wait_for_thread(connection)
+                return
         try:
             is_kept_alive = self.handle(connection) and connection.has_agreed_end()
             then = self._read_next if is_kept_alive else self._linger
@@ -377,7 +419,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Discard the body of a request that was refused without it, and then read the next one."""
         data: bytes | None = b""
         with suppress(OSError):
-            data = connection.sock.receive()
+            data = connection.sock.receive(min(DISCARD_BYTES, connection.message.missing))
         if data is None:
             return
         connection.message.feed(data)
@@ -385,13 +427,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._unregister(connection, self._close)
         elif not connection.message.missing:
             self._unregister(connection, self._read_next)
+        else:
+            self._pause(connection, self._discard)
 
     def _linger(self, connection: Connection) -> None:
         def discard(connection: Connection) -> None:
+            data: bytes | None = b""
             with suppress(OSError):
-                if connection.sock.receive() != b"":
-                    return
-            self._unregister(connection, self._close)
+                data = connection.sock.receive(DISCARD_BYTES)
+            if data:
+                self._pause(connection, discard)
+            elif data is not None:
+                self._unregister(connection, self._close)
 
         try:
             connection.sock.shutdown(socket.SHUT_WR)
@@ -400,7 +447,22 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         else:
             self._register(connection, selectors.EVENT_READ, discard, LINGER_S, self._close)
 
+    def _pause(self, connection: Connection, then: Callable[[Connection], None]) -> None:
+        """Let the poller ignore a connection for a moment; its deadline stays."""
+        self.poller.unregister(connection.sock)
+        if not self.paused:
+            self._paused_since = time.monotonic()
+        self.paused[connection] = then
+
+    def _resume(self) -> None:
+        if time.monotonic() < self._paused_since + DISCARD_PAUSE_S:
+            return
+        paused, self.paused = self.paused, {}
+        for connection, then in paused.items():
+            self._watch(connection, selectors.EVENT_READ, then)
+
     def _close(self, connection: Connection) -> None:
         self.connections.pop(connection, None)
         self.sending.pop(connection, None)
+        self.paused.pop(connection, None)
         connection.close()
