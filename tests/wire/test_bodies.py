@@ -233,6 +233,7 @@ def test_body_that_breaks_off_and_that_nobody_reads_has_one_response(server, hea
         pytest.param(b"GET http://a/health HTTP/1.1\r\nHost: a\r\n", 200, id="url"),
         pytest.param(b"GET //a/health HTTP/1.1\r\nHost: a\r\n", 404, id="path-that-looks-like-a-host"),
         pytest.param(b"GET /health HTTP/1.0\r\n", 200, id="http-1.0"),
+        pytest.param(b"GET /health HTTP/1.5\r\nHost: a\r\n", 200, id="http-1.5"),
         pytest.param(b"GET /health HTTP/1.1\r\nHost:\r\n", 200, id="empty-host"),
         pytest.param(b"POST /health HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n", 501, id="gzip"),
         pytest.param(

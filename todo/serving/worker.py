@@ -74,6 +74,8 @@ SHUTDOWN_SWEEP_S = 0.1
 ACCEPT_PAUSE_S = 1.0
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
+HTTP_1_1 = (1, 1)
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 BEARER = re.compile(rb"\r\nauthorization:[ \t]*bearer[ \t]+([^\r\n]+)", re.IGNORECASE)
@@ -353,8 +355,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def handle_request(self, req: Any, conn: Connection) -> bool:
         """Run the application; announce in its response that the connection will be closed, if no request may follow.
 
-        gunicorn then reads no more of the body, so that a fault in it brings about no second response.
+        gunicorn then reads no more of the body, so that a fault in it brings about no second response. It repeats the
+        version of the request, but a response states no later one than the server's (RFC 9110, section 2.5).
         """
+        req.version = min(req.version, HTTP_1_1)
         if conn.message.is_last:
             req.force_close()
         is_kept_alive: bool = super().handle_request(req, conn)
