@@ -43,9 +43,9 @@ def create_app(config: Config | None = None) -> Flask:
 
     # Before the routes, which look their converters up as they are added.
     routing.init_app(app)
-    # Before the API's blueprints, which add their operations to the document and refer to its links by name.
+    # Before the API's blueprints, which add their operations to the document and refer to these components by name.
     openapi.init_app(app)
-    openapi.register_links(tasks.LINKS)
+    openapi.register_components(links=tasks.LINKS, schemas=tasks.COMPONENTS)
     api.register_blueprint(tasks.bp, parameters=[openapi.USER_PARAMETER])
     api.register_blueprint(trash.bp, parameters=[openapi.USER_PARAMETER])
     api.register_blueprint(users.bp, parameters=[openapi.USER_PARAMETER])

@@ -54,7 +54,7 @@ class ReadyOut(Output):
 
 
 @bp.route("/")
-@bp.doc(security=[])
+@bp.doc(security=[], operationId="getRoot")
 @bp.response(200, RootOut, description="The name, the version, and the paths of the public pages.")
 @bp.alt_response(503, "Unavailable")
 def root() -> ResponseReturnValue:
@@ -75,7 +75,7 @@ def root() -> ResponseReturnValue:
 
 
 @bp.route("/health")
-@bp.doc(security=[])
+@bp.doc(security=[], operationId="getHealth")
 @bp.response(200, HealthOut, description="The process is up.")
 def health() -> ResponseReturnValue:
     """Check whether the process is up, without any other access."""
@@ -83,7 +83,7 @@ def health() -> ResponseReturnValue:
 
 
 @bp.route("/health/ready")
-@bp.doc(security=[])
+@bp.doc(security=[], operationId="getReadiness")
 @bp.response(
     200, ReadyOut, description="The database answers, its schema is compatible, and the issuer's keys are known."
 )

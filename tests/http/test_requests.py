@@ -261,10 +261,10 @@ def test_strict_body_that_is_not_an_object_is_422(patch):
 def test_strict_complete_accepts_completed_alone(client, user, patch):
     task = client.get("/api/me/tasks", headers=bearer(user)).json[0]
     url, strict = f"/api/me/tasks/{task['id']}/complete", bearer(user) | {"Prefer": "handling=strict"}
-    problem = assert_problem(client.patch(url, headers=strict, json={"title": "y", "done": True}), 422)
+    problem = assert_problem(client.patch(url, headers=strict, json={"title": "y", "finished": True}), 422)
     assert problem["errors"] == [
         {"pointer": "#/title", "detail": "title is not known here; did you mean completed?"},
-        {"pointer": "#/done", "detail": "done is not known here; did you mean completed?"},
+        {"pointer": "#/finished", "detail": "finished is not known here; did you mean completed?"},
     ]
     assert client.get("/api/me/tasks", headers=bearer(user)).json == [task]
 
@@ -287,8 +287,11 @@ def test_strict_names_each_unknown_parameter_and_confirms_the_preference(client,
     refused = client.open(f"{url}?colour=red&statsu=done", method=method, headers=strict, json=body)
     problem = assert_problem(refused, 422)
     # Only a call with query parameters has names to suggest.
-    is_list = (method, path) == ("GET", "")
-    colour, statsu = ("; did you mean count?", "; did you mean status?") if is_list else (".", ".")
+    hints = {
+        "": ("; did you mean count?", "; did you mean status?"),
+        "/{id}/complete": ("; did you mean complete?", "; did you mean is_complete?"),
+    }
+    colour, statsu = hints.get(path, (".", ".")) if method in ("GET", "PATCH") else (".", ".")
     assert problem["errors"] == [
         {"parameter": "colour", "detail": f"colour is not known here{colour}"},
         {"parameter": "statsu", "detail": f"statsu is not known here{statsu}"},

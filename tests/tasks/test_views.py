@@ -235,7 +235,7 @@ def test_priority_good_is_kept_in_lower_case(call, task, priority):
     assert call("GET", f"/tasks/{task['id']}").json["priority"] == kept
 
 
-@pytest.mark.parametrize("priority", ["urgent", "", " low", 1, True, ["low"], {}], ids=repr)
+@pytest.mark.parametrize("priority", ["urgent", "nothing", " low", 1, True, ["low"], {}], ids=repr)
 def test_priority_bad_is_refused(call, task, priority):
     problem = assert_problem(call("PATCH", f"/tasks/{task['id']}", priority=priority), 422)
     assert problem["errors"] == [{"pointer": "#/priority", "detail": "priority must be low, medium, high or null."}]
@@ -270,7 +270,7 @@ def test_due_date_good_comes_back_as_it_is_meant(call, task, sent, kept):
         "2026-02-30",
         "2026-13-01",
         "tomorrow",
-        "",
+        "none",
         "2026-03-01T24:00:00Z",
         "01/03/2026",
         1772357400,
@@ -309,7 +309,10 @@ def test_tags_good_are_kept(call, task, sent, kept):
 @pytest.mark.parametrize(
     ("tags", "pointers"),
     [
-        pytest.param("home", ["#/tags"], id="a text"),
+        pytest.param("ok, " + "x" * 51, ["#/tags"], id="a text with a part that is too long"),
+        pytest.param("ok, a\0b", ["#/tags"], id="a text with NUL"),
+        pytest.param(",".join(f"t{n}" for n in range(21)), ["#/tags"], id="a text of twenty-one"),
+        pytest.param(5, ["#/tags"], id="a number"),
         pytest.param({"0": "home"}, ["#/tags"], id="an object"),
         pytest.param([f"t{n}" for n in range(21)], ["#/tags"], id="twenty-one"),
         pytest.param(["ok", 5, None, ["x"]], ["#/tags/1", "#/tags/2", "#/tags/3"], id="no texts"),
@@ -452,7 +455,7 @@ def test_get_and_delete_ignore_a_body(call, task):
 
 
 def test_unknown_query_parameters_are_ignored(call, task):
-    assert call("GET", "/tasks?colour=red&page=2").json == [task]
+    assert call("GET", "/tasks?colour=red&pages=2").json == [task]
 
 
 @pytest.mark.parametrize("path", ["/tasks", "/tasks/{id}"])

@@ -151,11 +151,11 @@ class OpenAPIPlugin(BasePlugin):
     """The apispec plugin for the conventions of this code."""
 
     def schema_helper(self, name: str, definition: dict[str, Any], **kwargs: Any) -> dict[str, Any]:  # noqa: ARG002
-        """Express `at_least_one` of a schema, which marshmallow has no rule for, as JSON Schema."""
-        schema = kwargs["schema"]
-        if not getattr(schema, "at_least_one", False):
-            return {}
-        return {"anyOf": [{"required": [member]} for member in schema.fields]}
+        """Express `at_least_one` of a schema, which marshmallow has no rule for, as JSON Schema.
+
+        Generators of clients understand this, and lose the operation where each member is required in turn.
+        """
+        return {"minProperties": 1} if getattr(kwargs.get("schema"), "at_least_one", False) else {}
 
     def operation_helper(
         self,
@@ -179,6 +179,7 @@ def init_app(app: Flask) -> None:
         "API_SPEC_OPTIONS": {
             "info": {"description": DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}},
             "security": [{"bearer": []}],
+            "servers": [{"url": "/"}],
         },
     }
     # Each operation lists its own errors, so the library adds no default one.
@@ -201,10 +202,18 @@ def init_app(app: Flask) -> None:
         api.spec.components.response(problem.__name__, _response(problem, headers))
 
 
-def register_links(links: Mapping[str, dict[str, Any]]) -> None:
-    """Add the links of a feature to the document; operations refer to them by name (OpenAPI 3.1, Link Object)."""
+def register_components(*, links: Mapping[str, dict[str, Any]], schemas: Mapping[str, dict[str, Any]]) -> None:
+    """Add the components of a feature to the document, for references by name.
+
+    Args:
+        links: The calls that can follow a response (OpenAPI 3.1, Link Object).
+        schemas: The values that several schemas share (OpenAPI 3.1, Schema Object).
+
+    """
     for name, link in links.items():
         api.spec.components.link(name, link)
+    for name, schema in schemas.items():
+        api.spec.components.schema(name, schema)
 
 
 def with_links(status: int, *links: str) -> Callable[[V], V]:
@@ -213,9 +222,12 @@ def with_links(status: int, *links: str) -> Callable[[V], V]:
     return documented
 
 
-def _query_attributes(_: Any, field: fields.Field[Any], **__: Any) -> dict[str, Any]:
-    """Document that a query parameter without a value counts as absent, and how an array is serialised."""
-    return {"allowEmptyValue": True} | getattr(field, "style", {})
+def _query_attributes(_: Any, field: fields.Field[Any], *, ret: dict[str, Any], **__: Any) -> dict[str, Any]:
+    """Document that a query parameter without a value counts as absent, its aliases, and how an array is serialised."""
+    aliases: Mapping[str, str] = getattr(field.parent, "aliases", {})
+    names = [f"`{alias}`" for alias, name in aliases.items() if name == field.name]
+    description = " ".join([ret["description"], *([f"Also {', '.join(names)}."] if names else [])])
+    return {"allowEmptyValue": True, "description": description} | getattr(field, "style", {})
 
 
 def _response(problem: type[problems.Problem], headers: dict[str, Any]) -> dict[str, Any]:

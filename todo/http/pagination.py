@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,6 +19,10 @@ OFFSET_MAX = 10_000
 
 DIGEST_BYTES = 8
 DIGEST_PERSON = b"todo cursor"
+
+# Other names of the size and the beginning of a page.
+LIMIT_ALIASES = {"per_page": "limit", "page_size": "limit"}
+PAGE_ALIASES = {**LIMIT_ALIASES, "skip": "offset"}
 
 # Every cursor is URL-safe Base64 without padding (RFC 4648, section 5).
 CURSOR_SCHEMA = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
@@ -95,9 +99,18 @@ def _base64url(data: bytes) -> str:
 class PageQuery(QuerySchema):
     """The query parameters of every list with pages."""
 
+    aliases = PAGE_ALIASES
+
     limit = WholeNumber(1, PAGE_MAX, metadata=described(f"The greatest number of tasks; {PAGE_MAX} by default."))
     offset = WholeNumber(
         0, OFFSET_MAX, metadata=described("The number of tasks to skip. The pages of `Link` are faster, and miss none.")
+    )
+    page = WholeNumber(
+        1,
+        OFFSET_MAX + 1,
+        metadata=described(
+            "The number of the page, from 1, where each has `limit` tasks: another way to set `offset`."
+        ),
     )
     cursor = SingleValue(
         metadata=CURSOR_SCHEMA | described("The start of the page, from the `Link` of the previous one.")
@@ -105,10 +118,27 @@ class PageQuery(QuerySchema):
     count = Boolean(metadata=described("Whether to count all matching tasks, for `X-Total-Count`."))
 
     @validates_schema
-    def cursor_excludes_offset(self, values: dict[str, Any], **_: Any) -> None:
-        """Refuse a cursor together with an offset: each of them sets the start of the page."""
-        if "cursor" in values and "offset" in values:
-            raise ValidationError("cannot be sent together with cursor.", "offset")
+    def begins_in_one_place(self, values: dict[str, Any], **_: Any) -> None:
+        """Refuse parameters that set different beginnings of the page, or one beyond the greatest offset."""
+        if "cursor" in values:
+            for name in ("offset", "page"):
+                if name in values:
+                    raise ValidationError("cannot be sent together with cursor.", name)
+        limit, offset = limit_and_offset(values)
+        if values.get("offset", offset) != offset:
+            raise ValidationError("must be the page that begins at offset, or be sent without it.", "page")
+        if offset > OFFSET_MAX:
+            rule = (
+                f"must begin at most {OFFSET_MAX} tasks after the first one, and page {values['page']} of {limit} tasks"
+            )
+            raise ValidationError(f"{rule} begins {offset} after it: follow the `Link` of each page instead.", "page")
+
+
+def limit_and_offset(parameters: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the greatest number of tasks of a page, and how many tasks are before it, of these valid parameters."""
+    limit: int = parameters.get("limit", PAGE_MAX)
+    offset: int = (parameters["page"] - 1) * limit if "page" in parameters else parameters.get("offset", 0)
+    return limit, offset
 
 
 # The headers of a page in the OpenAPI document.
@@ -124,19 +154,28 @@ PAGE_HEADERS: dict[str, Any] = {
 }
 
 
-def page_headers(cursor: str | None, total: int | None) -> dict[str, str]:
+def page_headers(schema: QuerySchema, cursor: str | None, total: int | None) -> dict[str, str]:
     """Return the headers of a page.
 
     Args:
+        schema: The schema of the query parameters.
         cursor: The cursor of the next page, or None if there is none.
         total: The number of tasks on all pages, or None if they were not counted.
 
     """
-    headers = {} if cursor is None else {"Link": f'<{_next_path(cursor)}>; rel="next"'}
+    headers = {} if cursor is None else {"Link": f'<{_next_path(schema, cursor)}>; rel="next"'}
     return headers if total is None else headers | {"X-Total-Count": str(total)}
 
 
-def _next_path(cursor: str) -> str:
-    """Return the path of the request, as the client wrote it, with the cursor in the query."""
-    kept = [(name, value) for name, value in request.args.items(multi=True) if name not in ("cursor", "offset")]
-    return f"{url_for(str(request.endpoint), **(request.view_args or {}))}?{urlencode([*kept, ('cursor', cursor)])}"
+def _next_path(schema: QuerySchema, cursor: str) -> str:
+    """Return the path of the request with its query, the names of the parameters canonical, and with the cursor."""
+    known = {sent: (name, values) for sent, name, values in schema.canonical(request.args)}
+    query: dict[str, list[str]] = {}
+    for sent, values in request.args.lists():
+        if sent in known:
+            query.setdefault(*known[sent])
+        elif schema.resolve(sent) is None:
+            query[sent] = values
+    begin = {"cursor", "offset", "page"}
+    kept = {name: values for name, values in query.items() if name not in begin} | {"cursor": [cursor]}
+    return f"{url_for(str(request.endpoint), **(request.view_args or {}))}?{urlencode(kept, doseq=True)}"

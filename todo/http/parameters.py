@@ -7,6 +7,7 @@ name of the parameter, which the code that reports the fault puts in front.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields
@@ -35,10 +36,13 @@ class SingleValue(fields.Field[Any]):
 
 
 class Choice(SingleValue):
-    """A word of a vocabulary, in any case."""
+    """A word of a vocabulary, or an alias of one, in any case."""
 
-    def __init__(self, vocabulary: Mapping[str, Any], **kwargs: Any) -> None:
+    def __init__(
+        self, vocabulary: Mapping[str, Any], aliases: Mapping[str, str] = MappingProxyType({}), **kwargs: Any
+    ) -> None:
         self.vocabulary = vocabulary
+        self.aliases = _in_lower_case(aliases)
         kwargs["metadata"] = self.json_schema() | kwargs["metadata"]
         super().__init__(**kwargs)
 
@@ -48,7 +52,7 @@ class Choice(SingleValue):
 
     def read(self, value: str) -> Any:
         """Return the meaning of the word."""
-        return look_up(value, self.vocabulary)
+        return look_up(value, self.vocabulary, self.aliases)
 
 
 class Boolean(Choice):
@@ -63,13 +67,16 @@ class Boolean(Choice):
 
 
 class Choices(fields.Field[tuple[Any, ...]]):
-    """Several words of a vocabulary: separated by commas, in a repeated parameter, or both."""
+    """Several words of a vocabulary, or aliases of them: separated by commas, in a repeated parameter, or both."""
 
     # How clients of the OpenAPI document serialise the array.
     style: ClassVar[Mapping[str, Any]] = {"style": "form", "explode": False}
 
-    def __init__(self, vocabulary: Mapping[str, Any], **kwargs: Any) -> None:
+    def __init__(
+        self, vocabulary: Mapping[str, Any], aliases: Mapping[str, str] = MappingProxyType({}), **kwargs: Any
+    ) -> None:
         self.vocabulary = vocabulary
+        self.aliases = _in_lower_case(aliases)
         kwargs["metadata"] = {"type": "array", "items": self.json_schema()} | kwargs["metadata"]
         super().__init__(**kwargs)
 
@@ -83,7 +90,7 @@ class Choices(fields.Field[tuple[Any, ...]]):
 
     def read(self, word: str) -> Any:
         """Return the meaning of one word."""
-        return look_up(word, self.vocabulary)
+        return look_up(word, self.vocabulary, self.aliases)
 
 
 class WholeNumber(SingleValue):
@@ -115,17 +122,27 @@ class DateTime(SingleValue):
             ) from None
 
 
-def look_up(word: str, vocabulary: Mapping[str, Any]) -> Any:
+def look_up(word: str, vocabulary: Mapping[str, Any], aliases: Mapping[str, str]) -> Any:
     """Return the meaning of a word, in any case.
+
+    Args:
+        word: The word as sent.
+        vocabulary: The words, in lower case, with their meanings.
+        aliases: Other words, in lower case, with the words that they stand for.
 
     Raises:
         ValidationError: The vocabulary does not contain the word; the message lists its words.
 
     """
+    word = word.lower()
     try:
-        return vocabulary[word.lower()]
+        return vocabulary[aliases.get(word, word)]
     except KeyError:
         raise ValidationError(f"must be {alternatives(list(vocabulary))}.") from None
+
+
+def _in_lower_case(aliases: Mapping[str, str]) -> dict[str, str]:
+    return {alias.lower(): word for alias, word in aliases.items()}
 
 
 def enum_schema(words: Iterable[str]) -> dict[str, Any]:

@@ -1,15 +1,17 @@
 """From an HTTP request to validated input, or to a problem that lists the faults."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import wraps
-from typing import Any, ClassVar, ParamSpec
+from typing import Any, ClassVar, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from flask import make_response, request
 from flask.typing import ResponseReturnValue
 from flask_smorest import Blueprint
-from marshmallow import EXCLUDE, Schema, ValidationError, missing
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing
+from werkzeug.datastructures import MultiDict
 from werkzeug.http import parse_list_header
 
 from todo.http.body import read_json
@@ -24,18 +26,51 @@ PREFERENCE_APPLIED = "Preference-Applied"
 STRICT_APPLIED = {PREFERENCE_APPLIED: "handling=strict"}
 
 P = ParamSpec("P")
+V = TypeVar("V")
 
 
-class QuerySchema(Schema):
-    """The query parameters of a call. Each field receives the list of the values under its name."""
+class AliasedSchema(Schema):
+    """A schema whose fields clients also know by other names, in snake_case or in camelCase."""
+
+    # Other name to field.
+    aliases: ClassVar[Mapping[str, str]] = {}
+
+    def resolve(self, name: str) -> str | None:
+        """Return the field that a name stands for, or None if it stands for none."""
+        snake_case = _snake_case(name)
+        field = self.aliases.get(snake_case, snake_case)
+        return field if field in self.fields else None
+
+
+class QuerySchema(AliasedSchema):
+    """The query parameters of a call. Each field receives the list of the values under its name.
+
+    Some clients add `[]` to the name of an array, which is the same name.
+    """
 
     class Meta:
         """Unknown parameters are ignored."""
 
         unknown = EXCLUDE
 
-    # Other names that clients use for the same parameters: alias to field.
-    aliases: ClassVar[Mapping[str, str]] = {}
+    # The aliases whose values are separated by commas, although those of their fields are not.
+    comma_separated: ClassVar[Collection[str]] = ()
+
+    def resolve(self, name: str) -> str | None:
+        """Return the field that the name of a parameter stands for, or None if it stands for none."""
+        return super().resolve(name.removesuffix("[]"))
+
+    def canonical(self, query: MultiDict[str, str]) -> Iterator[tuple[str, str, list[str]]]:
+        """Yield the known parameters of a query that have a value: the name as sent, the field, and the values.
+
+        A parameter without a value, as HTML forms send it, counts as absent.
+        """
+        for name, sent in query.lists():
+            if (field := self.resolve(name)) is not None:
+                has_commas = _snake_case(name.removesuffix("[]")) in self.comma_separated
+                values = [part for value in sent for part in (value.split(",") if has_commas else [value])]
+                if present := [value for value in values if value.strip()]:
+                    yield name, field, present
 
 
 def validate_request(
@@ -62,7 +97,7 @@ def validate_request(
 
     """
     known_members = frozenset(read_only) | frozenset(body.fields if body else ())
-    known_parameters = {*query.fields, *query.aliases} if query else set()
+    parameters = sorted({*query.fields, *query.aliases}) if query else []
     documentation = _documentation(body, query, headers, media_types, required=required)
 
     def decorate(view: Callable[P, ResponseReturnValue]) -> Callable[P, ResponseReturnValue]:
@@ -75,7 +110,8 @@ def validate_request(
             strict = preference("handling") == "strict"
             faults: list[Fault] = []
             if strict:
-                faults = _unknown(request.args, known_parameters, sorted(known_parameters), _in_query)
+                unknown = [name for name in request.args if query is None or query.resolve(name) is None]
+                faults = _unknown(unknown, parameters, _in_query)
             if query is not None:
                 kwargs["query"] = load_query(query, faults, strict=strict)
             if body is not None:
@@ -111,8 +147,6 @@ def preference(name: str) -> str | None:
 def load_query(schema: QuerySchema, faults: Sequence[Fault], *, strict: bool) -> Any:
     """Validate the query parameters of the request.
 
-    A parameter without a value, as HTML forms send it, counts as absent.
-
     Args:
         schema: The schema of the parameters.
         faults: The faults found so far. They are reported together with those of the parameters.
@@ -123,24 +157,20 @@ def load_query(schema: QuerySchema, faults: Sequence[Fault], *, strict: bool) ->
 
     """
     faults = list(faults)
-    names: dict[str, str] = {}
-    values: dict[str, list[str]] = {}
-    for name, sent in request.args.lists():
-        field = schema.aliases.get(name, name)
-        if field not in schema.fields or not (present := [value for value in sent if value.strip()]):
-            continue
-        if field in names:
-            faults.append({"parameter": name, "detail": f"{name} cannot be sent together with {names[field]}."})
-        elif any("\0" in value for value in present):
+    sent: list[tuple[str, str, list[str]]] = []
+    for name, field, values in schema.canonical(request.args):
+        if any("\0" in value for value in values):
             faults.append({"parameter": name, "detail": f"{name} must not contain the NUL character (U+0000)."})
         else:
-            names[field], values[field] = name, present
+            sent.append((name, field, values))
+    values_by_field, names, conflicts = _merge(schema, sent, _in_query)
+    faults += conflicts
     try:
         # No parameter is required and none has a default, so absent ones need not be visited.
-        loaded = schema.load(values, partial=True)
+        loaded = schema.load(values_by_field, partial=True)
     except ValidationError as error:
         faults += [
-            {"parameter": names[field], "detail": f"{names[field]} {message}"}
+            {**_in_query(names[field]), "detail": f"{names[field]} {message}"}
             for field, messages in error.messages_dict.items()
             for message in messages
         ]
@@ -169,14 +199,23 @@ def load_body(
     if not isinstance(document, dict):
         rule = "A JSON body is required." if document is missing else "The body must be a JSON object."
         raise UnprocessableContent([*faults, {"pointer": "#", "detail": rule}], headers=headers)
+    names: Mapping[str, str] = {}
+    unknown = [name for name in document if name not in known_members]
+    if isinstance(schema, AliasedSchema):
+        unknown = [name for name in unknown if schema.resolve(name) is None]
+        sent = [(name, field, value) for name, value in document.items() if (field := schema.resolve(name))]
+        document, names, conflicts = _merge(schema, sent, _in_body)
+        faults = faults + conflicts
     if strict:
-        faults = faults + _unknown(document, known_members, schema.fields, _in_body)
+        faults = faults + _unknown(unknown, schema.fields, _in_body)
     try:
         loaded = schema.load(document)
     except ValidationError as error:
         messages = error.messages_dict
         whole = [Fault(pointer="#", detail=message) for message in messages.pop("_schema", [])]
-        members = [fault for name, member in messages.items() for fault in _member_faults(name, member)]
+        members = [
+            fault for field, member in messages.items() for fault in _member_faults(names.get(field, field), member)
+        ]
         # A misspelt member usually explains a fault of the whole body, such as "nothing to change".
         raise UnprocessableContent([*(faults or whole), *members], headers=headers) from None
     if faults:
@@ -204,17 +243,50 @@ def _in_query(name: str) -> Fault:
     return {"parameter": name}
 
 
-def _unknown(
-    names: Iterable[str], known: Iterable[str], suggested: Iterable[str], locate: Callable[[str], Fault]
-) -> list[Fault]:
+def _snake_case(name: str) -> str:
+    return re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", name)
+
+
+def _merge(
+    schema: Schema, sent: Iterable[tuple[str, str, V]], locate: Callable[[str], Fault]
+) -> tuple[dict[str, V], dict[str, str], list[Fault]]:
+    """Return the value of each field, the name under which it was sent, and the faults.
+
+    A field that was sent under several names must have the same value under each of them.
+
+    Args:
+        schema: The schema of the fields.
+        sent: The names as sent, with their fields and values.
+        locate: Makes the position of a fault from a name.
+
+    """
+    values: dict[str, V] = {}
+    names: dict[str, str] = {}
+    faults: list[Fault] = []
+    for name, field, value in sent:
+        if field not in values:
+            values[field], names[field] = value, name
+        elif not _means_the_same(schema.fields[field], value, values[field]):
+            rule = f"{name} means the same as {names[field]}, and must not have another value."
+            faults.append({**locate(name), "detail": rule})
+    return values, names, faults
+
+
+def _means_the_same(field: fields.Field[Any], one: Any, other: Any) -> bool:
+    try:
+        return bool(field.deserialize(one) == field.deserialize(other))
+    except ValidationError:
+        return repr(one) == repr(other)
+
+
+def _unknown(names: Iterable[str], suggested: Iterable[str], locate: Callable[[str], Fault]) -> list[Fault]:
+    """Return a fault for each of these unknown names."""
     faults: list[Fault] = []
     for name in names:
-        if name not in known:
-            # The search for the nearest name takes time, and hundreds of unknown names are no spelling mistakes.
-            suggest = len(faults) < SUGGESTIONS_MAX
-            nearest = get_close_matches(name, suggested, n=1, cutoff=0) if suggest else []
-            hint = f"; did you mean {nearest[0]}?" if nearest else "."
-            faults.append({**locate(name), "detail": f"{name} is not known here{hint}"})
+        # The search for the nearest name takes time, and hundreds of unknown names are no spelling mistakes.
+        nearest = get_close_matches(name, suggested, n=1, cutoff=0) if len(faults) < SUGGESTIONS_MAX else []
+        hint = f"; did you mean {nearest[0]}?" if nearest else "."
+        faults.append({**locate(name), "detail": f"{name} is not known here{hint}"})
     return faults
 
 

@@ -9,7 +9,7 @@ from marshmallow import fields, post_load
 
 from todo.database import statements
 from todo.http.fields import Output, UtcDateTime
-from todo.http.pagination import CURSOR_SCHEMA, PAGE_MAX, BadCursor, bigint, decode_cursor, encode_cursor
+from todo.http.pagination import CURSOR_SCHEMA, LIMIT_ALIASES, PAGE_MAX, BadCursor, bigint, decode_cursor, encode_cursor
 from todo.http.parameters import SingleValue, WholeNumber
 from todo.http.problems import CursorExpired, UnprocessableContent
 from todo.http.requests import QuerySchema
@@ -71,6 +71,8 @@ class ChangesPage:
 
 class ChangesQuery(QuerySchema):
     """The query parameters of the changes feed."""
+
+    aliases = LIMIT_ALIASES
 
     since = SingleValue(
         metadata=CURSOR_SCHEMA

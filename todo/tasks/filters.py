@@ -6,13 +6,13 @@ parameter: the code that reports the fault puts the name in front.
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any
 
-from marshmallow import ValidationError, fields, post_load
+from marshmallow import ValidationError, fields, post_load, validates_schema
 
 from todo.http import pagination
 from todo.http.fields import NO_NUL
-from todo.http.pagination import PAGE_MAX, PageQuery
+from todo.http.pagination import PageQuery, limit_and_offset
 from todo.http.parameters import (
     DATE_NOTE,
     DATETIME_SCHEMA,
@@ -27,33 +27,26 @@ from todo.http.parameters import (
     look_up,
 )
 from todo.tasks import cursors
+from todo.tasks.aliases import COMMA_SEPARATED, PARAMETER_ALIASES, SORT_ALIASES, STATUS_ALIASES
 from todo.tasks.listing import BY_ID, Filters, Listing, Position, SortKey
 from todo.tasks.models import PRIORITIES
-from todo.tasks.schemas import TAGS_MAX
+from todo.tasks.schemas import PRIORITY_SCHEMA, TAGS_MAX
 from todo.tasks.search import fold, tag_key
 
 WORDS_MAX = 10
 
-STATUSES = {
-    "all": (),
-    "pending": (False,),
-    "active": (False,),
-    "incomplete": (False,),
-    "todo": (False,),
-    "completed": (True,),
-    "done": (True,),
+# What each status says of a task.
+STATUSES: dict[str, dict[str, bool]] = {
+    "all": {},
+    "pending": {"completed": False},
+    "completed": {"completed": True},
+    "overdue": {"overdue": True},
 }
 ORDERS = {"asc": False, "desc": True}
-PRIORITY_FILTERS = {**{name: name for name in PRIORITIES}, "none": None}
-SORTS = {
-    "created_at": "created_at",
-    "created": "created_at",
-    "updated_at": "updated_at",
-    "title": "title",
-    "due_date": "due_date",
-    "priority": "priority",
-    "completed": "completed",
-}
+# With `all` among them, the priorities restrict nothing.
+ALL = "all"
+PRIORITY_FILTERS = {**{name: name for name in PRIORITIES}, "none": None, ALL: ALL}
+SORTS = {name: name for name in ("created_at", "updated_at", "title", "due_date", "priority", "completed")}
 
 
 class SortKeys(Choices):
@@ -65,7 +58,9 @@ class SortKeys(Choices):
 
     def read(self, word: str) -> SortKey:
         """Return the key that a word stands for."""
-        return SortKey(look_up(word.removeprefix("-"), self.vocabulary), word.startswith("-"))
+        # An alias may stand for a key with its minus sign.
+        word = self.aliases.get(word.lower(), word)
+        return SortKey(look_up(word.removeprefix("-"), self.vocabulary, self.aliases), word.startswith("-"))
 
 
 class SearchWords(SingleValue):
@@ -73,7 +68,7 @@ class SearchWords(SingleValue):
 
     def read(self, value: str) -> tuple[str, ...]:
         """Return the words, folded."""
-        words = tuple(dict.fromkeys(fold(value).split()))
+        words = tuple(sorted(set(fold(value).split())))
         if len(words) > WORDS_MAX:
             raise ValidationError(f"must have at most {WORDS_MAX} words.")
         return words
@@ -83,7 +78,7 @@ class TagNames(fields.Field[tuple[str, ...]]):
     """Tags, all of which a task must have."""
 
     def _deserialize(self, value: Sequence[str], *_: Any, **__: Any) -> tuple[str, ...]:
-        keys = tuple(dict.fromkeys(tag_key(tag.strip()) for tag in value))
+        keys = tuple(sorted({tag_key(tag.strip()) for tag in value}))
         if len(keys) > TAGS_MAX:
             raise ValidationError(f"must be given at most {TAGS_MAX} times: no task has more tags.")
         return keys
@@ -92,14 +87,21 @@ class TagNames(fields.Field[tuple[str, ...]]):
 class TaskQuery(PageQuery):
     """The query parameters of a list."""
 
-    aliases: ClassVar[Mapping[str, str]] = {"q": "search", "sort_by": "sort", "sort_order": "order"}
+    aliases = PARAMETER_ALIASES
+    comma_separated = COMMA_SEPARATED
 
-    status = Choice(STATUSES, metadata=described("Open tasks, completed tasks, or all; in upper or lower case."))
+    status = Choice(
+        STATUSES,
+        STATUS_ALIASES,
+        metadata=described("Open tasks, completed tasks, overdue tasks, or all; in upper or lower case."),
+    )
     completed = Boolean(metadata=described("Completed tasks, or open tasks."))
     priority = Choices(
         PRIORITY_FILTERS,
         metadata=described(
-            "Tasks of any of these priorities: low, medium, high, none. Separated by commas, or given several times.",
+            "Tasks of any of these priorities: low, medium, high, none; or all. Separated by commas, or given several "
+            "times.",
+            items={"anyOf": [PRIORITY_SCHEMA, enum_schema(["none", ALL])]},
             examples=[["high", "none"]],
         ),
     )
@@ -120,7 +122,7 @@ class TaskQuery(PageQuery):
     search = SearchWords(
         metadata=described(
             f"Tasks that contain each of these words, {WORDS_MAX} at most, in the title, the description or the tags, "
-            "whatever the case and the accents. Also `q`.",
+            "whatever the case and the accents.",
             type="string",
             pattern=NO_NUL,
             examples=["milk"],
@@ -128,31 +130,36 @@ class TaskQuery(PageQuery):
     )
     sort = SortKeys(
         SORTS,
+        SORT_ALIASES,
         metadata=described(
             f"The order: {alternatives(list(SORTS))}, separated by commas; a minus sign in front makes one descending. "
-            "Tasks without a value come last, and the id decides between equals. Without it, by id. Also `sort_by`.",
+            "Tasks without a value come last, and the id decides between equals. Without it, by id.",
             examples=[["-priority", "due_date"]],
         ),
     )
-    order = Choice(
-        ORDERS, metadata=described("`desc` makes every key descending that has no minus sign. Also `sort_order`.")
-    )
+    order = Choice(ORDERS, metadata=described("`desc` makes every key descending that has no minus sign."))
+
+    @validates_schema
+    def overdue_once(self, parameters: dict[str, Any], **_: Any) -> None:
+        """Refuse a status of overdue tasks together with the filter of all others."""
+        status = parameters.get("status", {})
+        if "overdue" in status and parameters.get("overdue", True) is not status["overdue"]:
+            raise ValidationError("cannot be overdue together with overdue=false.", "status")
 
     @post_load
     def build(self, parameters: dict[str, Any], **_: Any) -> Listing:
         """Return the listing."""
+        status = parameters.get("status", {})
+        priorities = parameters.get("priority", ())
         filters = Filters(
-            completed=tuple(
-                sorted(
-                    {*parameters.get("status", ()), *([parameters["completed"]] if "completed" in parameters else [])}
-                )
-            ),
-            priorities=tuple(sorted(parameters.get("priority", ()), key=str)),
-            tag_keys=tuple(sorted(parameters.get("tag", ()))),
-            words=tuple(sorted(parameters.get("search", ()))),
+            completed=tuple(sorted({said["completed"] for said in (status, parameters) if "completed" in said})),
+            priorities=() if ALL in priorities else tuple(sorted(priorities, key=str)),
+            tag_keys=parameters.get("tag", ()),
+            words=parameters.get("search", ()),
+            overdue=status.get("overdue", parameters.get("overdue")),
             **{
                 name: parameters[name]
-                for name in ("due_before", "due_after", "created_after", "updated_after", "overdue")
+                for name in ("due_before", "due_after", "created_after", "updated_after")
                 if name in parameters
             },
         )
@@ -162,11 +169,12 @@ class TaskQuery(PageQuery):
             keys.setdefault(key.name, SortKey(key.name, key.descending or descending))
         sort = tuple(keys.values())
         after = self._position(parameters, filters, sort)
+        limit, offset = limit_and_offset(parameters)
         return Listing(
             filters=filters,
             sort=sort,
-            limit=parameters.get("limit", PAGE_MAX),
-            offset=parameters.get("offset", 0),
+            limit=limit,
+            offset=offset,
             after=after,
             count=parameters.get("count", False),
             as_of=after.as_of if after else datetime.now(UTC),

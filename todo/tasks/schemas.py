@@ -3,6 +3,7 @@
 A message does not name its member: the code that reports the fault puts the name in front.
 """
 
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
@@ -20,6 +21,10 @@ from todo.http.fields import (
     StrippedText,
     UtcDateTime,
 )
+from todo.http.parameters import Boolean, described, enum_schema
+from todo.http.problems import UnprocessableContent
+from todo.http.requests import AliasedSchema, QuerySchema
+from todo.tasks.aliases import COMPLETED_ALIASES
 from todo.tasks.models import DESCRIPTION_MAX, PRIORITIES, TITLE_MAX, USER_ID_MAX
 from todo.tasks.search import tag_key
 
@@ -27,12 +32,15 @@ TAGS_MAX = 20
 TAG_MAX = 50
 
 
-class PriorityName(fields.Field[str]):
+class PriorityName(fields.Field[Any]):
     """A priority, in upper or lower case; stored in lower case."""
 
     default_error_messages = {"invalid": "must be low, medium, high or null."}  # noqa: RUF012 (declared so by marshmallow)
 
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str | None:
+        # Forms have no null, and send what the option without a priority stands for.
+        if isinstance(value, str) and value.strip().lower() in ("", "none"):
+            return None
         if not isinstance(value, str) or value.lower() not in PRIORITIES:
             raise self.make_error("invalid")
         return value.lower()
@@ -45,7 +53,10 @@ class DueDate(fields.Field[Any]):
         "invalid": "must be null or a date such as 2026-03-01 or a date-time such as 2026-03-01T09:30:00Z that exists.",
     }
 
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> dates.Due:
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> dates.Due | None:
+        # Forms have no null, and send an empty text for a date that is not filled in.
+        if isinstance(value, str) and not value.strip():
+            return None
         try:
             return dates.due(dates.parse(value))
         except (TypeError, ValueError):
@@ -58,27 +69,38 @@ class DueDate(fields.Field[Any]):
 
 
 class Tags(fields.Field[list[str]]):
-    """Short texts, each of them once, whatever its case; null stands for none."""
+    """Short texts, each of them once, whatever its case; null stands for none.
+
+    Forms have no arrays: one text is read as texts with commas between them.
+    """
 
     default_error_messages = {  # noqa: RUF012 (declared so by marshmallow)
         "invalid": "must be an array of strings.",
         "many": f"must have at most {TAGS_MAX} entries.",
         "length": f"must have 1 to {TAG_MAX} characters, not counting white space around them.",
+        "part_length": f"must have 1 to {TAG_MAX} characters between commas, not counting white space around them.",
         "text": "must be a string.",
         "nul": PlainText.default_error_messages["nul"],
     }
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> list[str]:
-        if not isinstance(value, list):
+        if isinstance(value, str):
+            members: Any = [part for part in value.split(",") if part.strip()]
+        elif isinstance(value, list):
+            members = value
+        else:
             raise self.make_error("invalid")
         faults = {}
         tags: dict[str, str] = {}
-        for index, member in enumerate(value):
+        for index, member in enumerate(members):
             tag = member.strip() if isinstance(member, str) else ""
             if fault := self._fault(member, tag):
                 faults[index] = self.make_error(fault).messages
             else:
                 tags.setdefault(tag_key(tag), tag)
+        if faults and isinstance(value, str):
+            # The parts of a text have no positions of their own.
+            raise self.make_error("nul" if "\0" in value else "part_length")
         if faults:
             raise ValidationError(faults)
         if len(tags) > TAGS_MAX:
@@ -114,12 +136,14 @@ DESCRIPTION: dict[str, Any] = {
     },
 }
 COMPLETED: dict[str, Any] = {"metadata": {"description": "Whether the task is completed.", "example": False}}
+# What several schemas of the document refer to.
+COMPONENTS = {"Priority": enum_schema(PRIORITIES)}
+PRIORITY_SCHEMA = {"$ref": "#/components/schemas/Priority"}
 PRIORITY: dict[str, Any] = {
     "allow_none": True,
     "metadata": {
         "description": "The priority. Upper case is accepted, and returned in lower case.",
-        "type": "string",
-        "enum": [*PRIORITIES, None],
+        "anyOf": [PRIORITY_SCHEMA, {"type": "null"}],
         "example": "high",
     },
 }
@@ -183,7 +207,7 @@ class TaskIn(WritableMembers):
 class TaskPatch(WritableMembers):
     """The body of a PATCH (RFC 7396): an absent member stays as it is, null clears it."""
 
-    # Declares in the OpenAPI document the rule that is checked below.
+    # Declares in the OpenAPI document what it can say of the rule that is checked below.
     at_least_one = True
 
     @validates_schema
@@ -193,10 +217,33 @@ class TaskPatch(WritableMembers):
             raise ValidationError(f"Nothing to change: send at least one of {', '.join(self.fields)}.")
 
 
-class TaskCompletion(TaskInput):
-    """The body of PATCH …/complete: without `completed` it toggles, with `completed` it sets."""
+class TaskCompletion(TaskInput, AliasedSchema):
+    """The body of PATCH …/complete: with `completed`, or an alias of it, the task is set; without, it is toggled."""
+
+    aliases = COMPLETED_ALIASES
 
     completed = JsonBoolean(**COMPLETED)
+
+
+class CompletionQuery(QuerySchema):
+    """The query parameters of PATCH …/complete, for clients that send no body."""
+
+    aliases = COMPLETED_ALIASES
+
+    completed = Boolean(metadata=described("Whether the task is completed: the same as `completed` in the body."))
+
+
+def completion(query: Mapping[str, bool], body: Mapping[str, bool]) -> Mapping[str, bool]:
+    """Return what a PATCH …/complete sets; nothing, where it toggles.
+
+    Raises:
+        UnprocessableContent: The query and the body contradict each other.
+
+    """
+    if query and body and query != body:
+        rule = "completed means the same in the query and in the body, and must not have another value."
+        raise UnprocessableContent([{"parameter": "completed", "detail": rule}])
+    return {**query, **body}
 
 
 def _without_pattern(rules: dict[str, Any]) -> dict[str, Any]:

@@ -17,10 +17,12 @@ from todo.tasks.changes import ChangesOut, ChangesQuery, ChangesRequest
 from todo.tasks.filters import TaskQuery
 from todo.tasks.listing import Listing
 from todo.tasks.responses import tagged, task_tag
-from todo.tasks.schemas import READ_ONLY, TaskCompletion, TaskIn, TaskOut, TaskPatch
+from todo.tasks.schemas import READ_ONLY, CompletionQuery, TaskCompletion, TaskIn, TaskOut, TaskPatch, completion
 from todo.tasks.summary import SummaryOut, SummaryQuery, Today
 
 bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks", description="A user's tasks.")
+
+LISTS = TaskQuery()
 
 
 @bp.route("")
@@ -32,7 +34,7 @@ bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks", description
     headers=PAGE_HEADERS | {"ETag": ETAG_HEADER["ETag"] | {"required": False}},
 )
 @bp.alt_response(304, "NotModified")
-@validate_request(query=TaskQuery(), headers=["If-None-Match"])
+@validate_request(query=LISTS, headers=["If-None-Match"])
 def list_tasks(user_id: str, query: Listing) -> ResponseReturnValue:
     """List tasks."""
     # Which tasks are overdue changes without a write.
@@ -40,7 +42,7 @@ def list_tasks(user_id: str, query: Listing) -> ResponseReturnValue:
     page = queries.list_tasks(user_id, query, tag.last_revision)
     if page is None:
         return tag.not_modified()
-    return jsonify(page.tasks), 200, page_headers(page.next, page.total) | tag.headers(page.revision)
+    return jsonify(page.tasks), 200, page_headers(LISTS, page.next, page.total) | tag.headers(page.revision)
 
 
 @bp.route("/changes")
@@ -143,15 +145,20 @@ def update_task(user_id: str, task_id: int, body: dict[str, Any]) -> ResponseRet
 @bp.response(200, TaskOut, headers=ETAG_HEADER)
 @conditional_write
 @validate_request(
-    TaskCompletion(), read_only=READ_ONLY, headers=["If-Match"], media_types=(JSON, MERGE_PATCH), required=False
+    TaskCompletion(),
+    query=CompletionQuery(),
+    read_only=READ_ONLY,
+    headers=["If-Match"],
+    media_types=(JSON, MERGE_PATCH),
+    required=False,
 )
-def complete_task(user_id: str, task_id: int, body: dict[str, Any]) -> ResponseReturnValue:
+def complete_task(user_id: str, task_id: int, query: dict[str, bool], body: dict[str, bool]) -> ResponseReturnValue:
     """Complete a task, or reopen it.
 
-    Without a body, `completed` is toggled; with one, it is set.
+    Where the body or the query says so, `completed` is set; otherwise it is toggled.
     """
-    if body:
-        return tagged(queries.update_task(user_id, task_id, body, if_match()))
+    if state := completion(query, body):
+        return tagged(queries.update_task(user_id, task_id, state, if_match()))
     return tagged(queries.toggle_task(user_id, task_id, if_match()))
 
 

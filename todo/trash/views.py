@@ -13,12 +13,12 @@ from todo.http.fields import TIMESTAMP, UtcDateTime
 from todo.http.openapi import ETAG_HEADER, with_links
 from todo.http.pagination import (
     PAGE_HEADERS,
-    PAGE_MAX,
     BadCursor,
     PageQuery,
     bigint,
     decode_cursor,
     encode_cursor,
+    limit_and_offset,
     page_headers,
 )
 from todo.http.requests import validate_request
@@ -39,8 +39,8 @@ class TrashQuery(PageQuery):
     def build(self, parameters: dict[str, Any], **_: Any) -> TrashRequest:
         """Return the request."""
         before = self._before(parameters["cursor"]) if "cursor" in parameters else NEWEST
-        count, offset = parameters.get("count", False), parameters.get("offset", 0)
-        return TrashRequest(limit=parameters.get("limit", PAGE_MAX), offset=offset, before=before, count=count)
+        limit, offset = limit_and_offset(parameters)
+        return TrashRequest(limit=limit, offset=offset, before=before, count=parameters.get("count", False))
 
     @staticmethod
     def _before(cursor: str) -> int:
@@ -49,6 +49,9 @@ class TrashQuery(PageQuery):
             return bigint(revision)
         except BadCursor as error:
             raise ValidationError(str(error), "cursor") from None
+
+
+PAGES = TrashQuery()
 
 
 class TrashedTaskOut(TaskOut):
@@ -68,12 +71,12 @@ class TrashedTaskOut(TaskOut):
     description="Deleted tasks: by default the last 1000, the newest deletion first.",
     headers=PAGE_HEADERS,
 )
-@validate_request(query=TrashQuery())
+@validate_request(query=PAGES)
 def list_trash(user_id: str, query: TrashRequest) -> ResponseReturnValue:
     """List deleted tasks."""
     page = queries.list_trash(user_id, query)
     cursor = None if page.next is None else encode_cursor([CURSOR_VERSION, page.next])
-    return jsonify(page.tasks), 200, page_headers(cursor, page.total)
+    return jsonify(page.tasks), 200, page_headers(PAGES, cursor, page.total)
 
 
 @bp.route("/<int64:task_id>/restore", methods=["POST"])
