@@ -10,11 +10,11 @@ AUDIT := .venv/audit/bin
 WORKERS ?= 3
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
 
-.PHONY: help run quick test check coverage test-issuer test-browser test-schema test-faults bench lint format types audit sbom \
-	notices openapi docs lock clean
+.PHONY: help run quick test check coverage test-issuer test-browser test-schema test-generators test-faults bench lint format types \
+	audit sbom notices openapi docs lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(READY) ## Migrate, add example tasks, serve on http://127.0.0.1:8000 and print a request to paste
 	@exec $(BIN)/todo dev
@@ -41,6 +41,9 @@ test-faults: $(READY) .venv/otel/.ready ## Test poolers, Redis, broken networks 
 
 test-schema: $(READY) ## Compare the running service with openapi.json; ARGS="--seed 2 --max-examples 500" searches further
 	ARGS='$(ARGS)' $(BIN)/pytest tests/schema --capture=no
+
+test-generators: $(READY) .venv/generators/.ready tests/generators/node_modules ## Generate clients from openapi.json, check their types and run them (needs Node 20)
+	$(BIN)/pytest tests/generators $(ARGS)
 
 bench: $(READY) ## Measure beside comparable services; ARGS=--quick measures briefly (needs Node 20 and wrk)
 	$(BIN)/python -m benchmarks.compare $(ARGS)
@@ -86,17 +89,18 @@ lock: $(READY) ## Pin the newest versions of everything in requirements*.in
 	$(BIN)/pip-compile $(LOCK) requirements-audit.in
 	$(BIN)/pip-compile $(LOCK) requirements-otel.in
 	$(BIN)/pip-compile $(LOCK) requirements-docs.in
+	$(BIN)/pip-compile $(LOCK) requirements-generators.in
 
 LOCK := --quiet --upgrade --strip-extras --annotation-style=line --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 clean: ## Remove .venv, the development database, the built documentation and installed Node packages
-	rm -rf .venv instance site .cache tests/issuer/node_modules benchmarks/peers/fastify/node_modules
+	rm -rf .venv instance site .cache tests/issuer/node_modules tests/generators/node_modules benchmarks/peers/fastify/node_modules
 
-tests/issuer/node_modules: tests/issuer/package-lock.json
+tests/%/node_modules: tests/%/package-lock.json
 	@node -e 'if (parseInt(process.versions.node) < 20) throw "Node 20 or newer is needed."'
-	@echo "Installing Better Auth into tests/issuer/node_modules (once) ..."
-	@npm ci --prefix tests/issuer --ignore-scripts --no-audit --no-fund --silent
+	@echo "Installing the Node packages of tests/$* (once) ..."
+	@npm ci --prefix tests/$* --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
 # Creates the environment $(1) and installs the requirement files $(2) there: with uv where it is installed, else with pip.
@@ -121,4 +125,8 @@ $(AUDIT)/.ready: requirements-audit.txt
 
 .venv/otel/.ready: requirements.txt requirements-otel.txt
 	@$(call install,.venv/otel,requirements.txt requirements-otel.txt)
+	@touch $@
+
+.venv/generators/.ready: requirements-generators.txt
+	@$(call install,.venv/generators,requirements-generators.txt)
 	@touch $@

@@ -27,7 +27,7 @@ hypothesis.settings.register_profile("thorough", deadline=None)
 hypothesis.settings.load_profile("brief")
 
 # Every test in these folders starts servers, or needs a program that does.
-PROCESS_FOLDERS = ("browser", "faults", "issuer", "schema", "wire")
+PROCESS_FOLDERS = ("browser", "faults", "generators", "issuer", "schema", "wire")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -1,0 +1,5 @@
+"""A server for the generated clients."""
+
+from wire.conftest import server
+
+__all__ = ["server"]
