@@ -113,6 +113,13 @@ def test_openapi_has_the_operation_ids_that_clients_are_generated_with(client):
     ]
 
 
+@pytest.mark.parametrize(("prefix", "url"), [("", "/"), ("/behind/a-prefix", "/behind/a-prefix")])
+def test_openapi_served_behind_a_prefix_names_it_as_the_server(client, prefix, url):
+    served = client.get("/openapi.json", environ_overrides={"SCRIPT_NAME": prefix})
+    assert served.content_type == "application/json"
+    assert served.json == client.get("/openapi.json").json | {"servers": [{"url": url}]}
+
+
 def test_openapi_gives_a_body_to_responses_that_have_one(client):
     document = client.get("/openapi.json").json
     for operation, _ in operations(document):

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from apispec import BasePlugin
-from flask import Flask
+from flask import Flask, jsonify, request
+from flask.typing import ResponseReturnValue
 from flask_smorest import Blueprint
 from marshmallow import fields
 
@@ -186,6 +187,7 @@ def init_app(app: Flask) -> None:
     api.DEFAULT_ERROR_RESPONSE_NAME = None
     api.ERROR_SCHEMA = ProblemOut
     api.init_app(app, spec_kwargs={"extra_plugins": [OpenAPIPlugin()]})
+    app.view_functions["api-docs.openapi_json"] = _served_document
     api.register_converter(Int64Converter, lambda _: {"type": "integer", "format": "int64"})
     # Pages are linked with `Link`, so nothing uses the schema of the library's own pagination.
     del api.spec.components.schemas["PaginationMetadata"]
@@ -200,6 +202,11 @@ def init_app(app: Flask) -> None:
     )
     for problem, headers in PROBLEM_HEADERS.items():
         api.spec.components.response(problem.__name__, _response(problem, headers))
+
+
+def _served_document() -> ResponseReturnValue:
+    """Return the document; behind a path prefix, the calls are below it."""
+    return jsonify({**api.spec.to_dict(), "servers": [{"url": request.script_root or "/"}]})
 
 
 def register_components(*, links: Mapping[str, dict[str, Any]], schemas: Mapping[str, dict[str, Any]]) -> None:
