@@ -10,7 +10,8 @@ from sqlalchemy import event, text
 
 from todo.commands import reporting_database_errors
 from todo.database import statements
-from todo.database.timeouts import NO_LIMITS
+from todo.database.migrate import check_encoding
+from todo.database.timeouts import NO_LIMITS, NO_TRANSACTION_TIMEOUT
 from todo.extensions import db
 
 # Replicas that start together queue for this lock: the first one migrates, and the others then find nothing to do. The
@@ -19,11 +20,9 @@ from todo.extensions import db
 MIGRATION_LOCK = "SELECT pg_try_advisory_xact_lock(7239562310011904) AS is_held"
 POLL_INTERVAL_S = 0.2
 
-# The session that holds the lock is idle for as long as the migrations take, and some providers end idle sessions.
-NO_IDLE_TIMEOUT = "SET LOCAL idle_in_transaction_session_timeout = 0"
-
-# A migration that cannot lock a table soon fails, instead of making every request queue behind it.
-LOCK_TIMEOUT = text("SET LOCAL lock_timeout = '5s'")
+# A migration that cannot lock a table soon fails, instead of making every request queue behind it. It may take as long
+# as it needs, whatever the time-outs of the role are.
+TIMEOUTS = text(f"{NO_LIMITS.settings}{NO_TRANSACTION_TIMEOUT};\nSET LOCAL lock_timeout = '5s'")
 
 
 def report(step: MigrationInfo, **_: object) -> None:
@@ -38,11 +37,11 @@ def run_migrations_online() -> None:
     transaction before its long work, and block no other session meanwhile.
     """
     with statements.transaction(NO_LIMITS) as guard:
-        guard.write(NO_IDLE_TIMEOUT, {})
         while not guard.read(MIGRATION_LOCK, {})[0].is_held:
             time.sleep(POLL_INTERVAL_S)
+        check_encoding(guard)
         with db.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
-            event.listen(connection, "begin", lambda connection: connection.execute(LOCK_TIMEOUT))
+            event.listen(connection, "begin", lambda connection: connection.execute(TIMEOUTS))
             context.configure(
                 connection=connection,
                 target_metadata=db.metadata,

@@ -8,7 +8,7 @@ from marshmallow import fields
 from todo.auth.jwks import KeyCache
 from todo.database import statements
 from todo.database.failures import DatabaseUnavailable, SchemaLacking
-from todo.database.migrate import newest
+from todo.database.migrate import encoding_fault, newest
 from todo.http.fields import Output
 from todo.http.openapi import VERSION
 from todo.http.problems import Unavailable
@@ -18,7 +18,8 @@ bp = Blueprint("health", __name__, description="Public: the name and the state o
 # A migration that older code cannot work with stores the oldest revision that can, as a comment on this table. The
 # comment is read by releases older than the migration, so it has to stay in a place that they already read.
 APPLIED_REVISION = (
-    "SELECT version_num AS applied, obj_description('alembic_version'::regclass) AS serves_from FROM alembic_version"
+    "SELECT version_num AS applied, obj_description('alembic_version'::regclass) AS serves_from, "
+    "current_setting('server_encoding') AS encoding FROM alembic_version"
 )
 
 
@@ -115,6 +116,8 @@ def database_state() -> tuple[dict[str, str], Unavailable | None]:
     except DatabaseUnavailable as error:
         checks = {"database": "failed", "schema": "unknown"}
         return checks, Unavailable("The database does not answer.", reason=error.reason)
+    if rows and (fault := encoding_fault(rows[0].encoding)) is not None:
+        return {"database": "ok", "schema": "failed"}, Unavailable("The database cannot hold every text.", reason=fault)
     applied, serves_from = (rows[0].applied, rows[0].serves_from) if len(rows) == 1 else ("", None)
     if applied == newest():
         return {"database": "ok", "schema": "ok"}, None

@@ -5,6 +5,7 @@ import struct
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import psycopg2
@@ -313,6 +314,60 @@ def test_database_that_does_not_exist_is_a_fault(make_app, database_url):
 def test_database_with_an_option_that_does_not_exist_is_a_fault(make_app):
     report = examine(make_app(url=f"postgresql://127.0.0.1/todo?passwort={PASSWORD}"))
     assert 'invalid connection option "passwort"' in report.faults["database"]
+
+
+@pytest.fixture
+def weakened(make_app, postgres, migrated_template):
+    """Return a function that builds an application on a database whose sessions have these defaults."""
+    url = new_database(postgres, name := f"todo_{new_user()}", migrated_template)
+    admin = postgres.get_uri()
+
+    def weakened(**defaults):
+        for setting, value in defaults.items():
+            query(admin, f"ALTER DATABASE \"{name}\" SET {setting} = '{value}'")
+        return make_app(url=url)
+
+    return weakened
+
+
+def test_database_that_is_read_only_by_default_is_a_fault_with_what_to_run(weakened):
+    report = examine(weakened(default_transaction_read_only="on"))
+    assert report.faults == {"default_transaction_read_only": "is on: every write is refused"}
+    remedy = report.of("default_transaction_read_only").remedy
+    assert re.match(r'ALTER ROLE postgres IN DATABASE "\S+" SET default_transaction_read_only = off;', remedy)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "effect"),
+    [
+        ("synchronous_commit", "off", "loses changes"),
+        ("session_replication_role", "replica", "triggers do not run"),
+    ],
+)
+def test_database_whose_defaults_weaken_the_service_is_a_warning_with_what_to_run(weakened, name, value, effect):
+    report = examine(weakened(**{name: value}))
+    assert report.status == 0
+    assert effect in report.warnings[name]
+    assert report.of(name).remedy.endswith(f" SET {name} = {installation.SESSION_SETTINGS[name][0]};")
+
+
+def test_database_with_another_isolation_level_is_good(weakened):
+    report = examine(weakened(default_transaction_isolation="serializable", client_encoding="latin1"))
+    assert report.faults == {}
+    assert report.of("default_transaction_isolation") == (
+        "✓",
+        "default_transaction_isolation",
+        "is serializable, and each transaction of the service says read committed",
+        "",
+    )
+
+
+def test_database_that_is_a_standby_is_a_fault():
+    backend = SimpleNamespace(is_standby=True, role="todo_service", database="todo")
+    found = {name: good for name, (good, *_) in installation.SESSION_SETTINGS.items()}
+    (line,) = installation._check_session(found | {"default_transaction_isolation": "read committed"}, backend)
+    assert str(line).startswith("✗ writes: are refused: this server is a standby\n")
+    assert "target_session_attrs=read-write" in line.remedy
 
 
 def test_database_embedded_that_cannot_start_is_a_fault(make_app, monkeypatch):

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 import psycopg2
 import pytest
 from faults.pooler import POOL_SIZE
-from support import assert_problem, bearer, new_user
+from support import assert_problem, bearer, new_database, new_user
 from wire.server import (
     Load,
     assert_kept,
@@ -189,3 +189,26 @@ def test_postgresql_that_stops_behind_the_pooler_is_503_soon_and_loses_nothing(o
 
     assert set(load.statuses) <= {200, 201, 503}
     assert_kept(url, user, load)
+
+
+def test_defaults_of_the_database_change_nothing_through_the_pooler_either(pooler, postgres, serve, user):
+    """PgBouncer shares sessions that began with these defaults, and passes no `options` on that would replace them."""
+    url = new_database(postgres, "todo_pooled_defaults")
+    for name, value in (("client_encoding", "latin1"), ("default_transaction_isolation", "serializable")):
+        query(url, f"ALTER DATABASE todo_pooled_defaults SET {name} = '{value}'")
+    pooled = pooler.url("todo_pooled_defaults")
+    upgraded = run("flask", "db", "upgrade", DATABASE_URL=pooled)
+    assert (upgraded.returncode, upgraded.stderr) == (0, "")
+    server = serve(DATABASE_URL=pooled, WEB_THREADS="8")
+
+    with ThreadPoolExecutor(8) as clients:
+        answers = list(clients.map(lambda n: created(server, user, f"žluť 🎂 {n}"), range(80)))
+
+    assert [answer.status_code for answer in answers] == [201] * 80
+    found = server.call("GET", "/api/me/tasks", bearer(user)).get_json()
+    assert {task["title"] for task in found} == {f"žluť 🎂 {n}" for n in range(80)}
+    # Another client of the pooler that asks for nothing has what the database gives.
+    with closing(psycopg2.connect(pooled)) as other, other.cursor() as cursor:
+        cursor.execute("SELECT current_setting('transaction_isolation'), current_setting('client_encoding')")
+        assert cursor.fetchone() == ("serializable", "LATIN1")
+    assert "unsupported startup parameter" not in pooler.log.read_text()

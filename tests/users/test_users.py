@@ -223,7 +223,7 @@ def test_work_on_everything_has_more_time_from_its_first_statement_on(proxied, p
     call("GET", "/tasks")
     proxy.queries.clear()
     assert call(method, path, headers={"Confirm": user}).status_code in (200, 204)
-    assert proxy.queries[0].startswith(f"BEGIN ISOLATION LEVEL {level};\n{BATCH_LIMITS.settings}")
+    assert proxy.queries[0].startswith(f"BEGIN;\n{BATCH_LIMITS.settings}SET TRANSACTION ISOLATION LEVEL {level};\n")
 
 
 @pytest.fixture

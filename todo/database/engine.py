@@ -42,6 +42,9 @@ PING_S = 3
 CONNECT_ARGS: Mapping[str, Any] = {
     "connect_timeout": CONNECT_TIMEOUT_S,
     "application_name": "todo",
+    # Whatever the role or the database has for a default. PostgreSQL decodes a message before it runs what is in it, so
+    # this has to be said when the connection is made; PgBouncer passes it on to each session that it lends.
+    "client_encoding": "utf8",
     # A server that vanishes without closing the connection is noticed in seconds, not in the two hours of the kernel's
     # defaults: 3 s after data that it has not acknowledged; and while a response is awaited, 8 s, after the first lost
     # probe (where there is no `tcp_user_timeout`, 14 s, after the third).

@@ -16,6 +16,10 @@ from todo.extensions import db
 
 FOLDER = ROOT / "migrations"
 
+# The encoding of a database that can hold every text, as PostgreSQL names it.
+ENCODING = "UTF8"
+ENCODING_REMEDY = "Make another (CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0), and copy the data with pg_dump."
+
 # The tables that a downgrade drops, or drops columns of.
 TABLES = ("tasks", "trash", "task_lists")
 
@@ -103,6 +107,25 @@ def _count(transaction: statements.Transaction, table: str) -> int:
     if transaction.read("SELECT to_regclass(%(table)s) AS found", {"table": table})[0].found is None:
         return 0
     return int(transaction.read(f"SELECT count(*) AS number FROM {table}", {})[0].number)  # noqa: S608  # nosec B608
+
+
+def encoding_fault(encoding: str) -> str | None:
+    """Return what is wrong with the encoding of a database (`server_encoding`); none for the right one."""
+    if encoding == ENCODING:
+        return None
+    return f"the database is encoded in {encoding}, which cannot hold every text: it must be {ENCODING}"
+
+
+def check_encoding(transaction: statements.Transaction) -> None:
+    """Refuse to migrate a database that could not hold every text.
+
+    Raises:
+        click.ClickException: It is another encoding than UTF-8.
+
+    """
+    encoding = transaction.read("SELECT current_setting('server_encoding') AS encoding", {})[0].encoding
+    if (fault := encoding_fault(encoding)) is not None:
+        raise click.ClickException(f"{fault}. {ENCODING_REMEDY}")
 
 
 @cache

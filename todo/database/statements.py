@@ -27,7 +27,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from todo.database.embedded import EmbeddedUnavailable
 from todo.database.engine import Pool
 from todo.database.failures import READ_ONLY, ConnectionLost, DatabaseUnavailable, RolledBack, problem_of, report
-from todo.database.timeouts import REQUEST_LIMITS, TimeLimits, watch
+from todo.database.timeouts import NO_TRANSACTION_TIMEOUT, REQUEST_LIMITS, TimeLimits, watch
 from todo.extensions import db
 from todo.telemetry.requests import database_time
 
@@ -118,8 +118,10 @@ class Transaction:
     def __init__(self, connection: Any, within: TimeLimits, isolation_level: str) -> None:
         self._connection = connection
         self._within = within
-        # The first statement carries these, which saves a round trip; `SET LOCAL` holds until the end.
-        self._prefix = f"BEGIN ISOLATION LEVEL {isolation_level}{SEPARATOR}{within.settings}"
+        # The first statement carries these, which saves a round trip; `SET LOCAL` holds until the end. The last level
+        # that is set before the first query counts.
+        level = f"SET TRANSACTION ISOLATION LEVEL {isolation_level}"
+        self._prefix = SEPARATOR.join(("BEGIN", f"{within.settings}{level}", NO_TRANSACTION_TIMEOUT, ""))
 
     def read(self, sql: str, parameters: Parameters) -> Sequence[Any]:
         """Run a statement, and return its rows."""

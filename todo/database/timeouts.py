@@ -1,8 +1,9 @@
 """Time-outs of statements: in PostgreSQL, which cancels a statement, and in this process, which waits for the result.
 
-The time-outs that PostgreSQL enforces are sent in the same message as the statement, and end with its transaction. That
-works everywhere and costs no round trip. Behind a pooler that shares sessions between transactions nothing else works:
-it refuses `options` at start-up, and a setting changed with SET would apply to the next client of the session.
+The time-outs that PostgreSQL enforces are sent in the same message as the statement, and end with its transaction. So
+is the isolation level, for which a role or a database may have another default. That works everywhere and costs no
+round trip. Behind a pooler that shares sessions between transactions nothing else works: it refuses `options` at
+start-up, and a setting changed with SET would apply to the next client of the session.
 
 They have no effect while a statement does not reach PostgreSQL, as in the queue of a pooler, or while PostgreSQL itself
 is suspended. In these cases the watch closes the connection.
@@ -21,6 +22,9 @@ from typing import Any
 import psycopg2
 
 LOCK_TIMEOUT_MS = 3_000
+
+# What every transaction begins with. Under another level PostgreSQL rolls back writes that were in each other's way.
+READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;\n"
 CHECK_INTERVAL_S = 0.5
 
 
@@ -33,7 +37,8 @@ class TimeLimits:
     """The time-outs of a statement.
 
     Attributes:
-        settings: SQL that is sent in front of the statement and sets the time-outs of PostgreSQL.
+        settings: SQL that is sent in front of the statement and sets the time-outs of PostgreSQL, and what else the
+            role or the database may have another default for.
         result_s: Seconds until its result must have arrived. Longer than PostgreSQL takes to cancel it.
 
     """
@@ -42,14 +47,20 @@ class TimeLimits:
     result_s: float
 
 
-def _time_limits(statement_timeout_ms: int, *, result_s: float, idle_timeout_ms: int | None = None) -> TimeLimits:
+def _time_limits(
+    statement_timeout_ms: int,
+    *,
+    result_s: float,
+    lock_timeout_ms: int = LOCK_TIMEOUT_MS,
+    idle_timeout_ms: int | None = None,
+) -> TimeLimits:
     settings = {
-        "lock_timeout": LOCK_TIMEOUT_MS,
+        "lock_timeout": lock_timeout_ms,
         "statement_timeout": statement_timeout_ms,
         "idle_in_transaction_session_timeout": idle_timeout_ms,
     }
     commands = [f"SET LOCAL {name} = {value};\n" for name, value in settings.items() if value is not None]
-    return TimeLimits("".join(commands), result_s)
+    return TimeLimits(READ_COMMITTED + "".join(commands), result_s)
 
 
 # A statement of a request takes milliseconds. The writes of one user wait for one another, and must not hold all
@@ -60,8 +71,14 @@ REQUEST_LIMITS = _time_limits(5_000, result_s=10)
 # not keep its locks.
 BATCH_LIMITS = _time_limits(60_000, idle_timeout_ms=60_000, result_s=70)
 
-# The seed command may add millions of tasks in one transaction, and waits for another one that does.
-NO_LIMITS = TimeLimits("", math.inf)
+# The seed command may add millions of tasks in one transaction, and waits for another one that does. The session that
+# holds the lock of the migrations is idle for as long as they take.
+NO_LIMITS = _time_limits(0, lock_timeout_ms=0, idle_timeout_ms=0, result_s=math.inf)
+
+# A time-out of PostgreSQL 17 and later, which would end transactions of several statements: an export, a migration.
+NO_TRANSACTION_TIMEOUT = """
+    SELECT set_config('transaction_timeout', '0', true) WHERE current_setting('transaction_timeout', true) IS NOT NULL
+"""
 
 
 class Watch:

@@ -16,6 +16,7 @@ from todo.auth import fetch, keys
 from todo.auth.rules import LEEWAY_S, describe
 from todo.commands import database_error
 from todo.database.embedded import EmbeddedUnavailable
+from todo.database.migrate import ENCODING_REMEDY, encoding_fault
 from todo.doctor.results import Result, failed, passed, warning
 from todo.extensions import db
 from todo.health import database_state
@@ -36,7 +37,11 @@ WHERE = {
 
 # A pooler stands between this service and PostgreSQL when the process that answers is not the one that the connection
 # was made to. At Neon there is always something in between, and the host name shows whether it is a pooler.
-BACKEND = text("SELECT current_setting('server_version') AS version, pg_backend_pid() AS process")
+BACKEND = text("""
+    SELECT current_setting('server_version') AS version, pg_backend_pid() AS process,
+        current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS is_standby,
+        quote_ident(current_user) AS role, quote_ident(current_database()) AS database
+""")
 NEON, NEON_POOLER = ".neon.tech", "-pooler."
 
 # The driver puts values into the text of a statement. Each of these settings decides whether PostgreSQL writes that
@@ -57,8 +62,18 @@ LOG_SETTINGS = {
 LOG_LEVEL, NOTHING = "log_min_messages", "panic"
 # These forms of the log have the details of errors, and so rows, whatever the verbosity is.
 LOG_FORM, DETAILED_FORMS = "log_destination", re.compile("csvlog|jsonlog")
-LOGGED = text("SELECT name, current_setting(name, true) AS value FROM unnest(CAST(:names AS text[])) AS name")
-ROLE = text("SELECT quote_ident(current_user)")
+SETTINGS = text("SELECT name, current_setting(name, true) AS value FROM unnest(CAST(:names AS text[])) AS name")
+
+# What a role or a database may set for its sessions, that the service does not set itself, and that weakens it: a good
+# value, the bad ones, and what they do.
+READ_ONLY = "default_transaction_read_only"
+SESSION_SETTINGS = {
+    READ_ONLY: ("off", ("on",), "every write is refused"),
+    "synchronous_commit": ("on", ("off",), "a crash of PostgreSQL loses changes that were acknowledged"),
+    "session_replication_role": ("origin", ("replica",), "triggers do not run"),
+}
+# What each transaction of the service says for itself.
+ISOLATION, READ_COMMITTED = "default_transaction_isolation", "read committed"
 
 
 def check_refusal(faults: Mapping[str, Sequence[str]]) -> Iterator[Result]:
@@ -109,20 +124,45 @@ def check_database(config: Config) -> Iterator[Result]:
     """Report whether PostgreSQL answers, its version, the way to it, and whether its schema fits."""
     try:
         with db.engine.connect() as connection:
-            version, process = connection.execute(BACKEND).one()
+            backend = connection.execute(BACKEND).one()
             greeted_by = connection.connection.dbapi_connection.get_backend_pid()  # type: ignore[union-attr]
-            names = [LOG_LEVEL, LOG_FORM, *LOG_SETTINGS]
-            logged = {row.name: row.value for row in connection.execute(LOGGED, {"names": names})}
-            role = connection.execute(ROLE).scalar_one()
+            names = [LOG_LEVEL, LOG_FORM, *LOG_SETTINGS, *SESSION_SETTINGS, ISOLATION]
+            found = {row.name: row.value for row in connection.execute(SETTINGS, {"names": names})}
     except (DBAPIError, EmbeddedUnavailable) as error:
         yield failed("database", database_error(error).message.removeprefix("the database "), _database_remedy(config))
         return
-    yield passed("database", f"PostgreSQL {version} answers")
-    yield passed("connection", _connection(config, is_same_process=process == greeted_by))
-    yield _check_schema(config)
+    yield passed("database", f"PostgreSQL {backend.version} answers")
+    yield passed("connection", _connection(config, is_same_process=backend.process == greeted_by))
+    if (fault := encoding_fault(backend.encoding)) is not None:
+        yield failed("encoding", fault, ENCODING_REMEDY)
+    else:
+        yield _check_schema(config)
+    yield from _check_session(found, backend)
     # The embedded server is that of a developer, who writes the titles too.
     if config.database_url is not None:
-        yield _check_log(logged, role)
+        yield _check_log(found, backend.role)
+
+
+def _check_session(found: Mapping[str, str | None], backend: Any) -> Iterator[Result]:
+    """Report what the role, the database or the server sets for sessions, where it weakens the service.
+
+    Args:
+        found: The values of the settings.
+        backend: The row of `BACKEND`.
+
+    """
+    if backend.is_standby:
+        remedy = "Set DATABASE_URL to the primary, or to all hosts, with target_session_attrs=read-write."
+        yield failed("writes", "are refused: this server is a standby", remedy)
+    for name, (good, bad, effect) in SESSION_SETTINGS.items():
+        if found[name] in bad:
+            remedy = f"ALTER ROLE {backend.role} IN DATABASE {backend.database} SET {name} = {good};"
+            if name == READ_ONLY:
+                yield failed(name, f"is {found[name]}: {effect}", f"{remedy} Providers set it where a disk is full.")
+            else:
+                yield warning(name, f"is {found[name]}: {effect}", remedy)
+    if found[ISOLATION] != READ_COMMITTED:
+        yield passed(ISOLATION, f"is {found[ISOLATION]}, and each transaction of the service says {READ_COMMITTED}")
 
 
 def _database_remedy(config: Config) -> str:
