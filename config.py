@@ -4,25 +4,27 @@ Each attribute of `Config` is the declaration of one setting: its variable (the 
 default, the rule that a value must satisfy, its meaning, and whether it is secret. The schema that reads the
 environment, `.env.example` and `docs/settings.md` are derived from these declarations.
 
-No other module reads the environment. All faults are reported together, in one line that names each variable, before
+The only `.env` is the one beside this file, for the server and for all commands. No other module reads the environment.
+All faults are reported together, in one line that names each variable, before
 anything else starts.
 """
 
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from io import StringIO
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from dotenv import dotenv_values
+import psycopg2
+from dotenv import dotenv_values, find_dotenv
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, pre_load, validate, validates_schema
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
+from psycopg2.extensions import parse_dsn
 
 ROOT = Path(__file__).resolve().parent
 
@@ -46,6 +48,37 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 URL_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 ORIGIN = re.compile(r"https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 HOST = re.compile(r"\.?[a-z0-9-]+(\.[a-z0-9-]+)*")
+
+# A host name to listen on (RFC 1123, section 2.1; Docker's names have underscores too). Its last label is no number, or
+# a mistyped IPv4 address would be a name.
+LISTENER = re.compile(r"([a-z0-9_-]{1,63}\.)*(?![0-9]+$)[a-z0-9_-]{1,63}", re.IGNORECASE)
+
+# The file of the settings. Windows begins UTF-8 with a byte order mark.
+DOTENV = ".env"
+DOTENV_ENCODING = "utf-8-sig"
+
+# The variables that a process was started with, where the system (Linux) keeps them.
+INITIAL_ENVIRONMENT = Path("/proc/self/environ")
+
+# The parts of a PostgreSQL URL after the scheme, as libpq separates them: the user, hosts, the database, and options.
+POSTGRES_URL = re.compile(r"(?P<user>[^@/]*@)?(?P<hosts>[^/?]*)(?P<database>/[^?]*)?(\?(?P<options>.*))?")
+SLASHES_IN_PASSWORD = re.compile(r"[^:/?@]*:[^?@]*/[^?@]*@")
+OPTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+WHOLE_NUMBER = re.compile(r"-?[0-9]{1,9}")
+PORT_MAX = 65535
+
+# The options whose values libpq reads only once it has a socket.
+NUMERIC_OPTIONS = (
+    "connect_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_count",
+    "tcp_user_timeout",
+)
+
+# A folder that can hold no socket. libpq checks its options before it looks for one there, and so connects to nothing.
+NOWHERE = "/dev/null/nowhere"
 
 T = TypeVar("T")
 
@@ -83,14 +116,25 @@ def secret_faults(secret: str) -> list[str]:
     return faults
 
 
+def is_address(host: str) -> bool:
+    """Check whether a host is an IP address, without brackets."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def in_url(host: str) -> str:
+    """Return a host as a URL has it: an IPv6 address in brackets (RFC 3986, section 3.2.2)."""
+    return f"[{host}]" if ":" in host else host
+
+
 def is_loopback(host: str) -> bool:
     """Check whether a host name or address is that of this machine (RFC 6761, section 6.3; RFC 6890)."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_address(host) and ip_address(host).is_loopback
 
 
 class Text(fields.String):
@@ -128,23 +172,115 @@ class Choice(Text):
 
 
 class DatabaseUrl(Text):
-    """A PostgreSQL URL as providers hand it out, normalised to the driver that is installed."""
+    """A PostgreSQL URL as providers hand it out, or with several hosts or a socket; libpq itself judges it."""
 
     expected = "a PostgreSQL URL that starts with postgresql:// or postgres://"
+    UNREADABLE = "cannot be read as a URL: is the port a number, and are / @ : # % ? in the password percent-encoded?"
 
     def parse(self, text: str) -> str:
-        """Return the URL with the scheme of SQLAlchemy; everything after the scheme is kept to the letter."""
-        scheme, separator, rest = text.partition("://")
+        """Return the URL with the scheme of libpq; everything else but slashes in the password is kept to the letter.
+
+        No connection is made, and no message repeats what may be a part of the password.
+        """
+        # Files of secrets end with a newline.
+        scheme, separator, rest = text.strip().partition("://")
         if not separator or scheme not in {"postgres", "postgresql", "postgresql+psycopg2"}:
             raise ValidationError("must be a PostgreSQL URL that starts with postgresql://")
-        url = f"postgresql+psycopg2://{rest}"
-        try:
-            make_url(url)
-        except (ArgumentError, ValueError):
-            raise ValidationError(
-                "cannot be read as a URL: is the port a number, and are / @ : # % in the password percent-encoded?"
-            ) from None
+        if not rest.isprintable():
+            raise ValidationError("has a character that cannot be printed, such as a line break, or is not UTF-8")
+        # Random passwords in base64 have slashes, which other libraries than libpq take as they are.
+        if match := SLASHES_IN_PASSWORD.match(rest):
+            rest = match[0].replace("/", "%2F") + rest[match.end() :]
+        parts = POSTGRES_URL.fullmatch(rest)
+        # Where a password has @ in it, libpq takes what follows for a host or a database.
+        if parts is None or "@" in f"{parts['hosts']}{parts['database']}":
+            raise ValidationError(self.UNREADABLE)
+        options = parts["options"] or ""
+        url = f"postgresql://{rest}"
+        faults = list(self._option_faults(options.split("&")))
+        if not faults:
+            faults = list(self._value_faults(parse_dsn(url))) if _is_readable(url) else [self.UNREADABLE]
+        if faults:
+            # Likewise for ? in a password: what follows are no options.
+            raise ValidationError([self.UNREADABLE] if parts["user"] is None and "@" in options else faults)
         return url
+
+    def _option_faults(self, options: Iterable[str]) -> Iterator[str]:
+        """Yield what is wrong with the options of a URL, each of which is a name, an equals sign and a value."""
+        names = []
+        for option in filter(None, options):
+            name = option.partition("=")[0]
+            if name in names:
+                yield f"has the option {name} twice: several hosts, or ports, are one value with commas"
+            elif _is_readable(f"postgresql://?{option}"):
+                names.append(name)
+            elif not OPTION_NAME.fullmatch(name):
+                yield self.UNREADABLE
+            elif _is_readable(f"postgresql://?{name}=0"):
+                yield f"has the option {name}, whose value cannot be read: is it percent-encoded?"
+            else:
+                yield f"has the option {name}, which libpq does not know: remove it"
+
+    def _value_faults(self, parameters: Mapping[str, str]) -> Iterator[str]:
+        """Yield the values that libpq would refuse at every connection, before it asks any server."""
+        hosts, addresses, ports = (
+            parameters[name].split(",") if parameters.get(name) else [] for name in ("host", "hostaddr", "port")
+        )
+        for port in filter(None, ports):
+            if not WHOLE_NUMBER.fullmatch(port):
+                yield self.UNREADABLE
+            elif not 0 < int(port) <= PORT_MAX:
+                yield f"has the port {port}, which is not from 1 to {PORT_MAX}"
+        if any(":" in host and not host.startswith(("/", "@")) and not is_address(host) for host in hosts):
+            yield "has a port in the option host: ports are the option port, one value with commas"
+        if not all(is_address(address) for address in filter(None, addresses)):
+            yield "has the option hostaddr, whose value is not an IP address"
+        if hosts and addresses and len(hosts) != len(addresses):
+            yield "has the option hostaddr with another number of values than there are hosts"
+        for name in NUMERIC_OPTIONS:
+            if not WHOLE_NUMBER.fullmatch(parameters.get(name, "0")):
+                yield f"has the option {name}, whose value is not a whole number"
+        elsewhere = ",".join([NOWHERE] * max(len(hosts), len(addresses), 1))
+        placed = {"host": elsewhere, "hostaddr": "", "port": ",".join("1" for _ in ports)}
+        yield from _faults_of_libpq({**parameters, **placed})
+
+
+def _faults_of_libpq(parameters: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what libpq itself finds wrong with parameters that lead nowhere."""
+    try:
+        psycopg2.connect(**parameters, async_=True)
+    except psycopg2.OperationalError as error:
+        fault = str(error).strip().partition("\n")[0]
+        if NOWHERE not in fault:
+            yield f"is refused by libpq: {fault}"
+
+
+def _is_readable(url: str) -> bool:
+    """Check whether libpq can read a URL."""
+    try:
+        parse_dsn(url)
+    except psycopg2.ProgrammingError:
+        return False
+    return True
+
+
+class Host(Text):
+    """An address to listen on."""
+
+    expected = "an IP address or a host name"
+
+    def parse(self, text: str) -> str:
+        """Return the host, an IPv6 address without the brackets that URLs have around it."""
+        host = text.strip()
+        address = host[1:-1] if host.startswith("[") and host.endswith("]") and ":" in host else host
+        if is_address(address) and "%" not in address:
+            return str(ip_address(address))
+        if not LISTENER.fullmatch(host):
+            raise ValidationError(
+                "must be an IP address or a host name such as 127.0.0.1, ::1, 0.0.0.0 (every IPv4 address), "
+                ":: (every address) or localhost, with no scheme, no port and no socket (the port is PORT)"
+            )
+        return host
 
 
 class HttpUrl(Text):
@@ -161,8 +297,7 @@ class HttpUrl(Text):
         except ValueError:
             raise ValidationError("cannot be read as a URL") from None
         scheme, host = parts.scheme, parts.hostname or ""
-        host = f"[{host}]" if ":" in host else host
-        origin = f"{scheme}://{host}" + ("" if port in {None, DEFAULT_PORTS.get(scheme)} else f":{port}")
+        origin = f"{scheme}://{in_url(host)}" + ("" if port in {None, DEFAULT_PORTS.get(scheme)} else f":{port}")
         if (
             not (ORIGIN.fullmatch(origin) and URL_PATH.fullmatch(parts.path))
             or "@" in parts.netloc
@@ -200,6 +335,7 @@ class StoreUrl(Text):
 
     def parse(self, text: str) -> str:
         """Check now what would otherwise fail at the first request. No connection is made."""
+        text = text.strip()
         if text == IN_MEMORY:
             return text
         if not text.startswith(("redis://", "rediss://")):
@@ -310,7 +446,8 @@ class Config:
     database_url: str | None = setting(
         None,
         DatabaseUrl(),
-        "The PostgreSQL database, as the provider writes its URL, Neon's options included. Required in production.",
+        "The PostgreSQL database, as the provider writes its URL, Neon's options included, or as libpq does, with "
+        "several hosts or a socket. Required in production.",
         is_secret=True,
         unset="an embedded PostgreSQL",
         example="postgresql://user:password@host/todo?sslmode=require&channel_binding=require",
@@ -409,7 +546,11 @@ class Config:
         Number("a number of milliseconds", 1, 600_000),
         "A request that takes longer is logged as a warning.",
     )
-    host: str = setting("127.0.0.1", Text(), "The IP address or host name to listen on.")
+    host: str = setting(
+        "127.0.0.1",
+        Host(),
+        "The IP address or host name to listen on; `0.0.0.0` is every IPv4 address, `::` every address of the machine.",
+    )
     port: int = setting(8000, Number("a port number", 1, 65535), "The port to listen on.")
     trusted_proxies: int = setting(
         0,
@@ -457,6 +598,11 @@ class Config:
         return self.environment in self.PRODUCTION
 
     @property
+    def address(self) -> str:
+        """Where the service listens, as in a URL: host and port."""
+        return f"{in_url(self.host)}:{self.port}"
+
+    @property
     def issuer_origin(self) -> str | None:
         """The origin of the token issuer, which is what Better Auth writes as `iss` and `aud` by default."""
         if self.better_auth_url is None:
@@ -481,11 +627,11 @@ class Config:
             environ: The variables. By default those of `.env` beside this file, overridden by the process environment.
 
         Raises:
-            InvalidSettings: Some settings are missing or wrong. It names every one of them.
+            InvalidSettings: Some settings are missing or wrong, and it names every one of them; or `.env` is not text.
 
         """
         if environ is None:
-            environ = _dotenv() | dict(os.environ)
+            environ = _dotenv() | _process_environment()
         try:
             config: Config = ConfigSchema().load(environ)
         except ValidationError as error:
@@ -567,19 +713,66 @@ ConfigSchema = _Rules.from_dict(
 
 
 def _dotenv() -> dict[str, str]:
-    return {name: value for name, value in dotenv_values(ROOT / ".env").items() if value is not None}
+    """Return the variables of the project's own `.env`, to the letter: `$` has no meaning in it.
+
+    Raises:
+        InvalidSettings: The file cannot be read, or is not UTF-8.
+
+    """
+    try:
+        text = (ROOT / DOTENV).read_text(DOTENV_ENCODING)
+    except (FileNotFoundError, IsADirectoryError):
+        # A virtual environment may have that name.
+        return {}
+    except UnicodeDecodeError:
+        text = "\0"
+    except OSError as error:
+        raise InvalidSettings({DOTENV: [f"cannot be read: {os.strerror(error.errno or 0)}"]}) from None
+    if "\0" in text:
+        # ASCII in UTF-16 is UTF-8 too, with a null character beside each letter.
+        raise InvalidSettings({DOTENV: ["is not UTF-8: save it in that encoding"]})
+    values = dotenv_values(stream=StringIO(text), interpolate=False)
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _process_environment() -> dict[str, str]:
+    """Return the environment of the process, without what `flask` has added from a `.env` file.
+
+    `flask` reads the `.env` of the folder or of one above it, and replaces `$` in it; the server would not. Where
+    `deploy/install.py` has run it reads none, and nothing is left to do here.
+    """
+    environ = dict(os.environ)
+    if environ.get("FLASK_RUN_FROM_CLI") != "true":
+        return environ
+    # Imported here because gunicorn reads the settings before it needs Flask.
+    from flask.helpers import get_load_dotenv  # noqa: PLC0415
+
+    if not get_load_dotenv():
+        return environ
+    try:
+        entries = INITIAL_ENVIRONMENT.read_bytes().split(b"\0")
+    except OSError:
+        entries = []
+    initial = {os.fsdecode(entry.partition(b"=")[0]) for entry in entries}
+    added = dotenv_values(find_dotenv(usecwd=True))
+    return {name: value for name, value in environ.items() if name in initial or added.get(name) != value}
 
 
 def source(name: str) -> str:
     """Return where a variable is set: `environment`, `.env` or `default`."""
-    if os.environ.get(name):
+    environ = _process_environment()
+    if environ.get(name):
         return "environment"
-    return ".env" if _dotenv().get(name) and name not in os.environ else "default"
+    return DOTENV if _dotenv().get(name) and name not in environ else "default"
 
 
 def misspelt() -> dict[str, str]:
-    """Return the variables that were probably meant to be settings, each with the name of that setting."""
+    """Return the variables that were probably meant to be settings, each with the name of that setting.
+
+    A name in lower case is one of them.
+    """
     names = variables().values()
-    candidates = {name for name in (*os.environ, *_dotenv()) if name not in names and not name.startswith("FLASK_")}
-    close = {name: get_close_matches(name, names, n=1, cutoff=0.85) for name in sorted(candidates)}
+    found = sorted({*_process_environment(), *_dotenv()}.difference(names))
+    candidates = [name for name in found if not name.upper().startswith("FLASK_")]
+    close = {name: get_close_matches(name.upper(), names, n=1, cutoff=0.85) for name in candidates}
     return {name: matches[0] for name, matches in close.items() if matches}

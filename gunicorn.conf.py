@@ -14,7 +14,7 @@ from pathlib import Path
 # gunicorn executes this file before it puts the project's folder on the path.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from config import Config
+from config import Config, misspelt
 
 settings = Config.from_environment()
 
@@ -33,7 +33,7 @@ from todo import auth
 from todo.extensions import db
 from todo.telemetry import logs
 
-bind = f"{settings.host}:{settings.port}"
+bind = settings.address
 loglevel = settings.log_level.lower()
 
 # gunicorn's lines have the form of the application's and go to the same place.
@@ -107,7 +107,9 @@ def pre_request(worker, req):
 
 
 def on_starting(server):
-    """Bind the port of the metrics before there are workers, which all serve it."""
+    """Report misspelt settings, and bind the port of the metrics before there are workers, which all serve it."""
+    for name, likely in misspelt().items():
+        server.log.warning("%s is not a setting of this service: did you mean %s?", name, likely)
     server.exporter = None
     if settings.metrics_port is not None:
         # The exporter and its library stay out of processes without metrics.

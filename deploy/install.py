@@ -2,11 +2,15 @@
 
     .venv/bin/python deploy/install.py [FOLDER]
 
+In that environment `flask` then reads no `.env` by itself. It would read the one of a folder above where the project
+has none, and the server would not.
+
 The command is `python -m todo` under a name of its own, so it works in the folder of the project. A build backend
 would install it too, but the image has none that is pinned and needs none.
 """  # noqa: INP001 (run as a file)
 
 import sys
+import sysconfig
 from pathlib import Path
 
 SCRIPT = """\
@@ -22,6 +26,9 @@ except ModuleNotFoundError as error:
     sys.exit("todo: run this command in the folder of the project.")
 main()
 """
+
+# Python runs this line at its start. Flask looks for the file before it imports anything of the project.
+STARTUP = 'import os; os.environ.setdefault("FLASK_SKIP_DOTENV", "1")\n'
 
 # What the kernel takes as the path of an interpreter (Linux before 5.1).
 SHEBANG_MAX = 127
@@ -41,7 +48,8 @@ def script(python: str) -> str:
 
 
 def install(folder: Path) -> None:
-    """Write the command into a folder, replacing one that is there."""
+    """Write the command into a folder, and the line for `flask` into the environment, replacing what is there."""
+    (Path(sysconfig.get_path("purelib")) / "todo.pth").write_text(STARTUP)
     command = folder / "todo"
     command.write_text(script(sys.executable))
     command.chmod(0o755)

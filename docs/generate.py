@@ -26,6 +26,10 @@ Settings are environment variables. A variable that is not set is looked up in `
 which `.env.example` is a template; an empty variable counts as not set. All faults are reported at start-up, together,
 in one line, and the process exits with status 1. `todo doctor` shows every setting, where it is set, and what is wrong
 with it. No secret is shown or logged.
+
+No other `.env` is read, by the server or by any command: not that of a folder above, as `flask` would. The file is
+UTF-8, and `$` has no meaning in it. Names are in upper case; the doctor and the log of the server report names that
+look like a misspelt setting, those in lower case among them.
 """
 
 CLI_INTRODUCTION = """\

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from psycopg2.extensions import parse_dsn
 
 import config
 from config import BETTER_AUTH_PUBLIC_DEFAULT, Config, InvalidSettings
@@ -61,7 +62,7 @@ def test_config_reads_every_variable():
     )
     assert settings == Config(
         environment="staging",
-        database_url="postgresql+psycopg2://u:sesame@db.example.com/todo",
+        database_url="postgresql://u:sesame@db.example.com/todo",
         better_auth_url="https://auth.example.com",
         better_auth_secret=SECRET,
         better_auth_secret_previous=SECRET[::-1],
@@ -100,9 +101,130 @@ def test_config_in_production_allows_no_origin_by_itself():
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
 def test_config_database_url_is_normalised_and_keeps_the_rest(scheme):
     rest = "u:p%40ss@ep-x-pooler.eu-central-1.aws.neon.tech/db?sslmode=require&channel_binding=require"
-    assert Config.from_environment({"DATABASE_URL": f"{scheme}://{rest}"}).database_url == (
-        f"postgresql+psycopg2://{rest}"
-    )
+    assert Config.from_environment({"DATABASE_URL": f"{scheme}://{rest}"}).database_url == f"postgresql://{rest}"
+
+
+@pytest.mark.parametrize(
+    ("url", "parameters"),
+    [
+        ("postgresql://", {}),
+        ("postgresql:///db", {"dbname": "db"}),
+        ("postgresql://h1:1,h2:2/db", {"host": "h1,h2", "port": "1,2", "dbname": "db"}),
+        ("postgresql://h1,h2:5433/db", {"host": "h1,h2", "port": ",5433", "dbname": "db"}),
+        ("postgresql://h1,h2/db?port=5433", {"host": "h1,h2", "port": "5433", "dbname": "db"}),
+        ("postgresql:///db?host=a,b&port=1,2", {"host": "a,b", "port": "1,2", "dbname": "db"}),
+        ("postgresql://%2Frun%2Fpg:5433/db", {"host": "/run/pg", "port": "5433", "dbname": "db"}),
+        ("postgresql:///db?host=/run/pg", {"host": "/run/pg", "dbname": "db"}),
+        ("postgresql:///db?host=@abstract", {"host": "@abstract", "dbname": "db"}),
+        ("postgresql://[::1]:5433/db", {"host": "::1", "port": "5433", "dbname": "db"}),
+        (
+            "postgresql:///db?hostaddr=10.0.0.1,::1&port=1,2",
+            {"hostaddr": "10.0.0.1,::1", "port": "1,2", "dbname": "db"},
+        ),
+        ("postgresql://h/db?hostaddr=10.0.0.1", {"host": "h", "hostaddr": "10.0.0.1", "dbname": "db"}),
+        ("postgresql://u:p%2F%40%3A%23%25@h/db", {"user": "u", "password": "p/@:#%", "host": "h", "dbname": "db"}),
+        ("postgresql://u:p w?é@h/db", {"user": "u", "password": "p w?é", "host": "h", "dbname": "db"}),
+        ("postgresql://u:p/w+/=@h/db", {"user": "u", "password": "p/w+/=", "host": "h", "dbname": "db"}),
+        ("postgresql://h:5433/db?user=a@b", {"host": "h", "port": "5433", "dbname": "db", "user": "a@b"}),
+        ("postgresql:///db?user=me@server", {"user": "me@server", "dbname": "db"}),
+        ("postgresql://h/db?ssl=true&", {"host": "h", "sslmode": "require", "dbname": "db"}),
+        (
+            "postgresql://h/?sslmode=verify-full&sslrootcert=system&target_session_attrs=read-write",
+            {"host": "h", "sslmode": "verify-full", "sslrootcert": "system", "target_session_attrs": "read-write"},
+        ),
+        (
+            "postgresql://h/?options=-csearch_path%3Dtodo&keepalives=0&connect_timeout=-1",
+            {"host": "h", "options": "-csearch_path=todo", "keepalives": "0", "connect_timeout": "-1"},
+        ),
+        (" postgres://h/db\n", {"host": "h", "dbname": "db"}),
+        ("postgres://h/db\r\n", {"host": "h", "dbname": "db"}),
+    ],
+)
+def test_config_takes_each_form_of_url_that_libpq_takes(url, parameters):
+    assert parse_dsn(Config.from_environment({"DATABASE_URL": url}).database_url) == parameters
+
+
+UNREADABLE = "cannot be read as a URL: is the port a number, and are / @ : # % ? in the password percent-encoded?"
+UNKNOWN = "which libpq does not know: remove it"
+
+
+@pytest.mark.parametrize(
+    ("rest", "faults"),
+    [
+        ("h/db?schema=public", [f"has the option schema, {UNKNOWN}"]),
+        ("h/db?pgbouncer=true&schema=x", [f"has the option {name}, {UNKNOWN}" for name in ("pgbouncer", "schema")]),
+        ("h/db?SSLMODE=require", [f"has the option SSLMODE, {UNKNOWN}"]),
+        ("h/db?ssl=1", [f"has the option ssl, {UNKNOWN}"]),
+        ("h/db?x%20y=1", [UNREADABLE]),
+        ("h/db?sslmode", ["has the option sslmode, whose value cannot be read: is it percent-encoded?"]),
+        ("h/db?password=100%", ["has the option password, whose value cannot be read: is it percent-encoded?"]),
+        ("/db?host=a&host=b", ["has the option host twice: several hosts, or ports, are one value with commas"]),
+        ("/db?host=a:1,b:2", ["has a port in the option host: ports are the option port, one value with commas"]),
+        ("h:99999/db", ["has the port 99999, which is not from 1 to 65535"]),
+        ("h/db?port=0", ["has the port 0, which is not from 1 to 65535"]),
+        ("h1:1,h2:65536/db", ["has the port 65536, which is not from 1 to 65535"]),
+        ("h:-1/db", ["has the port -1, which is not from 1 to 65535"]),
+        ("h:5432x/db", [UNREADABLE]),
+        ("[::1/db", [UNREADABLE]),
+        ("u:sesame%zz@h/db", [UNREADABLE]),
+        ("u:sesame/open@h:x/db", [UNREADABLE]),
+        ("u:123/sesame?@h/db", [UNREADABLE]),
+        ("u:open@sesame@h/db", [UNREADABLE]),
+        ("u:12/x?sesame=1@h/db", [UNREADABLE]),
+        ("h/db\nsesame", ["has a character that cannot be printed, such as a line break, or is not UTF-8"]),
+        ("u:\udcff@h/db", ["has a character that cannot be printed, such as a line break, or is not UTF-8"]),
+        ("h/db?sslmode=foo", ['is refused by libpq: invalid sslmode value: "foo"']),
+        ("h/db?sslmode=", ['is refused by libpq: invalid sslmode value: ""']),
+        ("h/db?sslmode=foo&channel_binding=on", ["is refused by libpq: "]),
+        ("h/db?channel_binding=on", ['is refused by libpq: invalid channel_binding value: "on"']),
+        ("h/db?target_session_attrs=write", ['is refused by libpq: invalid target_session_attrs value: "write"']),
+        ("h/db?gssencmode=x", ['is refused by libpq: invalid gssencmode value: "x"']),
+        ("h/db?ssl_min_protocol_version=1", ["is refused by libpq: invalid "]),
+        ("h/db?sslrootcert=system&sslmode=require", ['is refused by libpq: weak sslmode "require"']),
+        ("h1,h2/db?port=1,2,3", ["is refused by libpq: could not match 3 port numbers to 2 hosts"]),
+        ("h/db?service=nowhere", ['is refused by libpq: definition of service "nowhere" not found']),
+        ("h/db?hostaddr=h", ["has the option hostaddr, whose value is not an IP address"]),
+        ("h1,h2/db?hostaddr=::1", ["has the option hostaddr with another number of values than there are hosts"]),
+        ("h/db?keepalives=yes", ["has the option keepalives, whose value is not a whole number"]),
+        ("h/db?connect_timeout=3s", ["has the option connect_timeout, whose value is not a whole number"]),
+        (
+            "h:99999/db?sslmode=foo&tcp_user_timeout=x",
+            [
+                "has the port 99999, which is not from 1 to 65535",
+                "has the option tcp_user_timeout, whose value is not a whole number",
+                'is refused by libpq: invalid sslmode value: "foo"',
+            ],
+        ),
+    ],
+)
+def test_config_database_url_that_libpq_would_refuse_is_refused_by_option(rest, faults):
+    with pytest.raises(InvalidSettings) as refused:
+        Config.from_environment({"DATABASE_URL": f"postgresql://{rest}"})
+    found = refused.value.errors["DATABASE_URL"]
+    assert len(found) == len(faults)
+    assert all(one.startswith(start) for one, start in zip(found, faults, strict=True)), found
+    assert "sesame" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "host", "address"),
+    [
+        ("0.0.0.0", "0.0.0.0", "0.0.0.0:8000"),
+        (" 127.0.0.1 ", "127.0.0.1", "127.0.0.1:8000"),
+        ("::", "::", "[::]:8000"),
+        ("[::]", "::", "[::]:8000"),
+        ("::1\n", "::1", "[::1]:8000"),
+        ("[::1]", "::1", "[::1]:8000"),
+        ("0:0:0:0:0:0:0:1", "::1", "[::1]:8000"),
+        ("2001:DB8::1", "2001:db8::1", "[2001:db8::1]:8000"),
+        ("localhost", "localhost", "localhost:8000"),
+        ("my_service.internal", "my_service.internal", "my_service.internal:8000"),
+        ("", "127.0.0.1", "127.0.0.1:8000"),
+    ],
+)
+def test_config_host_is_an_address_or_a_name_and_has_brackets_where_a_port_follows(value, host, address):
+    settings = Config.from_environment({"HOST": value})
+    assert (settings.host, settings.address) == (host, address)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +235,33 @@ def test_config_database_url_is_normalised_and_keeps_the_rest(scheme):
         ("DATABASE_URL", "db.example.com", "must be a PostgreSQL URL"),
         ("DATABASE_URL", "postgresql+asyncpg://db/todo", "must be a PostgreSQL URL"),
         ("DATABASE_URL", "postgresql://u:se/same@h:5432x/db", "cannot be read as a URL"),
+        *(
+            ("HOST", host, "must be an IP address or a host name")
+            for host in (
+                " ",
+                "*",
+                "a b",
+                "unix:/run/todo.sock",
+                "unix:todo",
+                "fd://3",
+                "/run/todo.sock",
+                "http://localhost",
+                "localhost:8000",
+                "127.0.0.1:8000",
+                "[::1]:8000",
+                "[::1",
+                "[localhost]",
+                "[127.0.0.1]",
+                "fe80::1%eth0",
+                ":::",
+                "256.0.0.1",
+                "127.1",
+                "0",
+                "127.0.0.1,::1",
+                "a..b",
+                "é.example",
+            )
+        ),
         ("BETTER_AUTH_URL", "localhost:3000", "must be a URL such as"),
         ("BETTER_AUTH_URL", "https://", "must be a URL such as"),
         ("BETTER_AUTH_URL", "ftp://auth.example.com", "must be a URL such as"),
@@ -242,10 +391,16 @@ def test_config_limits_of_calls_bring_one_of_failures_and_not_the_other_way(vari
 
 @pytest.mark.parametrize(
     "url",
-    ["memory://", "redis://", "redis://:p%2Fw@[::1]:6379/0", "rediss://h?ssl_cert_reqs=none&ssl_ca_certs=/ca.pem"],
+    [
+        "memory://",
+        "redis://",
+        "redis://h\n",
+        "redis://:p%2Fw@[::1]:6379/0",
+        "rediss://h?ssl_cert_reqs=none&ssl_ca_certs=/ca.pem",
+    ],
 )
 def test_config_takes_the_url_of_a_store_of_counts(url):
-    assert Config.from_environment({"RATE_LIMIT_STORAGE_URL": url}).rate_limit_storage_url == url
+    assert Config.from_environment({"RATE_LIMIT_STORAGE_URL": url}).rate_limit_storage_url == url.strip()
 
 
 @pytest.mark.parametrize(
@@ -375,14 +530,103 @@ def test_source_is_where_a_variable_was_read_from(tmp_path, monkeypatch):
 
 
 def test_misspelt_names_the_likely_setting(tmp_path, monkeypatch):
-    (tmp_path / ".env").write_text("CORS_ORIGIN=x\nDATABASE_URI=x\nPORT=8001\nFLASK_DATABASE_URL=x\n")
+    (tmp_path / ".env").write_text(
+        "CORS_ORIGIN=x\nDATABASE_URI=x\nPORT=8001\nFLASK_DATABASE_URL=x\ndatabase_url=x\nJwt_Issuer=x\nflask_port=1\n"
+    )
     monkeypatch.setattr(config, "ROOT", tmp_path)
-    monkeypatch.setattr(os, "environ", {"BETTER_AUTH_ULR": "x", "PATH": "x"})
+    monkeypatch.setattr(os, "environ", {"BETTER_AUTH_ULR": "x", "PATH": "x", "web_threads": "2"})
     assert config.misspelt() == {
         "BETTER_AUTH_ULR": "BETTER_AUTH_URL",
         "CORS_ORIGIN": "CORS_ORIGINS",
         "DATABASE_URI": "DATABASE_URL",
+        "Jwt_Issuer": "JWT_ISSUER",
+        "database_url": "DATABASE_URL",
+        "web_threads": "WEB_THREADS",
     }
+
+
+@pytest.fixture
+def alone(tmp_path, monkeypatch):
+    """Return the folder of the project, in an environment without settings."""
+    monkeypatch.setattr(config, "ROOT", tmp_path)
+    for name in config.variables().values():
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("content", "secret"),
+    [
+        pytest.param(rb"BETTER_AUTH_SECRET=a$PATH${PATH}b", "a$PATH${PATH}b", id="no-interpolation"),
+        pytest.param(b'A=x\nBETTER_AUTH_SECRET="${A}"', "${A}", id="no-interpolation-in-quotes"),
+        pytest.param(b"\xef\xbb\xbfBETTER_AUTH_SECRET=x", "x", id="byte-order-mark"),
+        pytest.param(b"export BETTER_AUTH_SECRET='a # b'\r\n# x\r\n", "a # b", id="quoted"),
+        pytest.param("BETTER_AUTH_SECRET=žluť".encode(), "žluť", id="utf-8"),
+        pytest.param(b"better_auth_secret=x", None, id="wrong-case"),
+        pytest.param(b"", None, id="empty"),
+    ],
+)
+def test_dotenv_is_read_to_the_letter(alone, content, secret):
+    (alone / ".env").write_bytes(content)
+    assert Config.from_environment().better_auth_secret == secret
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("PORT=8001 # žluť".encode("latin2"), id="latin"),
+        pytest.param("PORT=8001".encode("utf-16"), id="utf-16"),
+        pytest.param("PORT=8001".encode("utf-16-le"), id="utf-16-without-a-mark"),
+        pytest.param(bytes(range(256)), id="binary"),
+    ],
+)
+def test_dotenv_that_is_not_utf8_is_one_line_that_names_it(alone, content):
+    (alone / ".env").write_bytes(content)
+    with pytest.raises(InvalidSettings) as refused:
+        Config.from_environment()
+    assert str(refused.value) == "todo cannot start: .env is not UTF-8: save it in that encoding."
+
+
+def test_dotenv_that_cannot_be_read_is_one_line_that_names_it(alone):
+    (alone / ".env").symlink_to(".env")
+    with pytest.raises(InvalidSettings, match=r"^todo cannot start: \.env cannot be read: [^\n]+\.$"):
+        Config.from_environment()
+
+
+def test_dotenv_that_is_a_folder_is_none(alone):
+    (alone / ".env").mkdir()
+    assert Config.from_environment().port == 8000
+
+
+@pytest.mark.parametrize(
+    ("initial", "host", "where"),
+    [
+        pytest.param(b"PORT=8003\0HOST=::1\0", "::1", "environment", id="set-to-the-same-before"),
+        pytest.param(b"PORT=8003\0", "127.0.0.1", "default", id="added"),
+        pytest.param(None, "127.0.0.1", "default", id="unknown-system"),
+    ],
+)
+def test_what_flask_has_read_from_a_folder_above_is_no_setting(alone, monkeypatch, initial, host, where):
+    """It has put what it found into the environment before it imports the application."""
+    (alone / ".env").write_text("HOST=::1\nJWT_ISSUER=${HOST}\n")
+    project = alone / "backend"
+    project.mkdir()
+    monkeypatch.setattr(config, "ROOT", project)
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(config, "INITIAL_ENVIRONMENT", alone / "environ")
+    if initial is not None:
+        (alone / "environ").write_bytes(initial)
+    for name, value in (("FLASK_RUN_FROM_CLI", "true"), ("FLASK_SKIP_DOTENV", "0"), ("PORT", "8003")):
+        monkeypatch.setenv(name, value)
+    for name, value in (("HOST", "::1"), ("JWT_ISSUER", "::1")):
+        monkeypatch.setenv(name, value)
+
+    settings = Config.from_environment()
+
+    assert (settings.host, settings.port, settings.jwt_issuer) == (host, 8003, ())
+    assert [config.source(name) for name in ("HOST", "PORT", "JWT_ISSUER")] == [where, "environment", "default"]
+    monkeypatch.setenv("FLASK_SKIP_DOTENV", "1")
+    assert Config.from_environment().jwt_issuer == ("::1",)
 
 
 def test_with_secret_makes_a_secret_only_without_one_and_without_an_issuer(tmp_path):

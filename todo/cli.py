@@ -100,7 +100,7 @@ def dev() -> None:
 
 def greeting(config: Config) -> str:
     """Return the message with the address of the server and a call to paste, with a token that works."""
-    address = f"http://{config.host}:{config.port}"
+    address = f"http://{config.address}"
     if config.jwks_url is None:
         token = development_token(config, DEMO_USER, DAY_S)
         user, origin = DEMO_USER, f"A token for {DEMO_USER}, valid for a day:\n\n{token}"

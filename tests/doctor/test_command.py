@@ -79,6 +79,12 @@ def test_doctor_of_unfit_settings_names_each(examine, words):
     assert report.of("PORT").remedy.startswith("It is set in the environment;")
 
 
+def test_doctor_of_a_dotenv_that_is_not_utf8_names_it(examine, bare_machine):
+    (bare_machine / ".env").write_bytes("PORT=8001".encode("utf-16"))
+    report = examine()
+    assert report.faults == {".env": "is not UTF-8: save it in that encoding"}
+
+
 def test_doctor_of_missing_settings_reports_where_to_set_them(examine):
     report = examine(BETTER_AUTH_SECRET="")
     assert report.faults.keys() == {"DATABASE_URL", "BETTER_AUTH_URL"}

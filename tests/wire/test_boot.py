@@ -1,5 +1,6 @@
 """How processes start: with wrong settings, with few files, and with the URLs that providers hand out."""
 
+import socket
 import sys
 from contextlib import ExitStack
 from urllib.parse import quote
@@ -9,6 +10,25 @@ import pytest
 from fakes.postgres_proxy import PostgresProxy
 from support import bearer
 from wire.server import DEADLINE_S, Line, Server, free_port, request, run, start, start_program, wait_until
+
+
+def has_ipv6() -> bool:
+    """Check whether this machine has the loopback address of IPv6."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+def is_open(place: tuple[str, int]) -> bool:
+    """Check whether something listens at an address."""
+    try:
+        socket.create_connection(place, timeout=1).close()
+    except OSError:
+        return False
+    return True
+
 
 # `todo serve` becomes gunicorn, whose configuration reads the settings.
 SERVE = ("todo", "serve")
@@ -200,3 +220,51 @@ def test_url_as_providers_hand_it_out_works(serve, proxy: PostgresProxy, databas
     assert (migrated.returncode, migrated.stderr) == (0, "")
     assert_works(serve(command="todo serve", DATABASE_URL=url), user)
     assert any("INSERT INTO tasks" in sql for sql in proxy.queries)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param(
+            "postgresql://postgres@127.0.0.1:1,127.0.0.1:{port}/todo_test?sslmode=disable",
+            id="hosts-of-which-one-is-away",
+        ),
+        pytest.param(
+            "postgresql://postgres@/todo_test?host=127.0.0.1,127.0.0.1&port=1,{port}&sslmode=disable",
+            id="hosts-as-options",
+        ),
+        pytest.param("postgresql://postgres@127.0.0.1:{port}/todo_test?sslmode=disable\n", id="newline-at-the-end"),
+        pytest.param("postgresql://postgres@/todo_test?hostaddr=127.0.0.1&port={port}&sslmode=disable", id="address"),
+        pytest.param("postgresql://postgres@{folder}/todo_test", id="socket-as-host"),
+        pytest.param("postgresql://postgres@/todo_test?host={folder}", id="socket-as-option"),
+    ],
+)
+def test_url_as_libpq_takes_it_works(serve, proxy: PostgresProxy, postgres, database_url, user, form):
+    folder = quote(str(postgres.get_postmaster_info().socket_dir), safe="")
+    assert_works(serve(DATABASE_URL=form.format(port=proxy.port, folder=folder)), user)
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="needs IPv6")
+@pytest.mark.parametrize(
+    ("host", "addresses"),
+    [("::1", ["::1"]), ("[::1]", ["::1"]), ("::", ["::1", "127.0.0.1"]), (" 127.0.0.1 ", ["127.0.0.1"])],
+)
+def test_server_listens_on_the_address_of_its_host_with_its_metrics(database_url, host, addresses):
+    port, metrics = free_port(), free_port()
+    process = start(*SERVE, DATABASE_URL=database_url, HOST=host, PORT=str(port), METRICS_PORT=str(metrics))
+    with process, ExitStack() as stack:
+        stack.callback(process.kill)
+        for address in addresses:
+            for each in (port, metrics):
+                wait_until(lambda place=(address, each): is_open(place), "listening")
+        process.terminate()
+        _, log = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0
+    assert "Traceback" not in log
+
+
+def test_server_reports_settings_that_look_misspelt(serve, database_url):
+    server = serve(DATABASE_URL=database_url, database_url="x", CORS_ORIGIN="x")
+    log = server.log.read_text()
+    assert "database_url is not a setting of this service: did you mean DATABASE_URL?" in log
+    assert "CORS_ORIGIN is not a setting of this service: did you mean CORS_ORIGINS?" in log

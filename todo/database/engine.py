@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import psycopg2
 from flask import Flask
+from psycopg2.extensions import parse_dsn
 from sqlalchemy import Dialect, Engine, QueuePool, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import InvalidatePoolError
@@ -77,8 +78,9 @@ def configure(app: Flask, config: Config) -> None:
     if config.database_url is None:
         options["creator"] = partial(_connect_to_embedded, Path(app.instance_path) / "postgres")
     else:
-        options["connect_args"] = dict(CONNECT_ARGS)
-    app.config["SQLALCHEMY_DATABASE_URI"] = config.database_url or "postgresql+psycopg2://"
+        # libpq reads the URL, because SQLAlchemy takes several hosts and sockets for something else.
+        options["connect_args"] = {**parse_dsn(config.database_url), **CONNECT_ARGS}
+    app.config["SQLALCHEMY_DATABASE_URI"] = "postgresql+psycopg2://"
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = options
 
 

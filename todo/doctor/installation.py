@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from sqlalchemy import make_url, text
+from psycopg2.extensions import parse_dsn
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 import config as settings
-from config import IN_MEMORY, Config, DatabaseUrl, StoreUrl, secret_faults
+from config import DOTENV, IN_MEMORY, Config, DatabaseUrl, StoreUrl, secret_faults
 from todo.auth import fetch, keys
 from todo.auth.rules import LEEWAY_S, describe
 from todo.commands import database_error
@@ -22,8 +23,9 @@ from todo.extensions import db
 from todo.health import database_state
 from todo.http.problems import InternalError
 
-# libpq accepts passwords among the options of a URL too.
-SECRET_OPTION = re.compile("pass|secret")
+# The password of a database's URL; libpq takes secrets among the options too.
+PASSWORD = re.compile(r"(?<=//)([^@/:]*):[^@/]*@")
+SECRET_OPTION = re.compile(r"([?&][^&=]*(?:pass|secret)[^&=]*=)[^&]*")
 
 # The parts of a store's URL that are not shown: user and password, and options.
 STORE_PRIVATE = re.compile(r"(?<=//)[^/]*@|\?.*")
@@ -80,7 +82,10 @@ def check_refusal(faults: Mapping[str, Sequence[str]]) -> Iterator[Result]:
     """Report the settings that keep the service from starting."""
     for name, rules in faults.items():
         for rule in rules:
-            yield failed(name, rule, f"{WHERE[settings.source(name)]}; .env.example describes its values.")
+            if name == DOTENV:
+                yield failed(name, rule, "The file with that name in the folder of the project is meant.")
+            else:
+                yield failed(name, rule, f"{WHERE[settings.source(name)]}; .env.example describes its values.")
 
 
 def check_settings(config: Config) -> Iterator[Result]:
@@ -110,9 +115,7 @@ def _displayed(field: dataclasses.Field[Any], value: Any) -> str:
     """Return the text to show for a value; for a secret no more than where it leads or how long it is."""
     match field.metadata["rule"]:
         case DatabaseUrl():
-            url = make_url(value)
-            options = {name: "hidden" if SECRET_OPTION.search(name) else option for name, option in url.query.items()}
-            return url.set(drivername="postgresql", query=options).render_as_string(hide_password=True)
+            return SECRET_OPTION.sub(r"\1hidden", PASSWORD.sub(r"\1:***@", str(value)))
         case StoreUrl():
             return STORE_PRIVATE.sub("", str(value))
     if not field.repr:
@@ -210,11 +213,12 @@ def _check_log(logged: Mapping[str, str | None], role: str) -> Result:
 def _connection(config: Config, *, is_same_process: bool) -> str:
     if config.database_url is None:
         return "direct, to the embedded PostgreSQL of this machine"
-    url = make_url(config.database_url)
+    parameters = parse_dsn(config.database_url)
     # A path is the folder of a socket.
-    host = url.host or ", ".join(url.normalized_query.get("host", "/"))
+    host = parameters.get("host") or parameters.get("hostaddr", "/")
     pooled = NEON_POOLER in host if host.endswith(NEON) else not is_same_process
-    return f"{'pooled' if pooled else 'direct'}, to {'a local socket' if host.startswith('/') else host}"
+    to = "a local socket" if host.startswith(("/", "@")) else host.replace(",", ", ")
+    return f"{'pooled' if pooled else 'direct'}, to {to}"
 
 
 def check_rate_limits(config: Config) -> Iterator[Result]:

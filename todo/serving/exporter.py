@@ -95,7 +95,7 @@ class Exporter:
     """
 
     def __init__(self, app: Flask, config: Config) -> None:
-        self._listener = listen(config.host.strip("[]"), config.metrics_port)
+        self._listener = listen(config.host, config.metrics_port)
         place = MEMORY if MEMORY.is_dir() else Path(tempfile.gettempdir())
         remove_folders_of_dead_servers(place)
         self._folder, self._lock = make_folder(place)
@@ -139,11 +139,13 @@ def listen(host: str, port: int | None) -> socket.socket:
         SystemExit: the port cannot be bound.
 
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # As for the service itself, every address of IPv6 includes every one of IPv4.
+    is_ipv6 = ":" in host
+    family, is_dual = socket.AF_INET6 if is_ipv6 else socket.AF_INET, is_ipv6 and socket.has_dualstack_ipv6()
     attempt = 1
     while True:
         try:
-            listener = socket.create_server((host, port), family=family)
+            listener = socket.create_server((host, port), family=family, dualstack_ipv6=is_dual)
             break
         except OSError as error:
             if error.errno != errno.EADDRINUSE or attempt == ATTEMPTS:
