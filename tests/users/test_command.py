@@ -70,6 +70,27 @@ def test_export_writes_to_a_file(run, call, filled, user, tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_export_to_a_dash_is_printed(run, call, filled, user, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    printed = run("export", user, "--output", "-")
+    assert (printed.exit_code, printed.stdout_bytes) == (0, call("GET", "/export").get_data())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_export_to_a_named_pipe_is_read_from_it(run, call, filled, user, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE) as reader:
+        assert run("export", user, "--output", str(tmp_path / "pipe")).exit_code == 0
+        assert reader.stdout.read() == call("GET", "/export").get_data()
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_export_to_a_folder_is_a_wrong_call(run, user, tmp_path):
+    refused = run("export", user, "--output", str(tmp_path))
+    assert refused.exit_code == 2
+    assert "is a directory" in refused.output
+
+
 def test_export_to_where_nothing_can_be_written_prints_the_reason(run, user, tmp_path):
     refused = run("export", user, "--output", str(tmp_path / "none" / "x"))
     assert refused.exit_code == 1

@@ -2,14 +2,12 @@
 
 import errno
 import sys
-from collections.abc import Iterable
-from pathlib import Path
 
 import click
 from flask import Blueprint
 
 from todo.commands import Command, UserId, confirm_loss, counted, reporting_database_errors
-from todo.users import queries
+from todo.users import files, queries
 
 bp = Blueprint("user", __name__, cli_group="user")
 bp.cli.short_help = bp.cli.help = "Export a user's data, or erase it."
@@ -19,43 +17,38 @@ bp.cli.short_help = bp.cli.help = "Export a user's data, or erase it."
     "export",
     cls=Command,
     examples={
-        "todo user export user-123 --output user-123.ndjson": "Write a file",
+        "todo user export user-123 --output user-123.ndjson": "Write a file, which only you can read",
         "todo user export user-123 | gzip > user-123.ndjson.gz": "Write a compressed file",
     },
     exit_status={0: "Everything was written.", 1: "The database cannot be used, or the file cannot be written."},
     see_also=["todo user erase", "GET /api/{user_id}/export"],
 )
 @click.argument("user", type=UserId(), metavar="ID", help="The user's id.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file, instead of stdout.")
-def export(user: str, output: Path | None) -> None:
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, readable=False, allow_dash=True),
+    help="Where to write; - is stdout, as without it.",
+)
+def export(user: str, output: str | None) -> None:
     """Write everything of a user as lines of JSON (NDJSON).
 
     It is one snapshot of the database. A file that exists is replaced once everything is written, and left alone when
-    anything fails.
+    anything fails; it keeps its mode, and a new one can be read by its owner alone. Symbolic links are followed. A
+    named pipe or a device is written into.
     """
+    pieces = queries.export(user)
     try:
         with reporting_database_errors():
-            if output is None:
-                sys.stdout.buffer.writelines(queries.export(user))
+            if output in {None, "-"}:
+                sys.stdout.buffer.writelines(pieces)
                 sys.stdout.flush()
             else:
-                replace(output, queries.export(user))
+                files.write(str(output), pieces)
     except OSError as error:
         # The reader of a pipe may close it early, which click handles.
         if error.errno == errno.EPIPE:
             raise
         raise click.ClickException(f"the export cannot be written: {error.strerror}.") from error
-
-
-def replace(file: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file as a whole or not at all."""
-    unfinished = file.with_name(f"{file.name}.part")
-    try:
-        with unfinished.open("wb") as output:
-            output.writelines(pieces)
-        unfinished.replace(file)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 @bp.cli.command(
