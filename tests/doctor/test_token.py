@@ -2,10 +2,11 @@
 
 import json
 import time
+from urllib.parse import quote
 
 import pytest
 from doctor.examination import PREVIOUS_SECRET, Report
-from support import claims, segment, sign, sign_raw
+from support import bearer, claims, segment, sign, sign_raw
 
 from todo.doctor.token import REMEDIES
 from todo.telemetry.refusals import TokenRule
@@ -16,6 +17,7 @@ SESSION_TOKEN = "Zx8nQ2vLw5Rk1Tb7Yd3Hm9Pc4Js6Gf0A"
 
 INVALID = "It is refused: 401 Invalid token. The first ✗ says why."
 EXPIRED = "It is refused: 401 Token has expired. The first ✗ says why."
+ME_ALONE = "It is good, for /api/me/tasks."
 GOOD = "It is good, for /api/me/tasks and for /api/u1/tasks."
 
 
@@ -82,8 +84,39 @@ def test_token_of_a_user_with_an_address_for_an_id_does_not_repeat_it(app):
     assert report.last == "It is good, for /api/me/tasks."
 
 
-def test_token_of_a_user_with_a_slash_in_the_id_shows_the_path_to_call(app):
-    assert explain(app, sign(claims("a/b"))).last == "It is good, for /api/me/tasks and for /api/a%2Fb/tasks."
+@pytest.mark.parametrize("user", ["a/b", "/", "a/", "//", ".", ".."])
+def test_token_of_a_user_whose_id_no_path_can_hold_says_that_only_me_reaches_it(app, user):
+    report = explain(app, sign(claims(user)))
+    assert report.status == 0
+    assert report.last.startswith("It is good, for /api/me/tasks. Only me reaches this user: ")
+    path = f"/api/{quote(user, safe='')}/tasks/summary"
+    if "/" in user:
+        assert app.test_client().get(path, headers=bearer(user)).status_code == 404
+    assert app.test_client().get("/api/me/tasks/summary", headers=bearer(user)).status_code == 200
+
+
+@pytest.mark.parametrize("user", ["a b", "a%2Fb", "a\\b", "a?b#c", "a;b", "...", "a.", "žluť 🎂"])
+def test_token_of_a_user_with_any_other_id_shows_the_path_to_call(app, user):
+    path = f"/api/{quote(user, safe='')}/tasks"
+    assert explain(app, sign(claims(user))).last in (f"It is good, for /api/me/tasks and for {path}.", ME_ALONE)
+    assert app.test_client().get(f"{path}/summary", headers=bearer(user)).status_code == 200
+
+
+@pytest.mark.parametrize("mark", [True, False], ids=["with a mark", "without a mark"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("form", ["{}", "Authorization: Bearer {}\r\n", '{{"token": "{}"}}'])
+def test_token_is_read_in_every_encoding_that_a_shell_writes(app, token, tmp_path, form, encoding, mark):
+    data = (("\ufeff" if mark else "") + form.format(token)).encode(encoding)
+    assert explain(app, data).last == GOOD
+    (tmp_path / "token").write_bytes(data)
+    assert Report.of_app(app, "--token", str(tmp_path / "token")).last == GOOD
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf", b"\xff\xfe\x00\x00", b"e\x00y", b"\x00\xd8" * 9]
+)
+def test_token_that_is_a_mark_or_half_a_character_alone_is_none(app, data):
+    assert explain(app, data).faults.keys() == {"form"}
 
 
 def test_token_that_has_expired_is_reported_with_the_time(app):

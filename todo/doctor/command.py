@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable
 from itertools import chain
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import click
 from flask import Blueprint, Flask, current_app
@@ -19,9 +19,9 @@ from todo.doctor.installation import (
     check_settings,
 )
 from todo.doctor.results import Result, Status
-from todo.doctor.token import check_token, clean, verdict
+from todo.doctor.token import check_token, clean, decode, verdict
 
-# In characters; no token is nearly as long.
+# In bytes; no token is nearly as long.
 FILE_MAX = 100_000
 
 bp = Blueprint("doctor", __name__, cli_group=None)
@@ -49,9 +49,9 @@ class TokenFile(click.File):
     exit_status={0: "No check failed.", 1: "A check failed, or the token is refused."},
     see_also=["todo migrate --check", "todo token", ".env.example"],
 )
-@click.option("--token", "token", type=TokenFile(errors="replace"), help="Explain the token in this file; - is stdin.")
+@click.option("--token", "token", type=TokenFile("rb"), help="Explain the token in this file; - is stdin.")
 @click.option("--origin", "origins", multiple=True, help="The origin of a front-end that must be able to call.")
-def doctor(token: TextIO | None, origins: tuple[str, ...]) -> None:
+def doctor(token: BinaryIO | None, origins: tuple[str, ...]) -> None:
     """Check an installation, or one token, and print what to do.
 
     Checks the settings, the database, the issuer of the tokens, the rate limits and the front-ends. It runs with wrong
@@ -63,7 +63,7 @@ def doctor(token: TextIO | None, origins: tuple[str, ...]) -> None:
         report(check_refusal(refusal.errors))
     config: Config = current_app.extensions["config"]
     if token is not None:
-        text = clean(token.read(FILE_MAX))
+        text = clean(decode(token.read(FILE_MAX)))
         verifier = current_app.extensions["token_verifier"]
         report(check_token(config, verifier, text), verdict(verifier, text))
     report(

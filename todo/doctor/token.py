@@ -1,5 +1,6 @@
 """Explanations of one token: why it is valid, or which rules it breaks and what to do about it."""
 
+import json
 import re
 from collections.abc import Iterator
 from urllib.parse import quote
@@ -16,6 +17,14 @@ from todo.telemetry.refusals import Refusal, TokenRule
 
 # What may precede a token in a copied header.
 PREFIX = re.compile(r"(authorization:)?\s*(bearer\s)?\s*", re.IGNORECASE)
+
+# The ids that a segment of a path can hold. A server decodes %2F before it splits the path, and clients take a segment
+# of one or two dots, percent-encoded or not, for a step in the tree (RFC 3986, section 5.2.4).
+IN_A_PATH = re.compile(r"(?!\.{1,2}$)[^/]+")
+ONLY_ME = (
+    "It is good, for /api/me/tasks. Only me reaches this user: a path cannot hold an id that has a slash in it, or "
+    "that is one or two dots."
+)
 
 RENEW = "Get a new token from the issuer: Better Auth issues one at /api/auth/token."
 THREE_PARTS = (
@@ -41,6 +50,11 @@ REMEDIES = {
     TokenRule.USER: "The payload must name the user in sub, as Better Auth does by default.",
     TokenRule.EXPIRY: RENEW,
 }
+
+
+def decode(data: bytes) -> str:
+    """Decode pasted bytes: UTF-8, -16 or -32, with or without a byte order mark, as editors and shells write them."""
+    return data.decode(json.detect_encoding(data), errors="replace")
 
 
 def clean(text: str) -> str:
@@ -92,6 +106,8 @@ def verdict(verifier: Verifier, text: str) -> str:
         caller = verifier(text)
     except Problem as problem:
         return f"It is refused: {problem.status.value} {problem.detail.rstrip('.')}. The first ✗ says why."
+    if not IN_A_PATH.fullmatch(caller.id):
+        return ONLY_ME
     # An id that is an e-mail address is not repeated.
     own = f" and for /api/{quote(caller.id, safe='')}/tasks" if describe(caller.id) == caller.id else ""
     return f"It is good, for /api/me/tasks{own}."
