@@ -9,7 +9,7 @@ from flask import current_app
 from sqlalchemy import event, text
 
 from todo.commands import reporting_database_errors
-from todo.database import statements
+from todo.database import ownership, statements
 from todo.database.migrate import check_encoding
 from todo.database.timeouts import NO_LIMITS, NO_TRANSACTION_TIMEOUT
 from todo.extensions import db
@@ -27,7 +27,14 @@ TIMEOUTS = text(f"{NO_LIMITS.settings}{NO_TRANSACTION_TIMEOUT};\nSET LOCAL lock_
 
 def report(step: MigrationInfo, **_: object) -> None:
     """Print the migration that was just applied or reverted."""
+    if step.is_stamp:
+        return
     click.echo(f"{'Applied' if step.is_upgrade else 'Reverted'} {step.up_revision_id}.")
+
+
+def is_ours(_schema_item: object, _name: str, kind: str, is_in_database: bool, model: object) -> bool:  # noqa: FBT001
+    """Check whether the models and the database are compared here: not where another application has a table."""
+    return kind != "table" or not is_in_database or model is not None
 
 
 def run_migrations_online() -> None:
@@ -40,6 +47,7 @@ def run_migrations_online() -> None:
         while not guard.read(MIGRATION_LOCK, {})[0].is_held:
             time.sleep(POLL_INTERVAL_S)
         check_encoding(guard)
+        before = ownership.applied_revision(guard)
         with db.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
             event.listen(connection, "begin", lambda connection: connection.execute(TIMEOUTS))
             context.configure(
@@ -47,10 +55,21 @@ def run_migrations_online() -> None:
                 target_metadata=db.metadata,
                 transaction_per_migration=True,
                 on_version_apply=report,
+                include_object=is_ours,
                 **current_app.extensions["migrate"].configure_args,
             )
+            migration = context.get_context()
+            # The function that Alembic was called for.
+            command = migration.opts["fn"].__name__
+            if command in {"upgrade", "downgrade"}:
+                scripts = migration.script.walk_revisions()
+                names = {script.revision: getattr(script.module, "CREATES", {}) for script in scripts}
+                ownership.check(guard, names, upgrades=command == "upgrade")
             with context.begin_transaction():
                 context.run_migrations()
+        if command == "do_stamp":
+            after = ownership.applied_revision(guard)
+            click.echo(f"Stamped {after or 'no revision'}, after {before or 'no revision'}. No migration ran.")
 
 
 def run_migrations_offline() -> None:

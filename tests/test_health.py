@@ -11,8 +11,9 @@ from todo import create_app
 from todo.auth.fetch import FetchFailed
 from todo.auth.jwks import KeyCache
 from todo.auth.keys import Key, KeySet
-from todo.database.migrate import newest
+from todo.database.ownership import newest
 from todo.extensions import db
+from todo.health import database_state
 
 
 def test_root_names_the_service_and_every_link_works(client):
@@ -49,15 +50,19 @@ def test_ready_without_database_names_the_check(proxied, proxy):
 
 
 @pytest.fixture
-def versioned(postgres):
-    """Return a function that creates an application on a database at these revisions; None drops their table."""
+def versioned(postgres, migrated_template):
+    """Return a function that creates an application on a migrated database that says it is at these revisions.
+
+    None drops their table.
+    """
     apps = []
 
     def build(*revisions, serves_from=None):
-        app = create_app(config_for(new_database(postgres, f"todo_{uuid.uuid4().hex}")))
+        app = create_app(config_for(new_database(postgres, f"todo_{uuid.uuid4().hex}", migrated_template)))
         apps.append(app)
         with app.app_context(), db.engine.connect() as connection:
-            connection.exec_driver_sql("CREATE TABLE alembic_version (version_num varchar(32) NOT NULL)")
+            connection.exec_driver_sql("DELETE FROM alembic_version")
+            connection.exec_driver_sql("ALTER TABLE alembic_version DROP CONSTRAINT alembic_version_pkc")
             for revision in filter(None, revisions):
                 connection.exec_driver_sql("INSERT INTO alembic_version VALUES (%s)", (revision,))
             if serves_from is not None:
@@ -80,6 +85,11 @@ def versioned(postgres):
         pytest.param(["0000_older"], None, id="an older schema"),
         pytest.param(["9999_newer"], "9998_contracted", id="a newer schema that excludes this version"),
         pytest.param(["9999_newer", "9999_other"], None, id="two schemas at once"),
+        pytest.param(["5f3c2a1b9d0e"], None, id="the schema of another application"),
+        pytest.param(["f00000000000"], None, id="the schema of another application, which sorts after ours"),
+        pytest.param(["9999"], None, id="a number alone"),
+        pytest.param(["9999_Newer"], None, id="a name that no revision has"),
+        pytest.param([newest(), "5f3c2a1b9d0e"], None, id="our schema beside that of another application"),
     ],
 )
 def test_ready_with_an_incompatible_schema_names_the_check(versioned, revisions, serves_from):
@@ -93,6 +103,36 @@ def test_ready_with_a_newer_compatible_schema_is_200_and_reports_it(versioned, s
     response = versioned("9999_newer", serves_from=serves_from).test_client().get("/health/ready")
 
     assert (response.status_code, response.json["checks"]) == (200, {"database": "ok", "schema": "newer"})
+
+
+@pytest.mark.parametrize("revision", ["9999_newer", newest()])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DROP TABLE tasks, task_lists, trash",
+        "DROP TABLE trash",
+        "ALTER TABLE tasks DROP COLUMN description",
+        "ALTER TABLE tasks RENAME TO tasks_of_somebody_else",
+        "ALTER TABLE tasks SET SCHEMA elsewhere",
+    ],
+)
+def test_ready_without_our_tables_is_503_whatever_the_revision(versioned, revision, damage):
+    app = versioned(revision)
+    with app.app_context(), db.engine.connect() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA elsewhere")
+        connection.exec_driver_sql(damage)
+    problem = assert_problem(app.test_client().get("/health/ready"), 503)
+    assert problem["checks"] == {"database": "ok", "schema": "failed"}
+
+
+def test_ready_with_a_newer_schema_that_has_dropped_our_columns_names_what_it_serves(versioned):
+    app = versioned("9999_newer", serves_from="9998_contracted")
+    with app.app_context(), db.engine.connect() as connection:
+        connection.exec_driver_sql("ALTER TABLE tasks DROP COLUMN description")
+        connection.commit()
+        _, problem = database_state()
+    assert "the schema is at 9999_newer" in problem.reason
+    assert problem.reason.endswith("and the schema is for 9998_contracted and later")
 
 
 def test_newest_is_the_head_of_the_migrations(app):

@@ -6,21 +6,19 @@ from flask_smorest import Blueprint
 from marshmallow import fields
 
 from todo.auth.jwks import KeyCache
-from todo.database import statements
+from todo.database import ownership, statements
 from todo.database.failures import DatabaseUnavailable, SchemaLacking
-from todo.database.migrate import encoding_fault, newest
+from todo.database.migrate import encoding_fault
+from todo.database.ownership import newest
 from todo.http.fields import Output
 from todo.http.openapi import VERSION
 from todo.http.problems import Unavailable
 
 bp = Blueprint("health", __name__, description="Public: the name and the state of the service.")
 
-# A migration that older code cannot work with stores the oldest revision that can, as a comment on this table. The
-# comment is read by releases older than the migration, so it has to stay in a place that they already read.
-APPLIED_REVISION = (
-    "SELECT version_num AS applied, obj_description('alembic_version'::regclass) AS serves_from, "
-    "current_setting('server_encoding') AS encoding FROM alembic_version"
-)
+
+class ForeignSchema(Unavailable):
+    """503: the schema is that of another application."""
 
 
 class RootOut(Output):
@@ -107,10 +105,10 @@ def database_state() -> tuple[dict[str, str], Unavailable | None]:
     """Return the results of the checks of the database and of its schema, and a problem if one of them failed.
 
     A schema that is newer than this code passes: a migration keeps what the code before it uses, and a migration that
-    does not says so (see `APPLIED_REVISION`).
+    does not says so (see `ownership.STATE`).
     """
     try:
-        rows = statements.read(APPLIED_REVISION, {})
+        rows = statements.read(ownership.STATE, ownership.columns())
     except SchemaLacking:
         rows = []
     except DatabaseUnavailable as error:
@@ -118,13 +116,20 @@ def database_state() -> tuple[dict[str, str], Unavailable | None]:
         return checks, Unavailable("The database does not answer.", reason=error.reason)
     if rows and (fault := encoding_fault(rows[0].encoding)) is not None:
         return {"database": "ok", "schema": "failed"}, Unavailable("The database cannot hold every text.", reason=fault)
-    applied, serves_from = (rows[0].applied, rows[0].serves_from) if len(rows) == 1 else ("", None)
-    if applied == newest():
-        return {"database": "ok", "schema": "ok"}, None
-    if newest() < applied and (serves_from or "") <= newest():
-        return {"database": "ok", "schema": "newer"}, None
+    applied, serves_from, lacking, _ = rows[0] if len(rows) == 1 else ("", None, 0, None)
+    is_newer = ownership.is_newer(applied)
+    if not lacking and (applied == newest() or (is_newer and (serves_from or "") <= newest())):
+        return {"database": "ok", "schema": "newer" if is_newer else "ok"}, None
+    if not all(map(ownership.is_ours, rows)):
+        return _unfit("the table alembic_version is that of another application", ForeignSchema)
     reason = f"the schema is at {applied or 'nothing'}, this version needs {newest()}"
-    if newest() < applied:
+    if is_newer:
         reason += f", and the schema is for {serves_from} and later"
-    problem = Unavailable("The database schema is not one that this version can serve.", reason=reason)
+    elif applied == newest():
+        reason = f"the schema is at {applied}, and {lacking} of its columns are missing"
+    return _unfit(reason)
+
+
+def _unfit(reason: str, kind: type[Unavailable] = Unavailable) -> tuple[dict[str, str], Unavailable]:
+    problem = kind("The database schema is not one that this version can serve.", reason=reason)
     return {"database": "ok", "schema": "failed"}, problem

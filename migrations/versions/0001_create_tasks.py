@@ -8,6 +8,8 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+CREATES = {"table": ["tasks"], "index": ["pk_tasks"]}
+
 
 def upgrade() -> None:
     """Apply the migration."""

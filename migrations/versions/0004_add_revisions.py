@@ -13,6 +13,12 @@ down_revision = "0003_fold_texts"
 branch_labels = None
 depends_on = None
 
+CREATES = {
+    "table": ["task_lists", "trash"],
+    "index": ["pk_task_lists", "pk_trash", "ix_trash_user_id_revision", "ix_trash_user_id_idempotency_key"],
+    "function": ["number_older_write"],
+}
+
 NUMBER = """
 CREATE FUNCTION number_older_write() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -14,6 +14,8 @@ down_revision = "0004_add_revisions"
 branch_labels = None
 depends_on = None
 
+CREATES = {"index": ["ix_tasks_user_id_revision", "ix_tasks_user_id_idempotency_key"]}
+
 BATCH = 5_000
 ALL = 2**62
 
@@ -66,6 +68,17 @@ INDEXES = {
     ),
 }
 
+DROP_LEFTOVER = """
+DO $$
+BEGIN
+    PERFORM set_config('lock_timeout', '5s', true);
+    IF EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('{name}') AND indrelid = 'tasks'::regclass) THEN
+        DROP INDEX {name};
+    END IF;
+END
+$$
+"""
+
 
 def upgrade() -> None:
     """Apply the migration."""
@@ -75,8 +88,8 @@ def upgrade() -> None:
         else:
             _number()
         for name, (columns, options) in INDEXES.items():
-            # An index that an interrupted run left behind is invalid.
-            op.drop_index(name, "tasks", if_exists=True, postgresql_concurrently=True)
+            # An index that an interrupted run left behind is invalid. One of another table is not ours to drop.
+            op.execute(DROP_LEFTOVER.format(name=name))
             op.create_index(name, "tasks", columns, unique=True, postgresql_concurrently=True, **options)
 
 

@@ -387,17 +387,27 @@ def test_database_without_tables_is_a_fault(make_app, postgres):
 def test_database_with_older_tables_is_a_fault(make_app, postgres):
     url = new_database(postgres, "todo_doctor_older")
     query(url, "CREATE TABLE alembic_version (version_num text)")
-    query(url, "INSERT INTO alembic_version VALUES ('0000_older')")
+    query(url, "INSERT INTO alembic_version VALUES ('0001_create_tasks')")
     report = examine(make_app(url=url))
     assert report.faults.keys() == {"schema"}
-    assert "0000_older" in report.faults["schema"]
-    assert "at 0000_older, this version needs " in report.faults["schema"]
+    assert "at 0001_create_tasks, this version needs " in report.faults["schema"]
+    assert report.of("schema").remedy.startswith("Run `todo migrate`")
 
 
-def test_database_with_newer_tables_is_good(make_app, postgres):
-    url = new_database(postgres, "todo_doctor_newer")
+@pytest.mark.parametrize("revision", ["5f3c2a1b9d0e", "9999_newer"])
+def test_database_of_another_application_is_a_fault(make_app, postgres, revision):
+    url = new_database(postgres, f"todo_doctor_{revision}")
     query(url, "CREATE TABLE alembic_version (version_num text)")
-    query(url, "INSERT INTO alembic_version VALUES ('9999_newer')")
+    query(url, "INSERT INTO alembic_version VALUES (%s)", revision)
+    report = examine(make_app(url=url))
+    assert report.status == 1
+    assert report.faults == {"schema": "the table alembic_version is that of another application"}
+    assert "of its own" in report.of("schema").remedy
+
+
+def test_database_with_newer_tables_is_good(make_app, postgres, migrated_template):
+    url = new_database(postgres, "todo_doctor_newer", migrated_template)
+    query(url, "UPDATE alembic_version SET version_num = '9999_newer'")
     report = examine(make_app(url=url))
     assert report.status == 0
     assert report.of("schema").text == "is newer, and this version can serve it"

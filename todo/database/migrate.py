@@ -2,19 +2,16 @@
 
 from collections.abc import Callable
 from copy import copy
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import click
 from flask import Flask, current_app, g
 from werkzeug.local import LocalProxy
 
-from config import ROOT
-from todo.database import statements
+from todo.database import ownership, statements
 from todo.database.timeouts import BATCH_LIMITS
 from todo.extensions import db
-
-FOLDER = ROOT / "migrations"
 
 # The encoding of a database that can hold every text, as PostgreSQL names it.
 ENCODING = "UTF8"
@@ -67,7 +64,7 @@ def init_app(app: Flask, before_downgrade: Callable[..., None]) -> None:
 def _migrate(app: Flask) -> Any:
     from flask_migrate import Migrate  # noqa: PLC0415
 
-    Migrate(app, db, directory=str(FOLDER), compare_type=True, compare_server_default=True)
+    Migrate(app, db, directory=str(ownership.FOLDER), compare_type=True, compare_server_default=True)
     return app.extensions["migrate"]
 
 
@@ -79,7 +76,8 @@ def reverted(target: str, directory: str | None) -> list[str]:
         directory: The folder of the migrations; by default that of this project.
 
     Raises:
-        click.ClickException: There is no such revision below the one of the database, or no such folder.
+        click.ClickException: There is no such revision below the one of the database, or no such folder, or the
+            database is that of another application.
 
     """
     from alembic.script import ScriptDirectory  # noqa: PLC0415
@@ -87,9 +85,9 @@ def reverted(target: str, directory: str | None) -> list[str]:
     from alembic.util import CommandError  # noqa: PLC0415
 
     with statements.transaction(BATCH_LIMITS) as transaction:
-        if not _count(transaction, "alembic_version"):
-            return []
-        applied = transaction.read("SELECT version_num FROM alembic_version", {})[0].version_num
+        applied = ownership.applied_revision(transaction)
+    if applied is None:
+        return []
     try:
         script = ScriptDirectory.from_config(current_app.extensions["migrate"].migrate.get_config(directory))
         return [one.revision for one in script.iterate_revisions(applied, target, select_for_downgrade=True)]
@@ -126,12 +124,3 @@ def check_encoding(transaction: statements.Transaction) -> None:
     encoding = transaction.read("SELECT current_setting('server_encoding') AS encoding", {})[0].encoding
     if (fault := encoding_fault(encoding)) is not None:
         raise click.ClickException(f"{fault}. {ENCODING_REMEDY}")
-
-
-@cache
-def newest() -> str:
-    """Return the newest schema revision, which is the one that this version of the code is written for.
-
-    A revision is named like its file and begins with its number.
-    """
-    return max(path.stem for path in (FOLDER / "versions").glob("[0-9]*.py"))

@@ -18,9 +18,10 @@ from todo.auth.rules import LEEWAY_S, describe
 from todo.commands import database_error
 from todo.database.embedded import EmbeddedUnavailable
 from todo.database.migrate import ENCODING_REMEDY, encoding_fault
+from todo.database.ownership import OWN_DATABASE
 from todo.doctor.results import Result, failed, passed, warning
 from todo.extensions import db
-from todo.health import database_state
+from todo.health import ForeignSchema, database_state
 from todo.http.problems import InternalError
 
 # The password of a database's URL; libpq takes secrets among the options too.
@@ -185,6 +186,8 @@ def _check_schema(config: Config) -> Result:
         return passed("schema", "is newer, and this version can serve it" if is_newer else "is up to date")
     if checks["database"] == "failed":
         return failed("database", f"stopped answering: {fault.reason}", _database_remedy(config))
+    if isinstance(fault, ForeignSchema):
+        return failed("schema", str(fault.reason), OWN_DATABASE)
     return failed("schema", str(fault.reason), "Run `todo migrate`; if the schema is newer, update this service.")
 
 
