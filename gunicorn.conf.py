@@ -29,12 +29,15 @@ with suppress(AttributeError, OSError):
     M_ARENA_MAX = -8
     ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
-from todo import auth
+from todo import auth, commands
 from todo.extensions import db
 from todo.telemetry import logs
 
 bind = settings.address
 loglevel = settings.log_level.lower()
+
+# Without one, a socket would take its number, and receive the log.
+commands.require_stdout()
 
 # gunicorn's lines have the form of the application's and go to the same place.
 logs.configure(settings)

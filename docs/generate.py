@@ -41,6 +41,9 @@ settings `todo doctor` reports each fault; every other command that needs them p
 
 The commands `dev`, `doctor`, `token`, `seed`, `purge` and `user` are commands of `flask` too. `todo migrate` is
 `flask db upgrade`; the other commands of `flask db` are for developers of migrations.
+
+A command needs a stdout: where it is closed, or cannot be written, the command prints one line to stderr and exits with
+status 1.
 """
 
 

@@ -1,5 +1,6 @@
 """The commands of `todo`, which are commands of `flask` too: output, effects and exit statuses."""
 
+import errno
 import io
 import json
 import os
@@ -31,7 +32,17 @@ from todo.extensions import db
 from todo.tasks import seeds
 
 COMMANDS = ["serve", "dev", "migrate", "doctor", "token", "seed", "purge", "user"]
-SUBCOMMANDS = ["serve", "dev", "migrate", "doctor", "token", "seed", "purge", "user export", "user erase"]
+SUBCOMMANDS = [
+    "serve",
+    "dev",
+    "migrate",
+    "doctor",
+    "token",
+    "seed",
+    "purge",
+    "user export",
+    "user erase",
+]
 FLASK_COMMANDS = ["db", "dev", "doctor", "openapi", "purge", "seed", "token", "user"]
 
 
@@ -135,6 +146,60 @@ def test_every_command_of_flask_has_help(app, name):
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in {"serve", "migrate"}])
 def test_command_of_flask_is_that_of_todo(app, name):
     assert app.cli.commands[name] is command.todo.commands[name]
+
+
+# Each reaches the check in its own way: without the application, with it, or through a command of a library.
+CLOSED_COMMANDS = [
+    "todo --help",
+    "todo serve",
+    "todo doctor",
+    "todo user export u1 --output -",
+    "flask doctor",
+    "flask db current",
+    "flask routes",
+    "gunicorn -c gunicorn.conf.py wsgi:app",
+]
+CLOSED = "Error: stdout is closed: redirect it to /dev/null to discard what is printed.\n"
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("words", CLOSED_COMMANDS)
+def test_command_with_a_closed_stdout_prints_one_line_and_does_nothing(words):
+    done = run_in_shell(f"exec {sys.executable} -m {words} >&-", DATABASE_URL="postgresql://127.0.0.1:1/todo")
+    assert (done.returncode, done.stderr) == (1, CLOSED)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("words", ["todo user --help", "todo token --force --user u1", "flask doctor"])
+def test_command_whose_output_cannot_be_written_prints_one_line(words):
+    done = run_in_shell(f"exec {sys.executable} -m {words} >/dev/full", DATABASE_URL="postgresql://127.0.0.1:1/todo")
+    assert (done.returncode, done.stderr) == (1, "Error: the output cannot be written: No space left on device.\n")
+
+
+def run_in_shell(script, **variables):
+    return subprocess.run(
+        ["sh", "-c", script],
+        cwd=ROOT,
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "error", [BrokenPipeError(errno.EPIPE, "Broken pipe"), FileNotFoundError(errno.ENOENT, "x", "y")]
+)
+def test_errors_that_are_not_of_the_output_are_not_reported_as_such(error):
+    with pytest.raises(type(error)), commands.reporting_output_errors():
+        raise error
+
+
+def test_command_needs_a_stdout(monkeypatch, run):
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(commands.ClosedOutput):
+        commands.require_stdout()
 
 
 def test_serve_becomes_gunicorn_as_production_runs_it(run, monkeypatch):

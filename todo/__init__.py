@@ -3,7 +3,7 @@
 from flask import Flask
 
 from config import ROOT, Config
-from todo import auth, cli, doctor, health, limits, tasks, trash, users
+from todo import auth, cli, commands, doctor, health, limits, tasks, trash, users
 from todo.database import engine, migrate
 from todo.extensions import ORJSONProvider, api, db, init_cors
 from todo.http import hardening, openapi, pages, problems, routing
@@ -19,8 +19,12 @@ def create_app(config: Config | None = None) -> Flask:
 
     Raises:
         InvalidSettings: The settings are invalid.
+        ClosedOutput: A command has no stdout.
 
     """
+    # Before anything opens a file. All commands of `flask` pass here, those of the libraries too.
+    if logs.is_command():
+        commands.require_stdout()
     app = Flask(__name__, instance_path=str(ROOT / "instance"), static_folder=None)
     app.json = ORJSONProvider(app)
     config = auth.with_secret(config or Config.from_environment(), app.instance_path)

@@ -12,11 +12,12 @@ from flask.cli import ScriptInfo
 
 from config import InvalidSettings
 from todo import cli, create_app, trash, users
+from todo.commands import Reporting
 from todo.doctor.command import doctor, stub_app
 from todo.http.openapi import VERSION
 
 
-class Commands(click.Group):
+class Commands(Reporting, click.Group):
     """A group whose help lists its commands in the order of their declaration."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

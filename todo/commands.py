@@ -1,5 +1,7 @@
-"""What the commands share: their help, the type of a user's id, the question before a loss, and database failures."""
+"""What the commands share: their help, the type of a user's id, the question before a loss, and how they fail."""
 
+import errno
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +23,62 @@ from todo.http.problems import InternalError
 USAGE_ERROR = {2: "An option or an argument is wrong."}
 
 
-class Command(click.Command):
+class ClosedOutput(SystemExit):
+    """Stdout is closed. Uncaught, it ends the process with one line on stderr and exit status 1."""
+
+    def __init__(self) -> None:
+        super().__init__("Error: stdout is closed: redirect it to /dev/null to discard what is printed.")
+
+
+def require_stdout() -> None:
+    """Check that this process has a stdout.
+
+    Where it is closed, the next file that the process opens takes its number, and would receive what is printed.
+
+    Raises:
+        ClosedOutput: Stdout is closed.
+
+    """
+    if sys.stdout is None:
+        raise ClosedOutput
+
+
+@contextmanager
+def reporting_output_errors() -> Iterator[None]:
+    """End a command whose output cannot be written with one line and exit status 1.
+
+    Raises:
+        click.ClickException: It cannot be written, as on a full disk. A reader that has gone is left to click, which
+            ends the command without a line.
+
+    """
+    try:
+        yield
+    except OSError as error:
+        # An error with a name is one of that file.
+        if error.errno == errno.EPIPE or error.filename is not None:
+            raise
+        # What is still buffered would fail once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.ClickException(f"the output cannot be written: {error.strerror}.") from error
+
+
+class Reporting(click.Command):
+    """A command whose output is checked, the one of `--help` too, and that of all commands below it."""
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Parse the arguments, which may print the help."""
+        require_stdout()
+        with reporting_output_errors():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with reporting_output_errors():
+            return super().invoke(ctx)
+
+
+class Command(Reporting):
     """A command whose help ends with examples, the exit statuses and related commands.
 
     Args:

@@ -98,17 +98,21 @@ class Forwarder(logging.Handler):
         log.log(level, message, exc_info=record.exc_info)
 
 
+def is_command() -> bool:
+    """Check whether this process runs a command of `todo` or `flask`, and is no server."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.find_object(ScriptInfo) is not None
+
+
 def configure(config: Config) -> None:
     """Configure the log: one line per event, from `LOG_LEVEL` up, in `LOG_FORMAT`.
 
     A server logs to stdout. A command logs to stderr, because its stdout is for its result.
     """
-    context = click.get_current_context(silent=True)
-    is_command = context is not None and context.find_object(ScriptInfo) is not None
     level = logging.getLevelNamesMapping()[config.log_level]
     renderers[:] = _json() if config.log_format == "json" else _console()
     processors[:] = [add_log_level, _add_request, ExceptionRenderer(stack), *renderers]
-    writer = STDERR if is_command else STDOUT
+    writer = STDERR if is_command() else STDOUT
     writer.detect()
     structlog.configure(
         processors=processors,
