@@ -39,8 +39,8 @@ CLI_INTRODUCTION = """\
 `.venv/bin/todo --help`, or `todo --help` in the image. All commands read the [settings](settings.md). With wrong
 settings `todo doctor` reports each fault; every other command that needs them prints one line and exits with status 1.
 
-The commands `dev`, `doctor`, `token`, `seed`, `purge` and `user` are commands of `flask` too. `todo migrate` is
-`flask db upgrade`; the other commands of `flask db` are for developers of migrations.
+The commands `dev`, `db restored`, `doctor`, `token`, `seed`, `purge` and `user` are commands of `flask` too.
+`todo migrate` is `flask db upgrade`; the other commands of `flask db` are for developers of migrations.
 
 A command needs a stdout: where it is closed, or cannot be written, the command prints one line to stderr and exits with
 status 1.

@@ -31,11 +31,12 @@ from todo.database.embedded import EmbeddedUnavailable
 from todo.extensions import db
 from todo.tasks import seeds
 
-COMMANDS = ["serve", "dev", "migrate", "doctor", "token", "seed", "purge", "user"]
+COMMANDS = ["serve", "dev", "migrate", "db", "doctor", "token", "seed", "purge", "user"]
 SUBCOMMANDS = [
     "serve",
     "dev",
     "migrate",
+    "db restored",
     "doctor",
     "token",
     "seed",
@@ -86,7 +87,7 @@ def test_todo_prints_its_version(run):
     assert run("--version").output == "todo 1.0.0\n"
 
 
-@pytest.mark.parametrize("words", ["routes", "shell", "run", "openapi", "limiter", "db", "nonsense"])
+@pytest.mark.parametrize("words", ["routes", "shell", "run", "openapi", "limiter", "nonsense"])
 def test_todo_refuses_commands_that_are_not_its_own(run, words):
     refused = run(words)
     assert refused.exit_code == 2
@@ -143,9 +144,16 @@ def test_every_command_of_flask_has_help(app, name):
     assert name in run(args=["--help"]).output
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in {"serve", "migrate"}])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in {"serve", "migrate", "db"}])
 def test_command_of_flask_is_that_of_todo(app, name):
     assert app.cli.commands[name] is command.todo.commands[name]
+
+
+@pytest.mark.parametrize("words", ["db upgrade", "db current", "db stamp"])
+def test_todo_leaves_the_development_of_migrations_to_flask(run, words):
+    refused = run(*words.split())
+    assert refused.exit_code == 2
+    assert f"No such command '{words.split()[1]}'" in refused.output
 
 
 # Each reaches the check in its own way: without the application, with it, or through a command of a library.
@@ -153,6 +161,7 @@ CLOSED_COMMANDS = [
     "todo --help",
     "todo serve",
     "todo doctor",
+    "todo db restored",
     "todo user export u1 --output -",
     "flask doctor",
     "flask db current",

@@ -38,7 +38,7 @@ def create_app(config: Config | None = None) -> Flask:
     engine.configure(app, config)
     db.init_app(app)
     engine.init_app(app)
-    migrate.init_app(app, before_downgrade=cli.before_downgrade)
+    migrate.init_app(app, before_downgrade=cli.before_downgrade, restored=cli.restored)
     init_cors(app, config.cors_origins)
     auth.init_app(app, config)
     limits.init_app(app, config)

@@ -37,6 +37,7 @@ def _registered(*groups: click.Group) -> Mapping[str, click.Command]:
         "serve": cli.serve,
         "dev": cli.dev,
         "migrate": cli.migrate,
+        "db": click.Group("db", commands={"restored": cli.restored}, help="Look after a restored database."),
         "doctor": doctor,
         "token": cli.token,
         "seed": cli.seed,

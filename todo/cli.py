@@ -1,4 +1,4 @@
-"""The commands that concern the whole service: serve, dev, migrate, token and seed.
+"""The commands that concern the whole service: serve, dev, migrate, db restored, token and seed.
 
 `todo` and `flask` share these functions; `serve` and `migrate` belong to `todo` alone, because `flask` has `run` and
 `db upgrade`.
@@ -19,7 +19,7 @@ from todo.commands import Command, UserId, confirm_loss, counted, reporting_data
 from todo.database import migrate as migrations
 from todo.extensions import db
 from todo.health import database_state
-from todo.tasks import seeds
+from todo.tasks import renumbering, seeds
 
 bp = Blueprint("cli", __name__, cli_group=None)
 
@@ -213,6 +213,38 @@ def before_downgrade(target: str, directory: str | None, *, yes: bool) -> None:
         click.echo(loss)
     else:
         confirm_loss(loss, "Drop them with all that is in them")
+
+
+@click.command(
+    "restored",
+    cls=Command,
+    examples={"todo migrate && todo db restored": "After a backup was restored, before clients call again"},
+    exit_status={0: "All lists are raised.", 1: "The database cannot be used, or Ctrl-C was pressed: run it again."},
+    see_also=["todo migrate", "todo doctor", "docs/operate/backup.md"],
+)
+@with_appcontext
+def restored() -> None:
+    """Begin new numbers after the restore of a backup.
+
+    Run it after each restore that lost writes, and before clients call again: when a dump or a snapshot was restored,
+    when the database went back to an earlier time, and after a failover to a replica that was behind. An upgrade, or a
+    move that loses nothing, does not need it. It needs the owner of the tables, as todo migrate does.
+
+    Clients have seen later numbers than the backup has. Every list gets a revision above all of them, so that no ETag
+    from before matches other content; the cursors of the changes feed expire, so that every follower begins again; and
+    new tasks get ids that no task has had. No task is changed.
+
+    It works in batches that each take effect at once. Each run begins new numbers: an interrupted one is to be
+    repeated, and one too many costs followers another beginning.
+    """
+    raised = 0
+    with reporting_database_errors():
+        number, lists = renumbering.prepare()
+        with click.progressbar(length=lists, label="Raising the lists") as bar:
+            for batch in renumbering.raise_lists(number):
+                raised += batch
+                bar.update(batch)
+    click.echo(f"Raised {counted(raised, 'list')} to revision {number}. Clients begin again.")
 
 
 @bp.cli.command(

@@ -39,6 +39,21 @@ CREATE TRIGGER number_older_update BEFORE UPDATE ON tasks
 FOR EACH ROW WHEN (NEW.revision = OLD.revision AND NEW.updated_at <> OLD.updated_at)
 EXECUTE FUNCTION number_older_write()
 """
+# `todo db restored` makes a trigger, whose function would outlive the table.
+DROP_BEGINNING = """
+DO $$
+DECLARE
+    beginning regprocedure := (
+        SELECT tgfoid FROM pg_trigger WHERE tgrelid = 'task_lists'::regclass AND tgname = 'begin_after_restore'
+    );
+BEGIN
+    IF beginning IS NOT NULL THEN
+        DROP TRIGGER begin_after_restore ON task_lists;
+        EXECUTE format('DROP FUNCTION %s', beginning);
+    END IF;
+END
+$$
+"""
 
 
 def upgrade() -> None:
@@ -86,4 +101,5 @@ def downgrade() -> None:
     for name in ("revision", "idempotency_key", "idempotency_digest"):
         op.drop_column("tasks", name)
     op.drop_table("trash")
+    op.execute(DROP_BEGINNING)
     op.drop_table("task_lists")

@@ -27,12 +27,14 @@ class Commands(click.Command):
     Args:
         before_downgrade: What is called before a downgrade, with its target, the folder of the migrations, and whether
             `--yes` was given. It raises where nothing may be reverted.
+        restored: The command for after the restore of a backup.
 
     """
 
-    def __init__(self, before_downgrade: Callable[..., None]) -> None:
+    def __init__(self, before_downgrade: Callable[..., None], restored: click.Command) -> None:
         super().__init__("db", help="Perform database migrations.")
         self._before_downgrade = before_downgrade
+        self._restored = restored
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -44,7 +46,7 @@ class Commands(click.Command):
         downgrade = copy(group.commands["downgrade"])
         downgrade.params = [*downgrade.params, click.Option(["--yes"], is_flag=True, help="Do not ask.")]
         downgrade.callback = partial(self._downgrade, downgrade.callback)
-        commands.commands = {**group.commands, "downgrade": downgrade}
+        commands.commands = {**group.commands, "downgrade": downgrade, "restored": self._restored}
         context: click.Context = commands.make_context(info_name, args, parent, **extra)
         return context
 
@@ -55,9 +57,9 @@ class Commands(click.Command):
         downgrade(**arguments)
 
 
-def init_app(app: Flask, before_downgrade: Callable[..., None]) -> None:
+def init_app(app: Flask, before_downgrade: Callable[..., None], restored: click.Command) -> None:
     """Register the commands and the extension that `flask_migrate` looks for, without importing either."""
-    app.cli.add_command(Commands(before_downgrade))
+    app.cli.add_command(Commands(before_downgrade, restored))
     app.extensions["migrate"] = LocalProxy(partial(_migrate, app))
 
 

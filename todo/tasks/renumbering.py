@@ -1,0 +1,47 @@
+"""New numbers after the restore of a backup, in place of those that it would give out a second time.
+
+A restored database is at older numbers than clients have seen. It would go on from there, and give the same revisions
+and ids to other contents: a stale ETag would match, and a cursor would miss changes.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from todo.database import statements
+from todo.database.timeouts import BATCH_LIMITS
+
+SQL = statements.load(__file__)
+BATCH = 5_000
+
+
+class Renumbering(NamedTuple):
+    """The number that all lists are raised to, and how many lists there are."""
+
+    number: int
+    lists: int
+
+
+def prepare() -> Renumbering:
+    """Choose the number, and let new tasks and new lists begin after it.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL cannot answer now; then nothing is changed.
+        InternalError: The role of this session does not own the tables; then nothing is changed.
+
+    """
+    chosen = statements.read(SQL["choose_number"], {}, BATCH_LIMITS)[0]
+    statements.write(SQL["begin_after"], {"number": chosen.number})
+    return Renumbering(chosen.number, chosen.lists)
+
+
+def raise_lists(number: int) -> Iterator[int]:
+    """Raise all lists to a number, in batches that are committed one by one; yield how many lists each batch raised.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL cannot answer now; what was yielded is done.
+
+    """
+    last: str | None = ""
+    while last is not None:
+        ((last, raised),) = statements.write(SQL["raise_lists"], {"after": last, "batch": BATCH, "number": number})
+        yield raised

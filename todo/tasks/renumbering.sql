@@ -1,0 +1,48 @@
+-- New numbers after the restore of a backup: a restored database would give out revisions and ids a second time.
+
+-- A number above all that clients may have seen: the time in microseconds. No list and no sequence comes from the number
+-- of an earlier run to that of a later one by itself, because nothing is written a million times a second. Where the clock
+-- was set back, the lists decide.
+-- name: choose_number
+SELECT count(*) AS lists,
+    greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, max(revision) + 1) AS number
+FROM task_lists;
+
+-- New tasks have ids after the number. New lists have revisions after it: they are those of users of whom the backup knows
+-- nothing, and what their clients kept is out of date as well. The function of the trigger has the number in its name, so
+-- that it never takes the place of a function of another application.
+-- name: begin_after
+DO $do$
+DECLARE
+    earlier regprocedure := (
+        SELECT tgfoid FROM pg_trigger WHERE tgrelid = 'task_lists'::regclass AND tgname = 'begin_after_restore'
+    );
+BEGIN
+    IF earlier IS NOT NULL THEN
+        DROP TRIGGER begin_after_restore ON task_lists;
+        EXECUTE format('DROP FUNCTION %%s', earlier);
+    END IF;
+END
+$do$;
+CREATE FUNCTION begin_after_%(number)s() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.revision := NEW.revision + %(number)s;
+    NEW.forgotten := %(number)s;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER begin_after_restore BEFORE INSERT ON task_lists
+FOR EACH ROW EXECUTE FUNCTION begin_after_%(number)s();
+SELECT setval(pg_get_serial_sequence('tasks', 'id'), %(number)s);
+
+-- Lists that came after the trigger are above the number already. Afterwards all cursors from before are too old.
+-- name: raise_lists
+WITH batch AS MATERIALIZED (
+    SELECT user_id FROM task_lists WHERE user_id > %(after)s ORDER BY user_id LIMIT %(batch)s FOR UPDATE
+),
+raised AS (
+    UPDATE task_lists SET revision = %(number)s, forgotten = %(number)s FROM batch
+    WHERE task_lists.user_id = batch.user_id AND task_lists.revision < %(number)s
+    RETURNING task_lists.user_id
+)
+SELECT max(user_id) AS last, (SELECT count(*) FROM raised) AS raised FROM batch;
