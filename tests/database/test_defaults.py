@@ -13,7 +13,7 @@ from wire.server import query
 
 from todo import create_app
 from todo.database import statements
-from todo.database.migrate import newest
+from todo.database.ownership import newest
 from todo.database.timeouts import BATCH_LIMITS, NO_LIMITS, REQUEST_LIMITS
 from todo.extensions import db
 from todo.tasks import seeds

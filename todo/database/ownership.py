@@ -33,9 +33,9 @@ VERSION_TABLE = """
 """
 
 # What a database says of its schema: the revision, the oldest revision whose code can serve it, and how many of the
-# columns that this version needs are lacking; and the encoding of the database. A migration that older code cannot work with stores the oldest revision
-# that can, as a comment on this table. The comment is read by releases older than the migration, so it has to stay in a
-# place that they already read.
+# columns that this version needs are lacking; and the encoding of the database. A migration that older code cannot work
+# with stores the oldest revision that can, as a comment on this table. The comment is read by releases older than the
+# migration, so it has to stay in a place that they already read.
 STATE = """
     SELECT version_num::text AS applied, obj_description('alembic_version'::regclass) AS serves_from, (
             SELECT count(*) FROM unnest(%(tables)s::text[], %(columns)s::text[]) AS wanted ("table", "column")
