@@ -10,7 +10,7 @@ from support import config_for
 
 from todo import create_app
 from todo.auth.fetch import FetchFailed
-from todo.auth.jwks import ATTEMPT_INTERVAL_S, FRESH_S, STALE_S, Attempt, KeyCache, KeysUnavailable
+from todo.auth.jwks import ATTEMPT_INTERVAL_S, ATTEMPTS, FRESH_S, STALE_S, Attempt, KeyCache, KeysUnavailable
 from todo.auth.keys import Key, KeySet
 
 DEADLINE_S = 10
@@ -107,15 +107,45 @@ def test_find_stale_key_is_kept_for_an_hour_of_failures_and_no_longer(cache, iss
     assert cache.find("k1").kid == "k1"
 
 
-def test_find_unknown_kid_fetches_anew_after_the_interval_and_finds_a_new_key(cache, issuer):
+def use_up(cache: KeyCache) -> None:
+    """Leave no attempt in the bucket of a cache."""
+    while cache._seconds_to_next() <= 0:
+        cache.refresh()
+        settle(cache)
+
+
+def test_find_key_that_appears_right_after_a_fetch_is_found(cache, issuer):
+    for number in range(1, ATTEMPTS + 1):
+        issuer.kids = [f"k{n}" for n in range(1, number + 1)]
+        assert cache.find(f"k{number}").kid == f"k{number}"
+    assert issuer.fetches == ATTEMPTS
+
+
+def test_find_unknown_kid_without_an_attempt_is_unavailable_until_the_next_one(cache, issuer):
     cache.find("k1")
+    use_up(cache)
     issuer.kids = ["k1", "k2"]
-    issuer.now += ATTEMPT_INTERVAL_S - 0.1
-    assert cache.find("k2") is None
-    issuer.now += 0.1
+    for wait_s, later_s in ((10, 4), (6, 5.5), (1, 0.5)):
+        with pytest.raises(KeysUnavailable, match="not due yet") as refused:
+            cache.find("k2")
+        assert refused.value.headers == {"Retry-After": str(wait_s)}
+        assert cache.find("k1").kid == "k1"
+        issuer.now += later_s
+    assert issuer.fetches == ATTEMPTS
     assert cache.find("k2").kid == "k2"
-    assert cache.find("k1").kid == "k1"
-    assert issuer.fetches == 2
+    assert issuer.fetches == ATTEMPTS + 1
+
+
+@pytest.mark.parametrize("attempts", range(ATTEMPTS + 1))
+def test_bucket_fills_by_one_attempt_in_each_interval_and_overflows(cache, issuer, attempts):
+    use_up(cache)
+    spent = issuer.fetches
+    issuer.now += attempts * ATTEMPT_INTERVAL_S
+    use_up(cache)
+    assert issuer.fetches - spent == attempts
+    issuer.now += 100 * ATTEMPT_INTERVAL_S
+    use_up(cache)
+    assert issuer.fetches - spent == attempts + ATTEMPTS
 
 
 @pytest.mark.parametrize("fault", [None, "status 503"])
@@ -123,28 +153,99 @@ def test_find_flood_of_unknown_kids_fetches_once_in_each_interval(cache, issuer,
     cache.find("k1")
     issuer.fault = fault
     began = issuer.now
+    missing = 0
     for n in range(1000):
         issuer.now = began + n / 10
-        if fault is None or issuer.now < began + ATTEMPT_INTERVAL_S:
+        try:
             assert cache.find(f"random-{n}") is None
+        except KeysUnavailable:
+            pass
         else:
-            with pytest.raises(KeysUnavailable):
-                cache.find(f"random-{n}")
+            missing += 1
         assert cache.find("k1").kid == "k1"
-    assert issuer.fetches == 10
+    # Of 100 s: the attempts that were left, and one more after each interval.
+    assert issuer.fetches - 1 == ATTEMPTS - 1 + 9
+    assert missing == (0 if fault else issuer.fetches - 1)
 
 
 def test_find_before_any_key_was_fetched_is_unavailable_and_counts_the_first_attempt(cache, issuer):
     issuer.fault = "connection refused"
-    for wait_s in (10, 6, 1):
+    for wait_s, later_s in ((1, 0), (1, 0), (10, 4), (6, 5.5), (1, 0.5)):
         with pytest.raises(KeysUnavailable) as refused:
             cache.find("k1")
         assert refused.value.headers == {"Retry-After": str(wait_s)}
         assert "connection refused" in refused.value.reason
-        issuer.now += {10: 4, 6: 5.5, 1: 0.5}[wait_s]
-    assert issuer.fetches == 1
+        issuer.now += later_s
+    assert issuer.fetches == ATTEMPTS
     issuer.fault = None
     assert cache.find("k1").kid == "k1"
+
+
+def test_find_waits_for_a_fetch_that_runs_already_and_then_for_one_of_its_own(cache, issuer):
+    published = [threading.Event(), threading.Event()]
+
+    def fetch():
+        issuer.fetches += 1
+        # The response to the first request was made before the key was.
+        kids = ["k1"] if issuer.fetches == 1 else ["k1", "k2"]
+        assert published[issuer.fetches - 1].wait(DEADLINE_S)
+        return KeySet({kid: Key(kid, "EdDSA", (), None) for kid in kids})
+
+    cache._fetch = fetch
+    cache.refresh()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(cache.find, "k2")
+        while cache._waiting._value:
+            pass
+        for event in published:
+            event.set()
+        assert waiting.result().kid == "k2"
+    assert issuer.fetches == 2
+
+
+def test_find_that_waited_for_an_earlier_fetch_without_another_attempt_is_unavailable(cache, issuer):
+    use_up(cache)
+    issuer.now += ATTEMPT_INTERVAL_S
+    issuer.released.clear()
+    cache.refresh()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(cache.find, "k2")
+        while cache._waiting._value:
+            pass
+        issuer.released.set()
+        with pytest.raises(KeysUnavailable, match="not due yet"):
+            waiting.result()
+
+
+def test_find_that_waited_for_an_earlier_fetch_which_failed_starts_no_other(cache, issuer):
+    issuer.released.clear()
+    issuer.fault = "status 503"
+    cache.refresh()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(cache.find, "k1")
+        while cache._waiting._value:
+            pass
+        issuer.released.set()
+        with pytest.raises(KeysUnavailable, match="status 503"):
+            waiting.result()
+    assert issuer.fetches == 1
+
+
+def test_find_after_the_fresh_time_starts_one_fetch_for_an_unknown_kid(cache, issuer):
+    cache.find("k1")
+    issuer.now += FRESH_S + 1
+    assert cache.find("unknown") is None
+    assert issuer.fetches == 2
+
+
+def test_find_cached_never_waits(cache, issuer):
+    assert cache.find("k1").kid == "k1"
+    assert cache.find_cached("unknown") is None
+    assert issuer.fetches == 1
+    issuer.released.clear()
+    issuer.now += FRESH_S + 1
+    assert cache.find_cached("k1").kid == "k1"
+    assert cache.find_cached("unknown") is None
 
 
 def test_find_many_at_once_share_one_fetch(issuer):

@@ -25,13 +25,13 @@ class Keys:
     def __init__(self, key: Key | None) -> None:
         self.key = key
 
-    def holds(self, kid: str) -> bool:
-        return self.key is not None and self.key.kid == kid
-
     def find(self, _kid: str) -> Key | None:
         if self.key is None:
             raise KeysUnavailable
         return self.key
+
+    def find_cached(self, kid: str) -> Key | None:
+        return self.key if self.key is not None and self.key.kid == kid else None
 
 
 def counting(rules):

@@ -21,7 +21,10 @@ FRESH_S = 300
 # After that the keys stay in use for this long while they cannot be fetched again (as in RFC 5861, section 4).
 STALE_S = 3600
 
-# At most one fetch starts in this time, however many tokens name unknown keys, and whether or not it fails.
+# A bucket holds so many attempts to fetch the keys, and another one comes back after each interval, however many tokens
+# name unknown keys, and whether or not an attempt fails. Several at once, because an issuer may publish a key in the
+# moment after a fetch: it makes its first key with its first token.
+ATTEMPTS = 3
 ATTEMPT_INTERVAL_S = 10
 
 
@@ -77,6 +80,8 @@ class KeyCache:
         self._clock = clock
         self._cached = CachedKeys({}, -math.inf)
         self._attempt: Attempt | None = None
+        # When the bucket has all its attempts again.
+        self._full_at = -math.inf
         self._is_failing = False
         self._starting = threading.Lock()
         self._waiting = threading.BoundedSemaphore(waiting_max)
@@ -84,28 +89,42 @@ class KeyCache:
     def find(self, kid: str) -> Key | None:
         """Return the issuer's key with this id, or None when the issuer publishes no such key.
 
+        That it publishes none takes a fetch that began after the token came, because the key may be newer than the one
+        before.
+
         Raises:
             KeysUnavailable: the key is not cached, and whether the issuer publishes it cannot be determined now.
 
         """
-        if self.age() > FRESH_S:
-            self.refresh()
-        if (key := self._find_cached(kid)) is not None:
+        earlier = self._attempt
+        if (key := self.find_cached(kid)) is not None:
             return key
-        attempt = self.refresh()
+        attempt = self._after(earlier)
         self._wait(attempt)
+        if attempt is earlier and not attempt.failed:
+            # It ran already when the token came, and if it has not brought the key, the next one may.
+            if (key := self._find_cached(kid)) is not None:
+                return key
+            attempt = self._after(earlier)
+            self._wait(attempt)
         # Read before the key is looked up: keys that arrive in between are found, and never taken for missing.
         failed = attempt.failed
-        if (key := self._find_cached(kid)) is None and failed:
-            raise self._unavailable(f"the last fetch of the issuer's keys failed: {attempt.fault}")
-        return key
+        if (key := self._find_cached(kid)) is not None:
+            return key
+        if failed:
+            raise self._unavailable(f"the last fetch of the issuer's keys failed: {attempt.fault}", attempt)
+        if attempt is earlier:
+            raise self._unavailable("the key is unknown, and the next fetch of the keys is not due yet", attempt)
+        return None
 
-    def holds(self, kid: str) -> bool:
-        """Return whether the key with this id is cached, so that `find` returns it without waiting."""
-        return self._find_cached(kid) is not None
+    def find_cached(self, kid: str) -> Key | None:
+        """Return the key with this id if it is cached, without waiting; start a fetch if the cache is stale."""
+        if self.age() > FRESH_S:
+            self.refresh()
+        return self._find_cached(kid)
 
     def refresh(self) -> Attempt:
-        """Start a fetch, unless one is running or started less than `ATTEMPT_INTERVAL_S` ago.
+        """Start a fetch, unless one is running or the bucket holds no attempt.
 
         Returns:
             The newest attempt, which may still be running.
@@ -115,12 +134,19 @@ class KeyCache:
             return attempt
         with self._starting:
             if (attempt := self._attempt) is None or self._is_next_due(attempt):
-                attempt = self._attempt = Attempt(self._clock())
+                now = self._clock()
+                attempt = self._attempt = Attempt(now)
+                self._full_at = max(self._full_at, now) + ATTEMPT_INTERVAL_S
                 try:
                     threading.Thread(target=self._run, args=(attempt,), name="issuer-keys", daemon=True).start()
                 except RuntimeError as error:
                     self._finish(attempt, str(error))
             return attempt
+
+    def _after(self, earlier: Attempt | None) -> Attempt:
+        """Return the newest attempt; start one if none began after the earlier one, and the bucket holds one."""
+        newest = self._attempt
+        return self.refresh() if newest is None or newest is earlier else newest
 
     def age(self) -> float:
         """Return the seconds since the last successful fetch started; without one, infinity."""
@@ -150,11 +176,11 @@ class KeyCache:
         return cached.keys.get(kid) if self._clock() - cached.fetched_at <= FRESH_S + STALE_S else None
 
     def _is_next_due(self, last: Attempt) -> bool:
-        return last.finished.is_set() and self._seconds_to_next(last) <= 0
+        return last.finished.is_set() and self._seconds_to_next() <= 0
 
-    def _seconds_to_next(self, last: Attempt) -> float:
-        """Return the seconds until the attempt after this one may start."""
-        return last.started_at + ATTEMPT_INTERVAL_S - self._clock()
+    def _seconds_to_next(self) -> float:
+        """Return the seconds until the bucket holds an attempt; not more than 0 when it holds one now."""
+        return self._full_at - (ATTEMPTS - 1) * ATTEMPT_INTERVAL_S - self._clock()
 
     def _seconds_to_deadline(self, attempt: Attempt) -> float:
         """Return the seconds for which it still makes sense to wait for an attempt."""
@@ -170,17 +196,16 @@ class KeyCache:
         if attempt.finished.is_set():
             return
         if not self._waiting.acquire(blocking=False):
-            raise self._unavailable("enough threads are waiting for the issuer's keys already")
+            raise self._unavailable("enough threads are waiting for the issuer's keys already", attempt)
         try:
             attempt.finished.wait(self._seconds_to_deadline(attempt))
         finally:
             self._waiting.release()
 
-    def _unavailable(self, reason: str) -> KeysUnavailable:
-        """Build the problem. Its `Retry-After` is when the running fetch must be over, or when the next may start."""
-        attempt = self.refresh()
+    def _unavailable(self, reason: str, attempt: Attempt) -> KeysUnavailable:
+        """Build the problem. Its `Retry-After` is when the attempt must be over, or when the next may start."""
         is_finished = attempt.finished.is_set()
-        wait_s = self._seconds_to_next(attempt) if is_finished else self._seconds_to_deadline(attempt)
+        wait_s = self._seconds_to_next() if is_finished else self._seconds_to_deadline(attempt)
         return KeysUnavailable(reason=reason, headers={"Retry-After": str(max(1, math.ceil(wait_s)))})
 
     def _run(self, attempt: Attempt) -> None:

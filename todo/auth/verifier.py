@@ -71,7 +71,7 @@ class Verifier:
         """Return the caller that a token names; None if the token is refused, or its key would have to be fetched."""
         try:
             kid = Token(text).header.get("kid")
-            if self._keys is not None and not (isinstance(kid, str) and self._keys.holds(kid)):
+            if self._keys is not None and not (isinstance(kid, str) and self._keys.find_cached(kid)):
                 return None
             return self(text)
         except (Unauthorized, KeysUnavailable):
@@ -96,7 +96,7 @@ class Verifier:
     def _is_still_valid(self, verified: Verified) -> bool:
         if self._clock() >= verified.expires_at + LEEWAY_S:
             return False
-        return self._keys is None or verified.key is None or self._keys.find(verified.key.kid) == verified.key
+        return self._keys is None or verified.key is None or self._keys.find_cached(verified.key.kid) == verified.key
 
     def _verify(self, token: Token) -> Verified:
         for rule, check in self.rules.items():
