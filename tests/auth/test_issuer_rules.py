@@ -27,12 +27,19 @@ PRIVATE = {
     "RS256": rsa.generate_private_key(65537, 2048),
     "PS256": rsa.generate_private_key(65537, 2048),
 }
-KEYS = KeyCache(lambda: KeySet({alg: Key(alg, alg, (), key.public_key()) for alg, key in PRIVATE.items()}))
 
 
-def verifier(now: float = NOW, audiences: tuple[str, ...] = (ORIGIN,)) -> Verifier:
+def published() -> KeyCache:
+    """Return a cache of the issuer's keys that may still fetch them."""
+    return KeyCache(lambda: KeySet({alg: Key(alg, alg, (), key.public_key()) for alg, key in PRIVATE.items()}))
+
+
+KEYS = published()
+
+
+def verifier(now: float = NOW, audiences: tuple[str, ...] = (ORIGIN,), keys: KeyCache = KEYS) -> Verifier:
     return Verifier(
-        issuer_rules(KEYS, issuers=[ORIGIN], audiences=audiences, clock=lambda: now), keys=KEYS, clock=lambda: now
+        issuer_rules(keys, issuers=[ORIGIN], audiences=audiences, clock=lambda: now), keys=keys, clock=lambda: now
     )
 
 
@@ -54,6 +61,36 @@ def by_issuer(payload: dict[str, Any], alg: str = "EdDSA", /, **headers: Any) ->
 @pytest.mark.parametrize("alg", PRIVATE)
 def test_token_of_each_algorithm_names_the_caller(alg):
     assert verify(by_issuer(issued("u1"), alg)) == Caller("u1")
+
+
+def by_name(alg: str, private: Any, kid: str) -> str:
+    """Sign with EdDSA, whatever the header says."""
+    signed = f"{segment({'alg': alg, 'kid': kid})}.{segment(issued('u1'))}"
+    return f"{signed}.{segment(private.sign(signed.encode()))}"
+
+
+def test_token_with_the_newer_name_of_eddsa_names_the_caller():
+    assert verify(by_name("Ed25519", PRIVATE["EdDSA"], "EdDSA")) == Caller("u1")
+
+
+@pytest.mark.parametrize(
+    ("alg", "kid", "rule"),
+    [
+        pytest.param("Ed25519", "ES256", "as the key says", id="a key of another algorithm"),
+        pytest.param("Ed448", "EdDSA", "algorithm", id="the name of another curve"),
+        pytest.param("ed25519", "EdDSA", "algorithm", id="another case"),
+        pytest.param("eddsa", "EdDSA", "algorithm", id="the older name in another case"),
+        pytest.param("Ed25519", "nobody's", "the kid of one", id="an unknown key"),
+    ],
+)
+def test_token_with_a_name_that_does_not_fit_the_key_is_refused(alg, kid, rule):
+    with pytest.raises(InvalidToken, match=rule):
+        verifier(keys=published())(by_name(alg, PRIVATE["EdDSA"], kid))
+
+
+def test_token_with_the_newer_name_of_eddsa_and_another_signature_is_refused():
+    with pytest.raises(InvalidToken, match="signature"):
+        verify(by_name("Ed25519", ed25519.Ed25519PrivateKey.generate(), "EdDSA"))
 
 
 @pytest.mark.parametrize("alg", [a for a in PRIVATE if a != "EdDSA"])
@@ -127,7 +164,7 @@ def test_attack_session_cookie_signed_with_the_issuers_key():
 @pytest.mark.parametrize("kid", [None, "", "nobody's", "../../dev/null", "' OR 1=1"])
 def test_token_without_the_kid_of_a_published_key_is_refused(kid):
     with pytest.raises(InvalidToken, match="key: expected the kid"):
-        verify(by_issuer(issued("u1"), kid=kid))
+        verifier(keys=published())(by_issuer(issued("u1"), kid=kid))
 
 
 @pytest.mark.parametrize("kid", [5, ["EdDSA"], {"kid": "EdDSA"}], ids=repr)
@@ -232,7 +269,7 @@ def test_explain_checks_all_rules_even_after_a_failed_one():
     results = dict(verify.explain(by_issuer(issued("u1", aud="other", exp=NOW - 60))))
     assert [name for name, result in results.items() if not result.passed] == ["audience", "expiry"]
     assert list(results) == list(verify.rules)
-    unknown = dict(verify.explain(by_issuer(issued("u1"), kid="nobody's")))
+    unknown = dict(verifier(keys=published()).explain(by_issuer(issued("u1"), kid="nobody's")))
     assert [name for name, result in unknown.items() if not result.passed] == ["key", "signature"]
 
 

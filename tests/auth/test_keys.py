@@ -64,6 +64,10 @@ def test_parse_accepted_kind_returns_the_key_and_its_one_algorithm(algorithm):
     assert get_default_algorithms()[algorithm].verify(b"message", key.public, signature)
 
 
+def test_parse_newer_name_of_eddsa_is_eddsa():
+    assert keys.parse(document(ED25519 | {"alg": "Ed25519"})) == keys.parse(document(ED25519))
+
+
 @pytest.mark.parametrize("algorithm", UNLABELLED)
 def test_parse_key_of_one_algorithm_need_not_name_it(algorithm):
     (key,) = keys.parse(document(without(GOOD[algorithm], "alg"))).keys.values()
@@ -150,6 +154,15 @@ def test_parse_private_members_that_are_nonsense_do_no_harm(algorithm):
         ),
         pytest.param(
             ED25519 | {"alg": "ES256"}, "is good for EdDSA, and says another algorithm", id="EdDSA-says-ES256"
+        ),
+        pytest.param(
+            ED25519 | {"alg": "Ed448"}, "is good for EdDSA, and says another algorithm", id="EdDSA-says-Ed448"
+        ),
+        pytest.param(
+            ED25519 | {"alg": ["EdDSA"]}, "is good for EdDSA, and says another algorithm", id="EdDSA-says-list"
+        ),
+        pytest.param(
+            GOOD["ES256"] | {"alg": "Ed25519"}, "is good for ES256, and says another algorithm", id="ES256-says-Ed25519"
         ),
         pytest.param(ED25519 | {"alg": "none"}, "is good for EdDSA, and says another algorithm", id="EdDSA-says-none"),
         pytest.param(ED25519 | {"alg": None}, "is good for EdDSA, and says another algorithm", id="EdDSA-says-null"),

@@ -29,12 +29,31 @@ def test_verify_treats_an_id_as_opaque_text(user):
     assert verify(sign(claims(user))).id == user
 
 
-@pytest.mark.parametrize("typ", ["JWT", None])
+@pytest.mark.parametrize("typ", ["JWT", "jwt", "Jwt", "application/jwt", "Application/JWT", None])
 def test_verify_typ_jwt_or_none_is_good(typ):
     assert verify(sign(claims("u1"), typ=typ)).id == "u1"
 
 
-@pytest.mark.parametrize("typ", ["jwt", "at+jwt", "better-auth.session-cache+jwt", "", "JOSE", None, 5])
+@pytest.mark.parametrize(
+    "typ",
+    [
+        "at+jwt",
+        "AT+JWT",
+        "application/at+jwt",
+        "better-auth.session-cache+jwt",
+        "Better-Auth.Session-Cache+JWT",
+        "application/application/jwt",
+        "application/",
+        "text/jwt",
+        "jwt ",
+        "",
+        "JOSE",
+        None,
+        5,
+        ["JWT"],
+    ],
+    ids=repr,
+)
 def test_verify_any_other_typ_is_refused(typ):
     with pytest.raises(InvalidToken, match="typ"):
         verify(sign_raw({"alg": "HS256", "typ": typ}, claims("u1")))

@@ -18,6 +18,9 @@ REASONS_MAX = 10
 
 ALGORITHMS = ("EdDSA", "ES256", "ES512", "RS256", "PS256")
 
+# Other names of these. EdDSA also stands for a second curve, whose keys are not accepted (RFC 9864, section 2.2).
+ALIASES = {"Ed25519": "EdDSA"}
+
 
 class UnusableKeys(ValueError):
     """Raised for a document that is not a key set, or has no key that may verify a token. The message is the reason."""
@@ -67,6 +70,11 @@ def parse(document: bytes) -> KeySet:
     return KeySet(keys, reasons)
 
 
+def canonical(algorithm: Any) -> Any:
+    """Return the name in `ALGORITHMS` that an `alg` stands for (RFC 7517, section 4.4); anything else as it is."""
+    return ALIASES.get(algorithm, algorithm) if isinstance(algorithm, str) else algorithm
+
+
 def _key(entry: Any) -> Key:
     if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str):
         raise UnusableKeys("has no kid")
@@ -97,6 +105,6 @@ def _algorithm(entry: Mapping[str, Any]) -> str:
             pass
         case _:
             raise UnusableKeys("is of a kind that is not accepted")
-    if entry.get("alg", algorithm) != algorithm:
+    if canonical(entry.get("alg", algorithm)) != algorithm:
         raise UnusableKeys(f"is good for {algorithm}, and says another algorithm")
     return str(algorithm)

@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 
 from config import secret_bytes
 from todo.auth.jwks import KeyCache
-from todo.auth.keys import ALGORITHMS
+from todo.auth.keys import ALGORITHMS, canonical
 from todo.auth.tokens import USER_ID, Token
 from todo.http.problems import AnonymousToken, ExpiredToken, InvalidToken, Unauthorized
 from todo.telemetry.refusals import Refusal, TokenRule
@@ -148,8 +148,10 @@ def _describe_scalar(value: Any) -> str:
 
 
 def _type(token: Token) -> RuleResult:
+    """Check the media type, which has no case, and which `application/` may precede (RFC 7515, section 4.1.9)."""
     typ = token.header.get("typ", "JWT")
-    return RuleResult(typ == "JWT", "JWT or none", describe(token.header.get("typ")))
+    passed = isinstance(typ, str) and typ.lower().removeprefix("application/") == "jwt"
+    return RuleResult(passed, "JWT or none", describe(token.header.get("typ")))
 
 
 def _key_source(token: Token) -> RuleResult:
@@ -158,7 +160,7 @@ def _key_source(token: Token) -> RuleResult:
 
 
 def _algorithm(token: Token, algorithms: Sequence[str]) -> RuleResult:
-    algorithm = token.header.get("alg")
+    algorithm = canonical(token.header.get("alg"))
     return RuleResult(algorithm in algorithms, " or ".join(algorithms), describe(algorithm))
 
 
@@ -167,7 +169,7 @@ def _key(token: Token, keys: KeyCache) -> RuleResult:
     token.key = keys.find(kid) if isinstance(kid, str) else None
     if token.key is None:
         return RuleResult(False, "the kid of one of the issuer's keys", describe(kid))
-    algorithm = token.header.get("alg")
+    algorithm = canonical(token.header.get("alg"))
     return RuleResult(
         token.key.algorithm == algorithm,
         f"{token.key.algorithm}, as the key says",

@@ -9,7 +9,7 @@ import jwt
 import orjson
 
 from config import secret_bytes
-from todo.auth.keys import Key
+from todo.auth.keys import ALIASES, Key, canonical
 from todo.http.problems import InvalidToken
 from todo.telemetry.refusals import Refusal, TokenRule
 
@@ -20,6 +20,10 @@ TOKEN_MAX_BYTES = 8192
 USER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
 
 JWS = jwt.PyJWS()
+for _alias, _algorithm in ALIASES.items():
+    # PyJWT has none of them where only a shared secret is used, which needs no cryptography.
+    if _algorithm in JWS.get_algorithms():
+        JWS.register_algorithm(_alias, JWS.get_algorithm_by_name(_algorithm))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,8 @@ class Token:
     def is_signed_with(self, key: Any, algorithm: str) -> bool:
         """Verify the signature with a key (RFC 7515, section 5.2)."""
         try:
-            JWS.decode_complete(self.text, key, algorithms=[algorithm])
+            aliases = [alias for alias in ALIASES if canonical(alias) == algorithm]
+            JWS.decode_complete(self.text, key, algorithms=[algorithm, *aliases])
         except (jwt.PyJWTError, ValueError, TypeError):
             return False
         self.is_genuine = True
