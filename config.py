@@ -47,6 +47,10 @@ STORE_OPTION = re.compile("ssl_[a-z_]+|socket_(connect_)?timeout")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 URL_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 ORIGIN = re.compile(r"https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+# A front-end in an app or an extension has an origin of another scheme, whose host keeps its case (WHATWG URL). Pages
+# of the schemes that are left out have no origin of their own.
+APP_SCHEME = r"(?!(?:https?|wss?|ftp|file|data|blob|about|javascript):)[a-z][a-z0-9+.-]*"
+FRONT_END_ORIGIN = re.compile(rf"{ORIGIN.pattern}|{APP_SCHEME}://[A-Za-z0-9._~-]+(:[0-9]{{1,5}})?")
 HOST = re.compile(r"\.?[a-z0-9-]+(\.[a-z0-9-]+)*")
 
 # A host name to listen on (RFC 1123, section 2.1; Docker's names have underscores too). Its last label is no number, or
@@ -493,8 +497,8 @@ class Config:
     cors_origins: tuple[str, ...] = setting(
         (),
         CommaSeparated(
-            "exact origins such as https://app.example.com",
-            ORIGIN,
+            "exact origins such as https://app.example.com or, of apps, capacitor://localhost",
+            FRONT_END_ORIGIN,
             "an exact origin such as https://app.example.com (lower case, no path, no trailing slash, no wildcard)",
         ),
         "The front-ends that may call the API from a browser.",

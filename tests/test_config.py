@@ -98,6 +98,26 @@ def test_config_in_production_allows_no_origin_by_itself():
     assert Config.from_environment(PRODUCTION).cors_origins == ()
 
 
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "capacitor://localhost",
+        "ionic://localhost",
+        "tauri://localhost",
+        "http://tauri.localhost",
+        "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+        "moz-extension://0b8bc9f2-6b0a-4a55-9a0e-4f5c1c2d3e4f",
+        "safari-web-extension://0B8BC9F2-6B0A-4A55-9A0E-4F5C1C2D3E4F",
+        "app://.",
+        "app://-",
+        "com.example.app://localhost:8080",
+    ],
+)
+def test_origin_of_an_app_is_accepted(origin):
+    settings = Config.from_environment({**PRODUCTION, "CORS_ORIGINS": f"https://app.example.com, {origin}"})
+    assert settings.cors_origins == ("https://app.example.com", origin)
+
+
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
 def test_config_database_url_is_normalised_and_keeps_the_rest(scheme):
     rest = "u:p%40ss@ep-x-pooler.eu-central-1.aws.neon.tech/db?sslmode=require&channel_binding=require"
@@ -283,6 +303,27 @@ def test_config_host_is_an_address_or_a_name_and_has_brackets_where_a_port_follo
         ("CORS_ORIGINS", "https://app.example.com/", "is not an exact origin"),
         ("CORS_ORIGINS", "https://app.example.com,app.example.com", "is not an exact origin"),
         ("CORS_ORIGINS", "https://*.example.com", "is not an exact origin"),
+        *(
+            ("CORS_ORIGINS", origin, "is not an exact origin")
+            for origin in (
+                "capacitor://",
+                "capacitor://localhost/",
+                "capacitor://local host",
+                "Capacitor://localhost",
+                "capacitor:localhost",
+                "chrome-extension://*",
+                "file://",
+                "file:///index.html",
+                "file://localhost",
+                "data://x",
+                "javascript://x",
+                "ws://localhost",
+                "wss://app.example.com",
+                "1app://localhost",
+                "null",
+                "tauri://user@localhost",
+            )
+        ),
         ("TRASH_DAYS", "-1", "must be a number of days from 0 to 3650"),
         ("TRASH_DAYS", "3651", "must be a number of days from 0 to 3650"),
         ("TRASH_DAYS", "30d", "must be a number of days from 0 to 3650"),

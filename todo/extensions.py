@@ -68,6 +68,9 @@ cors = CORS(
         "Idempotency-Key",
         "X-Request-ID",
         "traceparent",
+        "tracestate",
+        "baggage",
+        "sentry-trace",
         "Confirm",
     ],
     expose_headers=[

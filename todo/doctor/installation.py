@@ -323,7 +323,7 @@ def check_front_ends(config: Config, origins: Sequence[str]) -> Iterator[Result]
     for origin in origins:
         if origin in config.cors_origins:
             yield passed("front-end", f"{origin} may call")
-        elif not settings.ORIGIN.fullmatch(origin):
+        elif not settings.FRONT_END_ORIGIN.fullmatch(origin):
             remedy = "Write it as browsers do: lower case, nothing after host and port, as in https://app.example.com."
             yield failed("front-end", f"{describe(origin)} is not an origin", remedy)
         else:
