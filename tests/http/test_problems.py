@@ -9,6 +9,7 @@ from support import assert_problem, bearer, config_for
 
 from todo import create_app
 from todo.http.problems import MethodNotAllowed, Problem, Unavailable
+from todo.http.routing import NAMES
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,175 @@ def test_unknown_path_is_a_problem(client):
 @pytest.mark.parametrize("path", ["/api//tasks", "/api/u1/tasks/1/complete/x", "/api", "/static/x"])
 def test_no_path_redirects(client, path):
     assert_problem(client.get(path), 404)
+
+
+HINT = "The tasks are at /api/me/tasks."
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/tasks",
+        "/api/tasks/",
+        "/api/tasks/5",
+        "/api/tasks/5/complete",
+        "/api/todos",
+        "/API/Tasks",
+        "/tasks",
+        "/tasks/5",
+        "/todos/",
+        "/v1/tasks",
+        "/api/v1/me/tasks",
+        "/api/v1/users/u1/tasks/5",
+        "/api/users/me/tasks",
+        "/me/tasks",
+        "/api/me/task",
+        "/api/me/todos/5",
+        "/api//tasks",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH"])
+def test_path_of_another_service_says_where_the_tasks_are(client, user, path, method):
+    for headers in ({}, bearer(user)):
+        response = client.open(path, method=method, headers=headers)
+        assert response.status_code in (404, 405)
+        problem = assert_problem(response, response.status_code)
+        assert problem["detail"].endswith(f". {HINT}")
+        assert ("Allow" in response.headers) is (response.status_code == 405)
+
+
+@pytest.mark.parametrize("word", ["v1", "v2", "V1.2", "api", "user", "users", "tasks", "todo", "undefined", "null"])
+def test_word_in_the_place_of_the_user_says_where_the_tasks_are(client, user, word):
+    path = f"/api/{word}/tasks"
+    assert_problem(client.get(path), 401, "Missing authentication token")
+    for method, at in (("GET", path), ("POST", path), ("PATCH", f"{path}/5"), ("DELETE", f"{path}/5")):
+        assert_problem(client.open(at, method=method, headers=bearer(user)), 403, f"User ID mismatch. {HINT}")
+    assert assert_problem(client.put(path), 405)["detail"].endswith(HINT)
+
+
+@pytest.mark.parametrize("word", ["v1", "tasks", "users", "null"])
+def test_user_with_such_an_id_has_their_own_path(client, word):
+    assert client.get(f"/api/{word}/tasks", headers=bearer(word)).status_code == 200
+    assert client.delete(f"/api/{word}", headers=bearer(word) | {"Confirm": word}).status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("GET", "/api/me/tasks/1/complete/x", 404),
+        ("GET", "/mytasks", 404),
+        ("POST", "/api/me/tasks/1", 405),
+        ("DELETE", "/api/me/tasks", 405),
+        ("POST", "/health", 405),
+        ("GET", "/api/somebody/tasks", 403),
+        ("GET", "/api/v1x/tasks", 403),
+    ],
+)
+def test_other_problem_does_not_say_where_the_tasks_are(client, user, method, path, status):
+    assert HINT not in assert_problem(client.open(path, method=method, headers=bearer(user)), status)["detail"]
+
+
+NO_IDS = [
+    "abc",
+    "undefined",
+    "null",
+    "NaN",
+    "1.0",
+    "1e3",
+    "0x1",
+    "+1",
+    "--1",
+    "-",
+    "1,2",
+    " ",
+    "1 ",
+    "%C2%A0",
+    "\u0661",
+]
+NO_IDS += [str(2**63), str(-(2**63) - 1), "9" * 5000, "6f1c8a8e-7b1c-4a5e-9d8e-000000000000", "Changes", "{id}", "%00"]
+
+
+@pytest.mark.parametrize("task_id", NO_IDS, ids=lambda task_id: repr(task_id[:40]))
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/tasks/{}", None),
+        ("HEAD", "/tasks/{}", None),
+        ("PUT", "/tasks/{}", {"title": "x"}),
+        ("PATCH", "/tasks/{}", {"title": "x"}),
+        ("DELETE", "/tasks/{}", None),
+        ("PATCH", "/tasks/{}/complete", None),
+        ("GET", "/tasks/{}/", None),
+        ("POST", "/trash/{}/restore", None),
+        ("DELETE", "/trash/{}", None),
+    ],
+)
+def test_id_that_is_none_is_an_absent_task_after_the_token(client, user, task_id, method, path, body):
+    there = path.format(task_id)
+    assert client.open(f"/api/me{there}", method=method, json=body).status_code == 401
+    assert client.open(f"/api/somebody{there}", method=method, json=body, headers=bearer(user)).status_code == 403
+    response = client.open(f"/api/me{there}", method=method, json=body, headers=bearer(user))
+    assert response.status_code == 404
+    if method != "HEAD":
+        absent = client.open(f"/api/me{path.format(2**62)}", method=method, json=body, headers=bearer(user))
+        members = assert_problem(response, 404, "Task not found"), assert_problem(absent, 404, "Task not found")
+        assert members[0].keys() == members[1].keys()
+
+
+def test_id_that_is_none_comes_after_the_body(client, user):
+    assert_problem(client.put("/api/me/tasks/abc", json={"title": ""}, headers=bearer(user)), 422)
+    assert_problem(client.put("/api/me/tasks/abc", data="{", headers=bearer(user)), 400)
+
+
+def names_below_ids(app):
+    """Return the paths that have a name where others have an id, each with its methods."""
+    rules = [(rule.rule, rule.methods) for rule in app.url_map.iter_rules()]
+    prefixes = {path.partition("<int64:")[0] for path, _ in rules if "<int64:" in path}
+    return {
+        path: methods
+        for path, methods in rules
+        for prefix in prefixes
+        if path.startswith(prefix) and not path.removeprefix(prefix).startswith("<int64:")
+    }
+
+
+def test_names_are_those_of_the_paths(app):
+    assert {path.rpartition("/")[2] for path in names_below_ids(app)} == set(NAMES)
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "POST", "OPTIONS", "BREW"])
+def test_path_with_a_name_in_the_place_of_an_id_has_its_own_methods(app, client, method):
+    for path, methods in names_below_ids(app).items():
+        for end in ("", "/"):
+            response = client.open(path.replace("<user_id>", "me") + end, method=method)
+            assert response.status_code == (200 if method in methods else 405)
+            assert set(response.headers["Allow"].split(", ")) == methods
+
+
+@pytest.mark.parametrize("path", ["/api/me/tasks/abc/x", "/api/me/tasks/a/b", "/api/me/trash/abc/x"])
+def test_path_below_an_id_that_is_none_is_unknown(client, user, path):
+    assert_problem(client.get(path, headers=bearer(user)), 404, "There is nothing at this path.")
+
+
+ASTERISK = {"PATH_INFO": "*", "RAW_URI": "*"}
+
+
+def test_options_of_the_server_has_all_methods(client):
+    response = client.options("/", environ_overrides=ASTERISK)
+    assert (response.status_code, response.get_data()) == (204, b"")
+    assert response.headers["Allow"] == "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
+    assert "Content-Type" not in response.headers
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE", "PATCH"])
+def test_asterisk_with_another_method_is_a_bad_request(client, method):
+    assert client.open("/", method=method, environ_overrides=ASTERISK).status_code == 400
+
+
+def test_options_of_a_path_that_is_an_asterisk_is_unknown(client):
+    assert_problem(client.options("/*"), 404)
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/health/ready", "/openapi.json"])
@@ -126,6 +296,18 @@ def test_cors_of_an_ipv6_origin_is_exact(database_url):
 
 @pytest.mark.parametrize(
     "origin",
+    ["capacitor://localhost", "tauri://localhost", "chrome-extension://abcdefghijklmnopabcdefghijklmnop"],
+)
+def test_cors_of_an_app_is_exact(database_url, origin):
+    client = create_app(config_for(database_url, CORS_ORIGINS=origin)).test_client()
+    for sent, allowed in ((origin, True), (f"{origin}.evil", False), (f"https{origin[origin.index(':') :]}", False)):
+        headers = {"Origin": sent, "Access-Control-Request-Method": "PUT"}
+        for response in (client.get("/health", headers=headers), client.options("/api/me/tasks/1", headers=headers)):
+            assert (response.headers.get("Access-Control-Allow-Origin") == sent) is allowed
+
+
+@pytest.mark.parametrize(
+    "origin",
     [
         "HTTPS://APP.example.com",
         "https://evil.example",
@@ -145,7 +327,8 @@ def test_cors_of_a_stranger_gets_nothing(client, origin):
 
 
 def test_cors_preflight_allows_what_front_ends_send(client):
-    asked = "authorization,content-type,accept,prefer,if-match,if-none-match,idempotency-key,x-request-id,traceparent"
+    asked = "authorization,content-type,accept,prefer,if-match,if-none-match,idempotency-key,x-request-id"
+    asked += ",traceparent,tracestate,baggage,sentry-trace"
     response = client.options(
         "/api/u1/tasks/1",
         headers={

@@ -488,7 +488,7 @@ def test_order_of_checks_is_path_token_user_body_row(client, user):
     good, other = f"/api/{user}/tasks/1", f"/api/{new_user()}/tasks/1"
     bad_body = {"data": b"{", "content_type": "text/plain"}
     headers = {"Authorization": bearer(user)["Authorization"]}
-    assert_problem(client.put("/api/x/tasks/nope", **bad_body), 404)
+    assert_problem(client.put("/api/x/tasks/1/nope", **bad_body), 404)
     assert_problem(client.post(good, **bad_body), 405)
     assert_problem(client.put(other, **bad_body), 401)
     assert_problem(client.put(other, headers=headers, **bad_body), 403)

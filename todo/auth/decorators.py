@@ -9,6 +9,7 @@ from flask_smorest import Blueprint
 
 from todo.auth.tokens import Caller
 from todo.http.problems import InvalidToken, MissingToken, Unauthorized, WrongUser
+from todo.http.routing import user_hint
 from todo.limits import count_call
 from todo.telemetry import requests
 from todo.telemetry.refusals import Refusal, TokenRule
@@ -46,7 +47,9 @@ def authorize(caller: Caller, path_user: str) -> str:
 
     """
     if path_user not in (caller.id, "me"):
-        raise WrongUser(reason="the path names another user", user_id=caller.id)
+        hint = user_hint(path_user)
+        detail = f"{WrongUser.detail}.{hint}" if hint else None
+        raise WrongUser(detail, reason="the path names another user", user_id=caller.id)
     return caller.id
 
 

@@ -4,11 +4,12 @@ import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.sansio.utils import host_is_trusted
 
 from config import Config
+from todo.http.etags import no_content
 from todo.http.problems import BadRequest, UnsupportedCoding
 from todo.telemetry.requests import PROBES
 
@@ -87,6 +88,23 @@ def check_syntax() -> None:
         raise InvalidHost(reason="the host is malformed")
     if environ.get("HTTP_TRANSFER_ENCODING", "chunked").lower() != "chunked":
         raise UnsupportedCoding
+    if _is_asterisk() and request.method != "OPTIONS":
+        raise InvalidTarget
+
+
+def answer_options() -> Response | None:
+    """Respond to `OPTIONS *`, which asks what the server as a whole can do (RFC 9110, section 9.3.7)."""
+    if not _is_asterisk():
+        return None
+    response = no_content()
+    methods = set().union(*(rule.methods or () for rule in current_app.url_map.iter_rules()))
+    response.headers["Allow"] = ", ".join(sorted(methods))
+    return response
+
+
+def _is_asterisk() -> bool:
+    """Return whether the request target is no path but an asterisk (RFC 9112, section 3.2.4)."""
+    return bool(request.environ.get("PATH_INFO") == "*")
 
 
 def _authority() -> str | None:
@@ -146,3 +164,4 @@ def init_app(app: Flask, config: Config) -> None:
     if config.trusted_hosts:
         trust_hosts(app, config.trusted_hosts)
     app.before_request(check_syntax)
+    app.before_request(answer_options)
