@@ -131,7 +131,7 @@ def calls(task_id: int) -> Iterator[Call]:
     yield Call(
         "patch a title",
         statement,
-        lambda turn: {**columns_of({"title": f"Changed {turn}"}), **task, "revisions": None},
+        lambda turn: {**columns_of({"title": f"Changed {turn}"}), **task, "among": None, "besides": []},
         "PATCH",
         path,
         {"title": "Changed by HTTP"},

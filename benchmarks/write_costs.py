@@ -119,7 +119,7 @@ def _create(task: Any, number: int, _chance: random.Random) -> Run:
 def _patch(task: Any, changes: Mapping[str, Any]) -> Run:
     columns = columns_of(changes)
     sql = queries.update_statement(frozenset(columns))
-    return sql, {"caller": task.user_id, "task_id": task.id, "revisions": None, **columns}
+    return sql, {"caller": task.user_id, "task_id": task.id, "among": None, "besides": [], **columns}
 
 
 def _patch_title(task: Any, number: int, _chance: random.Random) -> Run:

@@ -6,7 +6,7 @@ from config import ROOT, Config
 from todo import auth, cli, commands, doctor, health, limits, tasks, trash, users
 from todo.database import engine, migrate
 from todo.extensions import ORJSONProvider, api, db, init_cors
-from todo.http import hardening, openapi, pages, problems, routing
+from todo.http import etags, hardening, openapi, pages, problems, routing
 from todo.serving import overload
 from todo.telemetry import logs, requests
 
@@ -59,6 +59,8 @@ def create_app(config: Config | None = None) -> Flask:
     app.register_blueprint(trash.commands)
     app.register_blueprint(users.commands)
     app.register_blueprint(doctor.bp)
+    # After all others that add headers to responses, so that the headers of a 304 or a 412 are added to it.
+    etags.init_app(app)
     # Last, to replace the error handler that flask-smorest registers with openapi.
     problems.init_app(app)
     return app

@@ -1,6 +1,7 @@
 """Conditional requests: an unchanged response is not sent again, and a changed task is not overwritten."""
 
 import threading
+import time
 from contextlib import closing
 from datetime import UTC, datetime
 
@@ -12,9 +13,10 @@ from support import assert_problem, bearer, call_as, config_for, new_user
 from todo import create_app
 from todo.database import statements
 from todo.extensions import db
-from todo.http.etags import conditional_write
+from todo.http.etags import conditional_read, conditional_write
 from todo.tasks import listing, queries
 from todo.tasks.listing import Filters, Listing, SortKey
+from todo.trash import queries as trash
 
 ABSENT = 2**62
 
@@ -219,7 +221,7 @@ def test_write_that_waits_for_another_one_is_decided_after_it(
 
     responses, writer = [], threading.Thread(target=write)
     with closing(psycopg2.connect(database_url)) as other, other.cursor() as cursor:
-        parameters = {"caller": user, "task_id": task["id"], "revisions": None}
+        parameters = {"caller": user, "task_id": task["id"], "among": None, "besides": []}
         cursor.execute(queries.TOGGLE, parameters)
         writer.start()
         wait_for_lock()
@@ -298,6 +300,11 @@ def test_conditional_write_documents_its_problems():
     }
 
 
+def test_conditional_read_documents_its_responses():
+    documented = conditional_read(lambda: None)
+    assert documented._apidoc["manual_doc"]["responses"] == {304: "NotModified", 412: "PreconditionFailed"}
+
+
 # Lists
 
 QUERIES = ["/tasks", "/tasks?limit=1", "/tasks?limit=2&offset=1", "/tasks?sort=-title,due_date"]
@@ -349,6 +356,8 @@ def test_list_with_overdue_has_no_etag_and_matches_none(call, task, overdue):
     response = revalidate(call, f"/tasks?overdue={overdue}", f"{etag}, *")
     assert response.status_code == 200
     assert "ETag" not in response.headers
+    # An asterisk stands for every state only where it stands alone.
+    assert revalidate(call, f"/tasks?overdue={overdue}", "*").status_code == 304
 
 
 def test_list_with_the_etag_of_another_query_is_complete(call, task):
@@ -375,6 +384,332 @@ def test_list_with_the_etag_of_another_revision_is_complete(call, task, revision
         suffix = call("GET", query).headers["ETag"].strip('"').partition("-")[2]
         response = revalidate(call, query, f'"{revision}-{suffix}"')
         assert (response.status_code, response.headers["ETag"]) == (200, f'"3-{suffix}"')
+
+
+# ETags that proxies have changed
+
+CHANGED_BY_PROXIES = [
+    pytest.param('"{}-gzip"', id="Apache, Caddy, lighttpd"),
+    pytest.param('"{}-br"', id="Apache with Brotli"),
+    pytest.param('"{}-zstd"', id="Caddy"),
+    pytest.param('"{}-deflate"', id="lighttpd"),
+    pytest.param('"{}--gzip"', id="Jetty"),
+    pytest.param('"{}--br"', id="Jetty with Brotli"),
+    pytest.param('"{}--zstd"', id="Jetty with Zstandard"),
+    pytest.param('"{}--gzip--br"', id="Jetty, twice"),
+    pytest.param('"{}/gzip"', id="slash"),
+    pytest.param('"{}/br"', id="slash, Brotli"),
+    pytest.param('"{};gzip"', id="Django"),
+    pytest.param('"{};gz"', id="LiteSpeed"),
+    pytest.param('"{}:br"', id="colon"),
+    pytest.param('"{}-df"', id="Traffic Server"),
+    pytest.param('"{}-gzip-gzip"', id="Apache, twice"),
+    pytest.param('"{}-x-gzip"', id="the older name"),
+    pytest.param('"{}-GZIP"', id="upper case"),
+    pytest.param('"gzip-{}"', id="in front"),
+    pytest.param('"br/{}"', id="in front, with a slash"),
+    pytest.param('"{}"-gzip', id="behind the quotation mark"),
+    pytest.param('"{}-gzip"-gzip', id="on both sides of it"),
+    pytest.param("{}-gzip", id="without quotation marks"),
+]
+NOT_BY_PROXIES = [
+    pytest.param('"{}-gzi"', id="no coding"),
+    pytest.param('"{}gzip"', id="no separator"),
+    pytest.param('"{}-"', id="no coding behind the separator"),
+    pytest.param('"{}---gzip"', id="three separators"),
+    pytest.param('"{}-gzip-1"', id="more behind the coding"),
+    pytest.param('"1{}-gzip"', id="another number"),
+    pytest.param('"0{}-gzip"', id="another spelling"),
+    pytest.param('"-{}-gzip"', id="something in front"),
+    pytest.param('"{} -gzip"', id="a space"),
+    pytest.param('"{}-gzip', id="no closing quotation mark"),
+    pytest.param('"-gzip"', id="nothing"),
+    pytest.param('"{}' + "-gzip" * 9 + '"', id="too often"),
+]
+AROUND = [
+    pytest.param("{}", id="strong"),
+    pytest.param("W/{}", id="weak"),
+    pytest.param('"x", {}, W/"y-br"', id="list"),
+    pytest.param(' ,, w/{} ,"z,z"', id="odd list"),
+]
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("form", CHANGED_BY_PROXIES)
+def test_etag_that_a_proxy_has_changed_is_the_etag(call, task, form, around):
+    path = f"/tasks/{task['id']}"
+    changed = around.format(form.format(3))
+    assert_not_modified(revalidate(call, path, changed), '"3"')
+    assert call("GET", path, {"If-Match": changed}).status_code == 200
+    for query in ("/tasks", "/tasks?limit=1", "/tasks/changes"):
+        etag = call("GET", query).headers["ETag"]
+        changed_list = around.format(form.format(etag.strip('"')))
+        assert_not_modified(revalidate(call, query, changed_list), etag)
+        assert call("GET", query, {"If-Match": changed_list}).status_code == 200
+    assert_problem(call("PUT", path, {"If-None-Match": changed}, title="new"), 412)
+    for revision, (method, end, body) in enumerate(
+        [("PUT", "", {"title": "new"}), ("PATCH", "", {"title": "newer"}), ("PATCH", "/complete", {})], 3
+    ):
+        changed = around.format(form.format(revision))
+        assert call(method, path + end, {"If-Match": changed}, **body).headers["ETag"] == f'"{revision + 1}"'
+    assert call("DELETE", path, {"If-Match": around.format(form.format(6))}).status_code == 204
+
+
+@pytest.mark.parametrize("form", NOT_BY_PROXIES)
+@pytest.mark.parametrize("around", ["{}", "W/{}"])
+def test_etag_that_no_proxy_makes_is_another_one(call, task, form, around):
+    path, other = f"/tasks/{task['id']}", around.format(form.format(3))
+    assert revalidate(call, path, other).status_code == 200
+    for method, end, body in (("GET", "", {}), ("PUT", "", {"title": "new"}), ("PATCH", "/complete", {})):
+        assert_problem(call(method, path + end, {"If-Match": other}, **body), 412)
+    etag = call("GET", "/tasks").headers["ETag"]
+    assert revalidate(call, "/tasks", around.format(form.format(etag.strip('"')))).status_code == 200
+
+
+@pytest.mark.parametrize("piece", ["-gzip", "gzip-", "-", "/;", '"', '""', ",", '",', "W/", " ", "a,"])
+def test_hostile_etags_take_no_time(call, task, piece):
+    header = (piece * 40_000)[:40_000]
+    began = time.perf_counter()
+    assert revalidate(call, f"/tasks/{task['id']}", header).status_code == 200
+    assert time.perf_counter() - began < 2
+
+
+@pytest.mark.parametrize("form", ["{}", "W/{}", "*"])
+def test_asset_with_its_etag_is_not_modified(client, form):
+    path = "/docs/assets/page.css"
+    etag = client.get(path).headers["ETag"]
+    for changed in (etag, etag[:-1] + '-gzip"', etag[:-1] + '--br"'):
+        response = client.get(path, headers={"If-None-Match": form.format(changed)})
+        assert (response.status_code, response.headers["ETag"], response.get_data()) == (304, etag, b"")
+        assert response.headers["Cache-Control"] == "no-cache"
+    assert client.get(path, headers={"If-None-Match": '"x"'}).status_code == 200
+    assert_problem(client.get(path, headers={"If-Match": '"x"'}), 412)
+
+
+# Preconditions on every method (RFC 9110, section 13.2.2)
+
+READS = ["/tasks", "/tasks?limit=1", "/tasks?overdue=false", "/tasks/changes", "/tasks/summary", "/trash", "/export"]
+PUBLIC = ["/", "/health", "/health/ready", "/openapi.json", "/docs", "/redoc", "/docs/assets/page.css"]
+
+
+@pytest.fixture
+def get(client, call, task):
+    """Return a function that reads a path of the user, or a public one."""
+
+    def read(path, headers, method="GET"):
+        if path in PUBLIC:
+            response = client.open(path, method=method, headers=headers)
+        else:
+            response = call(method, path.replace("{id}", str(task["id"])), headers)
+        # A user has one export at a time.
+        response.close()
+        return response
+
+    return read
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/tasks/{id}", *READS, *PUBLIC])
+def test_read_with_preconditions_is_decided_by_the_present_state(get, path, method):
+    found = get(path, {}, method)
+    own = {"If-Match": "*"}, {"If-None-Match": '"x"'}, {"If-Match": "*", "If-None-Match": '"x", W/"y"'}
+    for headers in own:
+        response = get(path, headers, method)
+        assert (response.status_code, response.headers.get("ETag")) == (200, found.headers.get("ETag"))
+    for headers in ({"If-None-Match": "*"}, {"If-None-Match": " * "}, {"If-Match": "*", "If-None-Match": "*"}):
+        response = get(path, headers, method)
+        assert response.status_code == 304
+        for name in ("ETag", "Cache-Control", "Vary", "Content-Security-Policy"):
+            assert response.headers.get(name) == found.headers.get(name)
+        assert not {"Content-Type", "Content-Length", "Link", "Content-Disposition"} & set(response.headers.keys())
+    stale = {"If-Match": '"2"'}, {"If-Match": '"x", W/"y"'}, {"If-Match": ""}, {"If-Match": '"2"', "If-None-Match": "*"}
+    for headers in stale:
+        response = get(path, headers, method)
+        assert response.status_code == 412
+        assert "ETag" not in response.headers
+        assert response.headers["Cache-Control"] == "no-store"
+        if method == "GET":
+            assert_problem(response, 412)
+
+
+@pytest.mark.parametrize("path", ["/tasks/{id}", "/tasks", "/tasks?sort=title", "/tasks/changes"])
+def test_read_with_both_preconditions_checks_if_match_first(get, call, path):
+    etag = get(path, {}).headers["ETag"]
+    assert get(path, {"If-Match": etag, "If-None-Match": etag}).status_code == 304
+    assert get(path, {"If-Match": etag, "If-None-Match": '"x"'}).status_code == 200
+    call("PATCH", "/tasks/{}".format(call("GET", "/tasks").json[-1]["id"]), title="changed")
+    assert_problem(get(path, {"If-Match": etag, "If-None-Match": etag}), 412)
+    newer = get(path, {}).headers["ETag"]
+    assert_problem(get(path, {"If-Match": etag, "If-None-Match": newer}), 412)
+    assert get(path, {"If-Match": newer, "If-None-Match": etag}).status_code == 200
+
+
+def test_get_with_a_stale_if_match_returns_the_current_task(call, task):
+    assert assert_problem(call("GET", f"/tasks/{task['id']}", {"If-Match": '"2"'}), 412)["current"] == task
+
+
+@pytest.mark.parametrize("headers", [{"If-Match": '"x"'}, {"If-None-Match": "*"}, {"If-Match": "*"}])
+def test_preconditions_are_ignored_where_the_response_is_an_error(client, call, headers):
+    assert_problem(client.get("/api/me/tasks", headers=headers), 401)
+    assert_problem(client.get("/nowhere", headers=headers), 404)
+    assert_problem(call("GET", f"/tasks/{ABSENT}", headers), 404, "Task not found")
+    assert_problem(call("GET", "/tasks/abc", headers), 404, "Task not found")
+    assert_problem(call("GET", "/tasks?limit=x", headers), 422)
+    assert_problem(call("PUT", f"/tasks/{ABSENT}", headers, title="x"), 404, "Task not found")
+    assert_problem(call("PUT", f"/tasks/{ABSENT}", headers, title=""), 422)
+    assert_problem(call("DELETE", f"/trash/{ABSENT}", headers), 404, "Task not found")
+    assert_problem(call("POST", f"/trash/{ABSENT}/restore", headers), 404, "Task not found")
+    assert_problem(call("POST", "/tasks", headers, title=""), 422)
+    assert_problem(call("DELETE", "", headers), 422)
+    assert call("OPTIONS", "/tasks", headers).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["If-Modified-Since", "If-Unmodified-Since"])
+@pytest.mark.parametrize("date", ["Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 01 Jan 2100 00:00:00 GMT", "yesterday"])
+def test_dates_in_preconditions_say_nothing(call, task, name, date):
+    assert call("GET", f"/tasks/{task['id']}", {name: date}).status_code == 200
+    assert call("GET", "/tasks", {name: date}).status_code == 200
+    assert call("PATCH", f"/tasks/{task['id']}", {name: date}, title="new").status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path", "body"), WRITES)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({"If-None-Match": "*"}, id="no state"),
+        pytest.param({"If-None-Match": '"3"'}, id="not this one"),
+        pytest.param({"If-None-Match": '"1", W/"3"'}, id="none of these"),
+        pytest.param({"If-Match": "*", "If-None-Match": "*"}, id="some state and no state"),
+        pytest.param({"If-Match": '"3"', "If-None-Match": '"3"'}, id="this one and not this one"),
+        pytest.param({"If-Match": '"2"', "If-None-Match": '"1"'}, id="another one"),
+    ],
+)
+def test_write_that_a_precondition_excludes_fails(call, task, method, path, body, headers):
+    problem = assert_problem(call(method, path.format(id=task["id"]), headers, **body), 412)
+    assert problem["current"] == task
+    assert ("If-None-Match" in problem["detail"]) is (headers.get("If-Match") != '"2"')
+    assert call("GET", f"/tasks/{task['id']}").json == task
+
+
+@pytest.mark.parametrize(("method", "path", "body"), WRITES)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"If-None-Match": '"2"'},
+        {"If-None-Match": '"1", "4", "x"'},
+        {"If-None-Match": ""},
+        {"If-Match": "*", "If-None-Match": '"2"'},
+        {"If-Match": '"2", "3"', "If-None-Match": '"2"'},
+    ],
+)
+def test_write_that_no_precondition_excludes_succeeds(call, task, method, path, body, headers):
+    assert call(method, path.format(id=task["id"]), headers, **body).status_code in (200, 204)
+
+
+def test_if_none_match_is_not_the_required_if_match(strict_app, user):
+    call = call_as(strict_app.test_client(), user)
+    task = call("POST", "/tasks", title="x").json
+    assert_problem(call("PUT", f"/tasks/{task['id']}", {"If-None-Match": '"9"'}, title="y"), 428)
+
+
+def test_creation_with_preconditions_is_decided_by_the_list(call, task):
+    etag, other = (call("GET", path).headers["ETag"] for path in ("/tasks", "/tasks?status=pending"))
+    stale = etag.replace("3-", "2-")
+    for headers in (
+        {"If-None-Match": "*"},
+        {"If-None-Match": etag},
+        {"If-Match": stale},
+        {"If-Match": '"3"'},
+        {"If-Match": ""},
+        {"If-Match": etag, "If-None-Match": other},
+    ):
+        assert_problem(call("POST", "/tasks", headers, title="refused"), 412)
+    assert call("GET", "/tasks").headers["ETag"] == etag
+    matching = [{"If-Match": "*"}, {"If-Match": "{}"}, {"If-Match": "W/{}", "If-None-Match": stale}]
+    for number, headers in enumerate([*matching, {"If-None-Match": stale}], 3):
+        at = other.replace("3-", f"{number}-")
+        sent = {name: value.format(at) for name, value in headers.items()}
+        assert call("POST", "/tasks", sent, title="new").json["revision"] == number + 1
+
+
+def test_creation_in_a_list_without_writes_is_decided_by_its_etag(call):
+    etag = call("GET", "/tasks").headers["ETag"]
+    assert_problem(call("POST", "/tasks", {"If-None-Match": etag}, title="x"), 412)
+    assert call("GET", "/tasks").headers["ETag"] == etag
+    assert call("POST", "/tasks", {"If-Match": etag}, title="x").json["revision"] == 1
+    assert_problem(call("POST", "/tasks", {"If-Match": etag}, title="x"), 412)
+
+
+def test_creation_that_is_repeated_with_its_preconditions_has_succeeded(call, task):
+    headers = {"If-Match": call("GET", "/tasks").headers["ETag"], "Idempotency-Key": "one"}
+    first, second = (call("POST", "/tasks", headers, title="x") for _ in range(2))
+    assert (first.status_code, second.status_code, second.json) == (201, 201, first.json)
+    assert second.headers["Idempotent-Replayed"] == "true"
+    refused = call("POST", "/tasks", headers | {"Idempotency-Key": "two"}, title="x")
+    assert_problem(refused, 412)
+    # A refused creation leaves its key unused.
+    assert call("POST", "/tasks", {"Idempotency-Key": "two"}, title="x").status_code == 201
+
+
+def test_concurrent_creations_with_one_etag_are_one_creation(app, call, user):
+    call("POST", "/tasks", title="x")
+    etag = call("GET", "/tasks").headers["ETag"]
+
+    def create(turn):
+        return call_as(app.test_client(), user)("POST", "/tasks", {"If-Match": etag}, title=f"by {turn}")
+
+    assert sorted(response.status_code for response in at_once(8, create)) == [201] + [412] * 7
+    assert len(call("GET", "/tasks").json) == 2
+
+
+TRASH_WRITES = [
+    pytest.param("POST", "/trash/{}/restore", id="restore"),
+    pytest.param("DELETE", "/trash/{}", id="discard"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), TRASH_WRITES)
+def test_write_to_a_deleted_task_is_decided_by_its_last_etag(call, task, method, path):
+    call("DELETE", f"/tasks/{task['id']}")
+    there = path.format(task["id"])
+    for headers in (
+        {"If-Match": '"2"'},
+        {"If-Match": '"4"'},
+        {"If-None-Match": "*"},
+        {"If-None-Match": '"3"'},
+        {"If-Match": '"3"', "If-None-Match": "*"},
+    ):
+        problem = assert_problem(call(method, there, headers), 412)
+        assert problem["current"] == task
+    assert len(call("GET", "/trash").json) == 1
+    headers = {"If-Match": '"2", W/"3-gzip"', "If-None-Match": '"4"'}
+    assert call(method, there, headers).status_code in (200, 204)
+    assert call("GET", "/trash").json == []
+    assert_problem(call(method, there, headers), 404, "Task not found")
+
+
+@pytest.mark.parametrize(("path", "confirmed"), [("/trash", False), ("", True)])
+def test_write_to_all_has_no_etag(call, task, user, path, confirmed):
+    call("DELETE", f"/tasks/{task['id']}")
+    for headers in ({"If-Match": '"3"'}, {"If-Match": ""}, {"If-None-Match": "*"}):
+        assert_problem(call("DELETE", path, headers | {"Confirm": user}), 412)
+    assert [deleted["id"] for deleted in call("GET", "/trash").json] == [task["id"]]
+    assert call("DELETE", path, {"If-Match": "*", "If-None-Match": '"3"', "Confirm": user}).status_code == 204
+    assert call("GET", "/trash").json == []
+
+
+@pytest.mark.parametrize(("method", "path"), TRASH_WRITES)
+def test_write_to_a_deleted_task_that_changes_meanwhile_fails(call, task, monkeypatch, method, path):
+    call("DELETE", f"/tasks/{task['id']}")
+    monkeypatch.setattr(trash.statements, "write", lambda *_: [])
+    problem = assert_problem(call(method, path.format(task["id"]), {"If-Match": '"3"'}), 412)
+    assert problem["current"] == task
+
+
+def test_write_to_a_task_that_changes_meanwhile_fails(call, task, monkeypatch):
+    monkeypatch.setattr(queries.statements, "write", lambda *_: [])
+    problem = assert_problem(call("PUT", f"/tasks/{task['id']}", {"If-Match": '"3"'}, title="x"), 412)
+    assert problem["current"] == task
 
 
 # The cost in statements
@@ -408,6 +743,16 @@ def test_conditional_write_is_one_statement_and_a_refused_one_at_most_two(remote
     assert len(proxy.queries) <= 2
     proxy.queries.clear()
     assert remote(method, there, {"If-Match": '"1"'}, **body).status_code in (200, 204)
+    assert len(proxy.queries) == 1
+
+
+def test_conditional_creation_is_one_transaction(remote, proxy):
+    etag = remote("GET", "/tasks").headers["ETag"]
+    proxy.queries.clear()
+    assert remote("POST", "/tasks", {"If-Match": etag}, title="x").status_code == 201
+    assert len(proxy.queries) == 3
+    proxy.queries.clear()
+    assert remote("POST", "/tasks", title="x").status_code == 201
     assert len(proxy.queries) == 1
 
 

@@ -256,7 +256,7 @@ def test_creation_that_waits_for_the_deletion_of_its_task_is_replayed(
         cursor.execute("SELECT FROM task_lists WHERE user_id = %s FOR UPDATE", (user,))
         creation.start()
         wait_for_lock()
-        parameters = {"caller": user, "task_id": created["id"], "revisions": None, "days": 30}
+        parameters = {"caller": user, "task_id": created["id"], "among": None, "besides": [], "days": 30}
         cursor.execute(queries.SQL["delete_task"], parameters)
         other.commit()
     creation.join()

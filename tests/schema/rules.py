@@ -49,6 +49,7 @@ class Seen:
     tasks: list[str] = field(default_factory=list)
     trash: list[str] = field(default_factory=list)
     restored: set[str] = field(default_factory=set)
+    if_match: int = 0
 
 
 seen = Seen()
@@ -84,8 +85,11 @@ def name_what_is_there(case: Case) -> None:
         fresh = f"key-{len(seen.keys)}" if key in seen.keys else key
         case.headers["Idempotency-Key"] = fresh
         seen.keys.add(fresh)
-    if case.headers.get("If-Match") == '"17"':
-        case.headers["If-Match"] = "*"
+    if (etags := case.headers.get("If-Match")) is not None:
+        seen.if_match += 1
+        # Every other one stays, and names another state.
+        if etags == '"17"' or seen.if_match % 2:
+            case.headers["If-Match"] = "*"
 
 
 def point_at_a_task(case: Case) -> None:

@@ -79,8 +79,17 @@ def sample(user):
     """Return a value for each parameter of any statement."""
     row = INITIAL | {"title": "x", "completed": True, "priority": "low", "due_at": NOW, "tags": ["a"]}
     times = dict.fromkeys(("now", "day", "begin", "end"), NOW)
-    known = {"revisions": [1, 2], "known_revision": 7, "key": "key", "digest": b"digest", "days": 30, "revision": 8}
+    known = {
+        "among": [1, 2],
+        "besides": [3],
+        "known_revision": 7,
+        "key": "key",
+        "digest": b"digest",
+        "days": 30,
+        "revision": 8,
+    }
     page = {"before": 9, "since": 1, "deleted_since": 1, "rows": 11, "offset": 0, "batch": 10}
+    known |= {"among": [1, 2], "besides": [3]}
     return row | times | known | page | {"caller": user, "user": user, "task_id": 7}
 
 

@@ -50,7 +50,15 @@ POPULATION = """
 """
 
 PARAMETERS = (
-    {"caller": "user-1", "user": "user-1", "task_id": 7, "revisions": [1, 2], "known_revision": 7, "days": 30}
+    {
+        "caller": "user-1",
+        "user": "user-1",
+        "task_id": 7,
+        "among": [1, 2],
+        "besides": [3],
+        "known_revision": 7,
+        "days": 30,
+    }
     | {"key": "key", "digest": b"digest", "before": 9900, "since": 9100, "deleted_since": 9100}
     | {"rows": 11, "offset": 0, "batch": 10, "now": NOW, "day": NOW, "begin": NOW, "end": NOW}
     | INITIAL

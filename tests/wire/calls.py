@@ -225,6 +225,29 @@ class CallChecks:
         assert_problem(refusal, 405)
         assert set(refusal.headers["Allow"].split(", ")) == allowed
 
+    def test_options_of_the_server_says_what_is_allowed_anywhere(self, server):
+        answer = run_curl(server, "/", "--request", "OPTIONS", "--request-target", "*")
+        # gunicorn refuses this itself.
+        refusal = run_curl(server, "/", "--request-target", "*")
+
+        assert (answer.status_code, answer.data) == (204, b"")
+        assert set(answer.headers["Allow"].split(", ")) == {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
+        assert refusal.status_code == 400
+
+    def test_etag_that_a_proxy_has_changed_is_the_etag(self, curl, task):
+        etag = curl("GET", path_of(task)).headers["ETag"]
+        changed = f'W/{etag[:-1]}-gzip"'
+
+        assert curl("GET", path_of(task), None, "--header", f"If-None-Match: {changed}").status_code == 304
+        assert curl("PUT", path_of(task), {"title": "z"}, "--header", f"If-Match: {changed}").status_code == 200
+        assert_problem(curl("GET", path_of(task), None, "--header", f"If-Match: {changed}"), 412)
+        assert curl("GET", "/api/me/tasks", None, "--header", "If-None-Match: *").status_code == 304
+
+    @pytest.mark.parametrize("task_id", ["abc", "1.0", str(2**63), "%20"])
+    def test_id_that_is_no_integer_is_an_absent_task(self, curl, server, task_id):
+        assert_problem(run_curl(server, f"/api/me/tasks/{task_id}"), 401)
+        assert_problem(curl("GET", f"/api/me/tasks/{task_id}"), 404, "Task not found")
+
     def test_get_with_a_body_ignores_it(self, curl, task):
         assert curl("GET", path_of(task), "not JSON").get_json() == task
         assert curl("GET", path_of(task), "<x/>", media_type="text/xml").get_json() == task

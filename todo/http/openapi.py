@@ -39,13 +39,13 @@ REQUEST_HEADERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string", "examples": ["return=representation", "handling=strict"]},
     },
     "If-Match": {
-        "description": "One or more `ETag`s of the task: if its current one is not among them, the task stays "
-        "unchanged and the response is 412 (RFC 9110).",
+        "description": "One or more `ETag`s, or `*`: if the current one is not among them, nothing changes and the "
+        "response is 412 (RFC 9110).",
         "schema": {"type": "string", "examples": ['"17"', '"17", "18"', "*"]},
     },
     "If-None-Match": {
-        "description": "The `ETag` of an earlier response: if it is still current, the response is 304 without a body "
-        "(RFC 9110).",
+        "description": "One or more `ETag`s, or `*`: if the current one is among them, nothing changes. The response "
+        "to a read is then 304 without a body, and to any other call 412 (RFC 9110).",
         "schema": {"type": "string", "examples": ['"17"']},
     },
     "Idempotency-Key": {
@@ -59,6 +59,9 @@ REQUEST_HEADERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string", "examples": ["user-123"]},
     },
 }
+
+# The headers of a conditional request, which every call reads.
+CONDITIONAL = ("If-Match", "If-None-Match")
 
 
 def response_header(description: str, *, required: bool = True, **schema: Any) -> dict[str, Any]:

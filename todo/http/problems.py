@@ -12,7 +12,7 @@
     │   └── TaskNotFound             the caller has no such task
     ├── MethodNotAllowed        405  with Allow
     ├── CursorExpired           410  the deletions since the cursor are no longer all recorded
-    ├── PreconditionFailed      412  the task has changed: `current` is its present state
+    ├── PreconditionFailed      412  a precondition fails: `current` is the present state of a task
     ├── ContentTooLarge         413
     ├── UnsupportedMediaType    415
     ├── UnprocessableContent    422  the body is valid JSON and breaks a rule: `errors` lists the faults
@@ -36,6 +36,7 @@ from flask import Flask, Response, current_app, request
 from werkzeug import exceptions
 from werkzeug.exceptions import HTTPException
 
+from todo.http.routing import tasks_hint
 from todo.telemetry import requests
 from todo.telemetry.refusals import Refusal
 
@@ -181,10 +182,10 @@ class CursorExpired(Problem):
 
 
 class PreconditionFailed(Problem):
-    """412: the task has changed since the client read it; `current` is its present state (RFC 9110, section 13.1.1)."""
+    """412: the present state is not one that the request is for; `current` is that of a task (RFC 9110, section 13)."""
 
     status = HTTPStatus.PRECONDITION_FAILED
-    detail = "The task has changed since it was read. Look at the current one and try again."
+    detail = "This has changed since it was read. Look at the present state and try again."
 
 
 class ContentTooLarge(Problem):
@@ -319,9 +320,11 @@ def handle_http_exception(error: HTTPException) -> Response:
     """Respond to an exception of Flask or Werkzeug; all of them but two are faults of syntax."""
     match error:
         case exceptions.NotFound():
-            return build_response(NotFound())
+            return build_response(NotFound(NotFound.detail + tasks_hint(request.path)))
         case exceptions.MethodNotAllowed():
-            return build_response(MethodNotAllowed(headers={"Allow": ", ".join(sorted(error.valid_methods or ()))}))
+            allow = ", ".join(sorted(error.valid_methods or ()))
+            detail = MethodNotAllowed.detail + tasks_hint(request.path)
+            return build_response(MethodNotAllowed(detail, headers={"Allow": allow}))
         case _:
             return build_response(BadRequest())
 

@@ -1,20 +1,20 @@
 """One function for each operation on tasks, one round trip each, the caller's id always first."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from todo.database import statements
+from todo.database.timeouts import REQUEST_LIMITS
+from todo.http.etags import NO_PRECONDITIONS, Preconditions
 from todo.http.idempotency import Idempotency
 from todo.http.problems import IdempotencyKeyReused, PreconditionFailed, TaskNotFound
 from todo.tasks import listing
 from todo.tasks.cursors import encode
 from todo.tasks.listing import Listing, Position
+from todo.tasks.responses import task_tag
 from todo.tasks.rows import COLUMNS, INITIAL, STORED, WRITTEN, TaskRow, as_task, columns_of, value
-
-# The revisions in which a client is ready to change a task; None stands for any.
-Revisions = Collection[int] | None
 
 SQL = statements.load(__file__, columns=COLUMNS, names=", ".join(STORED), values=", ".join(map(value, STORED)))
 SQL["create_task_once"] = statements.fill(SQL["create_task_once"], lock_list=SQL["lock_list"])
@@ -74,7 +74,10 @@ def _cursor(wanted: Listing, last: Any) -> str:
 
 
 def create_task(
-    caller: str, members: Mapping[str, Any], idempotency: Idempotency | None = None
+    caller: str,
+    members: Mapping[str, Any],
+    idempotency: Idempotency | None = None,
+    preconditions: Preconditions = NO_PRECONDITIONS,
 ) -> tuple[TaskRow, bool]:
     """Add a task to the caller's list.
 
@@ -82,20 +85,39 @@ def create_task(
         caller: The id of the caller.
         members: The validated body.
         idempotency: The client's name for this creation.
+        preconditions: What must be true of the list. With any of them it takes several round trips.
 
     Returns:
         The task, and whether it was created now: one that the same key created before is returned as it is today.
 
     Raises:
         IdempotencyKeyReused: the key created a task of another body.
+        PreconditionFailed: the list is in another state.
 
     """
+    if not preconditions:
+        return _create(statements.write, caller, members, idempotency)
+    with statements.transaction(REQUEST_LIMITS) as transaction:
+        (locked,) = transaction.read(SQL["lock_list"], {"caller": caller})
+        task, is_new = _create(transaction.read, caller, members, idempotency)
+        # A creation that is repeated has succeeded already, and changed the list itself.
+        if is_new:
+            preconditions.check(lambda etags: etags.include_list(locked.revision))
+    return task, is_new
+
+
+def _create(
+    write: Callable[[str, Mapping[str, Any]], Sequence[Any]],
+    caller: str,
+    members: Mapping[str, Any],
+    idempotency: Idempotency | None,
+) -> tuple[TaskRow, bool]:
     parameters = {"caller": caller, **INITIAL, **columns_of(members)}
     if idempotency is None:
-        (row,) = statements.write(SQL["create_task"], parameters)
+        (row,) = write(SQL["create_task"], parameters)
         return as_task(row), True
     parameters |= {"key": idempotency.key, "digest": idempotency.digest}
-    (row,) = statements.write(SQL["create_task_once"], parameters)
+    (row,) = write(SQL["create_task_once"], parameters)
     if bytes(row.idempotency_digest) != idempotency.digest:
         raise IdempotencyKeyReused
     return as_task(row), row.created
@@ -114,41 +136,46 @@ def get_task(caller: str, task_id: int) -> TaskRow:
     return as_task(rows[0])
 
 
-def update_task(caller: str, task_id: int, members: Mapping[str, Any], revisions: Revisions = None) -> TaskRow:
+def update_task(
+    caller: str, task_id: int, members: Mapping[str, Any], preconditions: Preconditions = NO_PRECONDITIONS
+) -> TaskRow:
     """Write the given members of one task of the caller, and return it.
 
     Raises:
         TaskNotFound: the caller has no such task.
-        PreconditionFailed: it is in none of the given revisions.
+        PreconditionFailed: it is in another state.
 
     """
     columns = columns_of(members)
-    return _change(update_statement(frozenset(columns)), columns, caller, task_id, revisions)
+    return _change(update_statement(frozenset(columns)), columns, caller, task_id, preconditions)
 
 
-def toggle_task(caller: str, task_id: int, revisions: Revisions = None) -> TaskRow:
+def toggle_task(caller: str, task_id: int, preconditions: Preconditions = NO_PRECONDITIONS) -> TaskRow:
     """Complete or reopen one task of the caller, and return it; raise as `update_task` does."""
-    return _change(TOGGLE, {}, caller, task_id, revisions)
+    return _change(TOGGLE, {}, caller, task_id, preconditions)
 
 
-def delete_task(caller: str, task_id: int, trash_days: int, revisions: Revisions = None) -> TaskRow:
+def delete_task(caller: str, task_id: int, trash_days: int, preconditions: Preconditions = NO_PRECONDITIONS) -> TaskRow:
     """Move one task of the caller into the trash, and return it as it was; raise as `update_task` does.
 
     Args:
         caller: The id of the caller.
         task_id: The id of the task.
         trash_days: How many days the trash keeps it; with 0 only its tombstone is left.
-        revisions: The revisions in which it may be deleted.
+        preconditions: What must be true of it.
 
     """
-    return _change(SQL["delete_task"], {"days": trash_days}, caller, task_id, revisions)
+    return _change(SQL["delete_task"], {"days": trash_days}, caller, task_id, preconditions)
 
 
-def _change(sql: str, values: Mapping[str, Any], caller: str, task_id: int, revisions: Revisions) -> TaskRow:
-    known = None if revisions is None else list(revisions)
-    rows = statements.write(sql, {**values, "caller": caller, "task_id": task_id, "revisions": known})
+def _change(sql: str, values: Mapping[str, Any], caller: str, task_id: int, preconditions: Preconditions) -> TaskRow:
+    parameters = {**values, "caller": caller, "task_id": task_id, **preconditions.parameters()}
+    rows = statements.write(sql, parameters)
     if rows:
         return as_task(rows[0])
-    if revisions is None:
+    if not preconditions:
         raise TaskNotFound
-    raise PreconditionFailed(current=get_task(caller, task_id))
+    current = get_task(caller, task_id)
+    preconditions.check(lambda etags: etags.include(task_tag(current)), current=current)
+    # It changed between the two statements.
+    raise PreconditionFailed(current=current)

@@ -69,7 +69,8 @@ changed AS (
         updated_at = CASE WHEN {differs} THEN greatest(now(), updated_at + interval '1 microsecond') ELSE updated_at END
     FROM locked
     WHERE user_id = %(caller)s AND id = %(task_id)s AND revision < next_revision
-        AND (%(revisions)s::bigint[] IS NULL OR revision = ANY (%(revisions)s::bigint[]))
+        AND (%(among)s::bigint[] IS NULL OR revision = ANY (%(among)s::bigint[]))
+        AND revision <> ALL (%(besides)s::bigint[])
     RETURNING {columns}
 ),
 raised AS (
@@ -86,7 +87,8 @@ WITH locked AS (
 deleted AS (
     DELETE FROM tasks USING locked
     WHERE user_id = %(caller)s AND id = %(task_id)s AND revision < next_revision
-        AND (%(revisions)s::bigint[] IS NULL OR revision = ANY (%(revisions)s::bigint[]))
+        AND (%(among)s::bigint[] IS NULL OR revision = ANY (%(among)s::bigint[]))
+        AND revision <> ALL (%(besides)s::bigint[])
     RETURNING tasks.*, next_revision
 ),
 raised AS (

@@ -8,8 +8,15 @@ from flask_smorest import Blueprint
 
 from todo.auth import require_jwt
 from todo.http import idempotency
-from todo.http.etags import QueryETag, conditional_write, if_match, matches_if_none_match, no_content, not_modified
-from todo.http.openapi import ETAG_HEADER, response_header, with_links
+from todo.http.etags import (
+    Preconditions,
+    QueryETag,
+    check_if_match,
+    conditional_read,
+    conditional_write,
+    no_content,
+)
+from todo.http.openapi import CONDITIONAL, ETAG_HEADER, response_header, with_links
 from todo.http.pagination import PAGE_HEADERS, page_headers
 from todo.http.requests import JSON, MERGE_PATCH, PREFERENCE_APPLIED, preference, validate_request
 from todo.tasks import changes, queries, summary
@@ -33,8 +40,8 @@ LISTS = TaskQuery()
     description="The caller's tasks: by default the first 1000, oldest first. With `overdue` there is no `ETag`.",
     headers=PAGE_HEADERS | {"ETag": ETAG_HEADER["ETag"] | {"required": False}},
 )
-@bp.alt_response(304, "NotModified")
-@validate_request(query=LISTS, headers=["If-None-Match"])
+@conditional_read
+@validate_request(query=LISTS, headers=CONDITIONAL)
 def list_tasks(user_id: str, query: Listing) -> ResponseReturnValue:
     """List tasks."""
     # Which tasks are overdue changes without a write.
@@ -48,10 +55,10 @@ def list_tasks(user_id: str, query: Listing) -> ResponseReturnValue:
 @bp.route("/changes")
 @require_jwt
 @bp.response(200, ChangesOut, headers=ETAG_HEADER)
-@bp.alt_response(304, "NotModified")
+@conditional_read
 @bp.alt_response(410, "CursorExpired")
 @with_links(200, "Follow")
-@validate_request(query=ChangesQuery(), headers=["If-None-Match"])
+@validate_request(query=ChangesQuery(), headers=CONDITIONAL)
 def list_changes(user_id: str, query: ChangesRequest) -> ResponseReturnValue:
     """Follow the changes.
 
@@ -67,7 +74,8 @@ def list_changes(user_id: str, query: ChangesRequest) -> ResponseReturnValue:
 @bp.route("/summary")
 @require_jwt
 @bp.response(200, SummaryOut)
-@validate_request(query=SummaryQuery())
+@conditional_read
+@validate_request(query=SummaryQuery(), headers=CONDITIONAL)
 def summarize_tasks(user_id: str, query: Today) -> ResponseReturnValue:
     """Count tasks, for a dashboard."""
     return jsonify(summary.summarize(user_id, query))
@@ -88,12 +96,13 @@ def summarize_tasks(user_id: str, query: Today) -> ResponseReturnValue:
     }
     | ETAG_HEADER,
 )
+@bp.alt_response(412, "PreconditionFailed")
 @with_links(201, "Read", "Replace", "Change", "Complete", "Delete")
-@validate_request(TaskIn(), read_only=READ_ONLY, headers=["Idempotency-Key"])
+@validate_request(TaskIn(), read_only=READ_ONLY, headers=["Idempotency-Key", *CONDITIONAL])
 def create_task(user_id: str, body: dict[str, Any]) -> ResponseReturnValue:
     """Create a task."""
     key = idempotency.parse(request.headers.get(idempotency.HEADER), body)
-    task, is_new = queries.create_task(user_id, body, key)
+    task, is_new = queries.create_task(user_id, body, key, Preconditions.sent())
     # As in the path of the request: a caller whose id has a slash in it is reached as `me` alone.
     path_user = (request.view_args or {})["user_id"]
     headers = {"Location": url_for(".get_task", user_id=path_user, task_id=task["id"])}
@@ -103,41 +112,41 @@ def create_task(user_id: str, body: dict[str, Any]) -> ResponseReturnValue:
 @bp.route("/<int64:task_id>")
 @require_jwt
 @bp.response(200, TaskOut, headers=ETAG_HEADER)
-@bp.alt_response(304, "NotModified")
+@conditional_read
 @bp.alt_response(404, "TaskNotFound")
 @with_links(200, "Replace", "Change", "Complete", "Delete")
-@validate_request(headers=["If-None-Match"])
+@validate_request(headers=CONDITIONAL)
 def get_task(user_id: str, task_id: int) -> ResponseReturnValue:
     """Return one task."""
     task = queries.get_task(user_id, task_id)
-    tag = task_tag(task)
-    return not_modified(tag) if matches_if_none_match(tag) else tagged(task)
+    check_if_match(task_tag(task), current=task)
+    return tagged(task)
 
 
 @bp.route("/<int64:task_id>", methods=["PUT"])
 @require_jwt
 @bp.response(200, TaskOut, headers=ETAG_HEADER)
 @conditional_write
-@validate_request(TaskIn(), read_only=READ_ONLY, headers=["If-Match"])
+@validate_request(TaskIn(), read_only=READ_ONLY, headers=CONDITIONAL)
 def replace_task(user_id: str, task_id: int, body: dict[str, Any]) -> ResponseReturnValue:
     """Replace a task.
 
     An absent `description` is cleared; any other absent member stays as it is.
     """
-    return tagged(queries.update_task(user_id, task_id, {"description": None, **body}, if_match()))
+    return tagged(queries.update_task(user_id, task_id, {"description": None, **body}, Preconditions.of_write()))
 
 
 @bp.route("/<int64:task_id>", methods=["PATCH"])
 @require_jwt
 @bp.response(200, TaskOut, headers=ETAG_HEADER)
 @conditional_write
-@validate_request(TaskPatch(), read_only=READ_ONLY, headers=["If-Match"], media_types=(JSON, MERGE_PATCH))
+@validate_request(TaskPatch(), read_only=READ_ONLY, headers=CONDITIONAL, media_types=(JSON, MERGE_PATCH))
 def update_task(user_id: str, task_id: int, body: dict[str, Any]) -> ResponseReturnValue:
     """Change a task.
 
     An absent member stays as it is, and `null` clears it (RFC 7396).
     """
-    return tagged(queries.update_task(user_id, task_id, body, if_match()))
+    return tagged(queries.update_task(user_id, task_id, body, Preconditions.of_write()))
 
 
 @bp.route("/<int64:task_id>/complete", methods=["PATCH"])
@@ -148,7 +157,7 @@ def update_task(user_id: str, task_id: int, body: dict[str, Any]) -> ResponseRet
     TaskCompletion(),
     query=CompletionQuery(),
     read_only=READ_ONLY,
-    headers=["If-Match"],
+    headers=CONDITIONAL,
     media_types=(JSON, MERGE_PATCH),
     required=False,
 )
@@ -158,8 +167,8 @@ def complete_task(user_id: str, task_id: int, query: dict[str, bool], body: dict
     Where the body or the query says so, `completed` is set; otherwise it is toggled.
     """
     if state := completion(query, body):
-        return tagged(queries.update_task(user_id, task_id, state, if_match()))
-    return tagged(queries.toggle_task(user_id, task_id, if_match()))
+        return tagged(queries.update_task(user_id, task_id, state, Preconditions.of_write()))
+    return tagged(queries.toggle_task(user_id, task_id, Preconditions.of_write()))
 
 
 @bp.route("/<int64:task_id>", methods=["DELETE"])
@@ -170,14 +179,14 @@ def complete_task(user_id: str, task_id: int, query: dict[str, bool], body: dict
 )
 @conditional_write
 @with_links(204, "Restore", "Discard")
-@validate_request(headers=["If-Match"])
+@validate_request(headers=CONDITIONAL)
 def delete_task(user_id: str, task_id: int) -> ResponseReturnValue:
     """Delete a task.
 
     The trash keeps it for some days.
     """
     days = current_app.extensions["config"].trash_days
-    task = queries.delete_task(user_id, task_id, days, if_match())
+    task = queries.delete_task(user_id, task_id, days, Preconditions.of_write())
     if preference("return") == "representation":
         return tagged(task, 200, {PREFERENCE_APPLIED: "return=representation"})
     return no_content()

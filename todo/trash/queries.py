@@ -1,9 +1,13 @@
 """One function for each operation on the trash, one round trip each, the caller's id always first."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from todo.database import statements
-from todo.http.problems import TaskNotFound
+from todo.http.etags import NO_PRECONDITIONS, Preconditions
+from todo.http.problems import PreconditionFailed, TaskNotFound
+from todo.tasks.responses import task_tag
 from todo.tasks.rows import COLUMNS, TaskRow, as_task, tasks
 
 # The columns of a task that come back as they were.
@@ -53,28 +57,34 @@ def list_trash(caller: str, wanted: TrashRequest) -> TrashPage:
     return TrashPage(deleted, page[-1].deleted_in if len(rows) > wanted.limit else None, total)
 
 
-def restore_task(caller: str, task_id: int) -> TaskRow:
+def restore_task(caller: str, task_id: int, preconditions: Preconditions = NO_PRECONDITIONS) -> TaskRow:
     """Restore a deleted task of the caller, and return it.
 
     Raises:
         TaskNotFound: the caller's trash has no such task.
+        PreconditionFailed: it was deleted in another state.
 
     """
-    rows = statements.write(SQL["restore_task"], {"caller": caller, "task_id": task_id})
-    if not rows:
+    (row,) = _change(SQL["restore_task"], caller, task_id, preconditions)
+    return as_task(row)
+
+
+def discard_task(caller: str, task_id: int, preconditions: Preconditions = NO_PRECONDITIONS) -> None:
+    """Purge a deleted task of the caller before it expires; its tombstone stays. Raise as `restore_task` does."""
+    _change(SQL["discard_task"], caller, task_id, preconditions)
+
+
+def _change(sql: str, caller: str, task_id: int, preconditions: Preconditions) -> Sequence[Any]:
+    place = {"caller": caller, "task_id": task_id}
+    rows = statements.write(sql, place | preconditions.parameters())
+    if rows:
+        return rows
+    if not preconditions or not (deleted := statements.read(SQL["get_deleted_task"], place)):
         raise TaskNotFound
-    return as_task(rows[0])
-
-
-def discard_task(caller: str, task_id: int) -> None:
-    """Purge a deleted task of the caller before it expires; its tombstone stays.
-
-    Raises:
-        TaskNotFound: the caller's trash has no such task.
-
-    """
-    if not statements.write(SQL["discard_task"], {"caller": caller, "task_id": task_id}):
-        raise TaskNotFound
+    current = as_task(deleted[0])
+    preconditions.check(lambda etags: etags.include(task_tag(current)), current=current)
+    # It changed between the two statements.
+    raise PreconditionFailed(current=current)
 
 
 def empty_trash(caller: str) -> None:

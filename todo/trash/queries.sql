@@ -26,6 +26,8 @@ WITH locked AS (
 deleted AS (
     DELETE FROM trash USING locked
     WHERE user_id = %(caller)s AND id = %(task_id)s AND task IS NOT NULL AND revision < next_revision
+        AND (%(among)s::bigint[] IS NULL OR (task ->> 'revision')::bigint = ANY (%(among)s::bigint[]))
+        AND (task ->> 'revision')::bigint <> ALL (%(besides)s::bigint[])
     RETURNING task, next_revision
 ),
 restored AS (
@@ -43,7 +45,16 @@ SELECT * FROM restored;
 -- name: discard_task
 UPDATE trash SET task = NULL, expires_at = NULL
 WHERE user_id = %(caller)s AND id = %(task_id)s AND task IS NOT NULL
+    AND (%(among)s::bigint[] IS NULL OR (task ->> 'revision')::bigint = ANY (%(among)s::bigint[]))
+    AND (task ->> 'revision')::bigint <> ALL (%(besides)s::bigint[])
 RETURNING id;
+
+-- name: get_deleted_task
+SELECT {columns}
+FROM (
+    SELECT stored.* FROM trash, jsonb_populate_record(NULL::tasks, trash.task) AS stored
+    WHERE trash.user_id = %(caller)s AND trash.id = %(task_id)s AND trash.task IS NOT NULL
+) AS deleted;
 
 -- name: empty_trash
 UPDATE trash SET task = NULL, expires_at = NULL

@@ -8,9 +8,9 @@ from flask_smorest import Blueprint
 from marshmallow import ValidationError, post_load
 
 from todo.auth import require_jwt
-from todo.http.etags import no_content
+from todo.http.etags import Preconditions, check_untagged, conditional_read, no_content
 from todo.http.fields import TIMESTAMP, UtcDateTime
-from todo.http.openapi import ETAG_HEADER, with_links
+from todo.http.openapi import CONDITIONAL, ETAG_HEADER, with_links
 from todo.http.pagination import (
     PAGE_HEADERS,
     BadCursor,
@@ -71,7 +71,8 @@ class TrashedTaskOut(TaskOut):
     description="Deleted tasks: by default the last 1000, the newest deletion first.",
     headers=PAGE_HEADERS,
 )
-@validate_request(query=PAGES)
+@conditional_read
+@validate_request(query=PAGES, headers=CONDITIONAL)
 def list_trash(user_id: str, query: TrashRequest) -> ResponseReturnValue:
     """List deleted tasks."""
     page = queries.list_trash(user_id, query)
@@ -83,32 +84,36 @@ def list_trash(user_id: str, query: TrashRequest) -> ResponseReturnValue:
 @require_jwt
 @bp.response(200, TaskOut, headers=ETAG_HEADER)
 @bp.alt_response(404, "TaskNotFound")
+@bp.alt_response(412, "PreconditionFailed")
 @with_links(200, "Read", "Replace", "Change", "Complete", "Delete")
-@validate_request()
+@validate_request(headers=CONDITIONAL)
 def restore_task(user_id: str, task_id: int) -> ResponseReturnValue:
     """Restore a deleted task.
 
     It has its old id and a new revision.
     """
-    return tagged(queries.restore_task(user_id, task_id))
+    return tagged(queries.restore_task(user_id, task_id, Preconditions.sent()))
 
 
 @bp.route("/<int64:task_id>", methods=["DELETE"])
 @require_jwt
 @bp.response(204)
 @bp.alt_response(404, "TaskNotFound")
-@validate_request()
+@bp.alt_response(412, "PreconditionFailed")
+@validate_request(headers=CONDITIONAL)
 def discard_task(user_id: str, task_id: int) -> ResponseReturnValue:
     """Discard a deleted task, for good."""
-    queries.discard_task(user_id, task_id)
+    queries.discard_task(user_id, task_id, Preconditions.sent())
     return no_content()
 
 
 @bp.route("", methods=["DELETE"])
 @require_jwt
 @bp.response(204)
-@validate_request()
+@bp.alt_response(412, "PreconditionFailed")
+@validate_request(headers=CONDITIONAL)
 def empty_trash(user_id: str) -> ResponseReturnValue:
     """Empty the trash, for good."""
+    check_untagged()
     queries.empty_trash(user_id)
     return no_content()

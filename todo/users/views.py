@@ -9,8 +9,8 @@ from flask_smorest import Blueprint
 
 from config import Config
 from todo.auth import require_jwt
-from todo.http.etags import no_content
-from todo.http.openapi import response_header
+from todo.http.etags import check_untagged, conditional_read, no_content
+from todo.http.openapi import CONDITIONAL, response_header
 from todo.http.problems import UnprocessableContent
 from todo.http.requests import validate_request
 from todo.users import queries
@@ -35,7 +35,8 @@ CONFIRM = (
     description="A line of JSON for the list, for each task and for each deleted task.",
     headers={"Content-Disposition": response_header("The file name for browsers.", example=ATTACHMENT)},
 )
-@validate_request()
+@conditional_read
+@validate_request(headers=CONDITIONAL)
 def export_user(user_id: str) -> ResponseReturnValue:
     """Export everything.
 
@@ -53,7 +54,8 @@ def export_user(user_id: str) -> ResponseReturnValue:
 @bp.route("", methods=["DELETE"])
 @require_jwt
 @bp.response(204)
-@validate_request(headers=["Confirm"])
+@bp.alt_response(412, "PreconditionFailed")
+@validate_request(headers=["Confirm", *CONDITIONAL])
 def erase_user(user_id: str) -> ResponseReturnValue:
     """Erase everything, for good.
 
@@ -61,6 +63,7 @@ def erase_user(user_id: str) -> ResponseReturnValue:
     """
     if user_id not in _readings(request.headers.get("Confirm", "")):
         raise UnprocessableContent([{"header": "Confirm", "detail": CONFIRM}])
+    check_untagged()
     queries.erase(user_id)
     return no_content()
 
