@@ -58,7 +58,8 @@ class QueriedUser:
         total = replace(Listing(as_of=AS_OF), limit=1, count=True)
         self.tasks: int = statements.read(*page_of(user, total))[0].total
         middle = {"caller": user, "task_id": self.position(BY_ID, self.tasks // 2).id}
-        self.title_words = tuple(fold(statements.read(queries.SQL["get_task"], middle)[0].title).split())[:WORDS_MAX]
+        title = statements.read(queries.SQL["get_task"], middle)[0].title
+        self.title_words = tuple(fold(title).split())[:WORDS_MAX]
         self.tag_keys = [row.key for row in statements.read(TAG_KEYS, {"caller": user})]
 
     def position(self, sort: tuple[SortKey, ...], place: int) -> Position:
@@ -148,7 +149,7 @@ def _searched(user: QueriedUser) -> Iterator[Query]:
         "the words of one title: few": user.title_words,
         "three words: none": ("nowherezz", "report", "xylophonezz"),
     }.items():
-        yield user.page(f"search {name}", filters=Filters(words=words))
+        yield user.page(f"search {name}", filters=Filters(words=tuple((word,) for word in words)))
 
 
 def _sorted(user: QueriedUser) -> Iterator[Query]:

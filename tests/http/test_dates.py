@@ -1,6 +1,7 @@
 """Dates and date-times: how they are parsed, and what they stand for in comparisons."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from hypothesis import given
@@ -217,3 +218,48 @@ def test_bound_of_a_date_is_its_first_instant(day):
 @given(DATETIMES)
 def test_bound_of_a_datetime_is_the_datetime(value):
     assert bound(value) == value
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "first"),
+    [
+        ("Pacific/Auckland", date(2026, 3, 1), datetime(2026, 2, 28, 11, tzinfo=UTC)),
+        ("America/New_York", date(2026, 3, 1), datetime(2026, 3, 1, 5, tzinfo=UTC)),
+        # A day that begins at one o'clock, and one that begins a second time.
+        ("America/Sao_Paulo", date(2018, 11, 4), datetime(2018, 11, 4, 3, tzinfo=UTC)),
+        ("America/Havana", date(2026, 11, 1), datetime(2026, 11, 1, 4, tzinfo=UTC)),
+        # A day that was left out.
+        ("Pacific/Apia", date(2011, 12, 30), datetime(2011, 12, 30, 10, tzinfo=UTC)),
+        ("Asia/Tokyo", date.min, datetime.min.replace(tzinfo=UTC)),
+        ("Etc/GMT+12", date.max, datetime(9999, 12, 31, 12, tzinfo=UTC)),
+    ],
+)
+def test_bound_of_a_date_is_its_first_instant_in_a_time_zone(zone, day, first):
+    assert bound(day, ZoneInfo(zone)) == first
+
+
+@pytest.mark.parametrize(
+    ("zone", "moment", "day"),
+    [
+        ("Pacific/Auckland", datetime(2026, 3, 1, 12, tzinfo=UTC), date(2026, 3, 2)),
+        ("America/New_York", datetime(2026, 3, 1, 4, 59, tzinfo=UTC), date(2026, 2, 28)),
+        ("Asia/Tokyo", datetime(9999, 12, 31, 23, tzinfo=UTC), date.max),
+        ("America/New_York", datetime(1, 1, 1, tzinfo=UTC), date.min),
+    ],
+)
+def test_date_in_a_time_zone_is_the_one_of_its_clocks(zone, moment, day):
+    assert dates.date_in(ZoneInfo(zone), moment) == day
+
+
+def test_zone_is_found_by_every_iana_name_in_any_case():
+    names = available_timezones() - {"Factory", "localtime"}
+    for name in names:
+        assert {dates.zone(spelling).key for spelling in (name, name.lower(), name.upper())} == {name}
+
+
+@pytest.mark.parametrize(
+    "name", ["", "localtime", "posixrules", "Factory", "posix/UTC", "right/UTC", "zones", "..", "UTC "]
+)
+def test_zone_of_another_name_is_a_key_error(name):
+    with pytest.raises(KeyError):
+        dates.zone(name)

@@ -24,7 +24,7 @@ TRASHED = f"{TRASH}/{{task_id}}"
 # Unknown members are ignored, but not with `Prefer: handling=strict`, and a change needs a known one. A name in
 # quotation marks is the same name. Parameters that are good by themselves can contradict each other.
 UNSAID = re.compile(
-    "is not known here|Nothing to change|Idempotency-Key has been used for another task"
+    "is not known here|Nothing to change|Idempotency-Key has been used for another task|at least one visible character"
     "|must not have another value|cannot be overdue together|must be the page that begins|page .* begins .* after it"
 )
 

@@ -42,7 +42,8 @@ FILTERS = st.builds(
     created_after=st.none() | AWARE,
     updated_after=st.none() | AWARE,
     overdue=st.none() | st.booleans(),
-    words=st.lists(TITLES, max_size=3).map(tuple),
+    words=st.lists(st.tuples(TITLES) | st.tuples(TITLES, TITLES), max_size=3).map(tuple),
+    tz=st.sampled_from(["UTC", "Asia/Tokyo"]),
 )
 
 ALTERED = "is not one that this service gave, or it was altered: begin again without it."
@@ -67,7 +68,7 @@ def sealed(payload):
 
 def forged(values, last=7, as_of="2026-03-01T12:00:00+00:00", *, sort=BY_ID):
     """Encode a cursor that has the right checksum, version and question, but possibly invalid values."""
-    return sealed(json.dumps([1, cursors._digest(Filters(), sort), values, last, as_of]).encode())
+    return sealed(json.dumps([cursors.VERSION, cursors._digest(Filters(), sort), values, last, as_of]).encode())
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_cursor_that_is_any_text_is_refused(text):
         decode(text, Filters(), BY_ID)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, [1], 1.5, {"v": 1}])
+@pytest.mark.parametrize("version", [0, 1, "2", None, [2], 2.5, {"v": 2}])
 def test_cursor_of_another_version_is_refused(refuse, version):
     question = cursors._digest(Filters(), BY_ID)
     cursor = sealed(orjson.dumps([version, question, [7], 7, NOW]))
@@ -218,17 +219,17 @@ AS_OF = "2026-03-01T12:00:00+00:00"
 @pytest.mark.parametrize(
     ("parts", "detail"),
     [
-        pytest.param([1], FORGED, id="the version alone"),
-        pytest.param([1, QUESTION, [7], 7], FORGED, id="a part too few"),
-        pytest.param([1, QUESTION, [7], 7, AS_OF, 0], FORGED, id="a part too many"),
-        pytest.param([1, None, [7], 7, AS_OF], OTHER_QUESTION, id="a question that is null"),
-        pytest.param([1, [QUESTION], [7], 7, AS_OF], OTHER_QUESTION, id="a question in an array"),
-        pytest.param([1, QUESTION, [], 7, AS_OF], FORGED, id="a value too few"),
-        pytest.param([1, QUESTION, [7, 7], 7, AS_OF], FORGED, id="a value too many"),
-        pytest.param([1, QUESTION, None, 7, AS_OF], FORGED, id="values that are null"),
-        pytest.param([1, QUESTION, 7, 7, AS_OF], FORGED, id="values that are a number"),
-        pytest.param([1, QUESTION, "7", 7, AS_OF], FORGED, id="values that are a string"),
-        pytest.param([1, QUESTION, {"7": 7}, 7, AS_OF], FORGED, id="values that are an object"),
+        pytest.param([2], FORGED, id="the version alone"),
+        pytest.param([2, QUESTION, [7], 7], FORGED, id="a part too few"),
+        pytest.param([2, QUESTION, [7], 7, AS_OF, 0], FORGED, id="a part too many"),
+        pytest.param([2, None, [7], 7, AS_OF], OTHER_QUESTION, id="a question that is null"),
+        pytest.param([2, [QUESTION], [7], 7, AS_OF], OTHER_QUESTION, id="a question in an array"),
+        pytest.param([2, QUESTION, [], 7, AS_OF], FORGED, id="a value too few"),
+        pytest.param([2, QUESTION, [7, 7], 7, AS_OF], FORGED, id="a value too many"),
+        pytest.param([2, QUESTION, None, 7, AS_OF], FORGED, id="values that are null"),
+        pytest.param([2, QUESTION, 7, 7, AS_OF], FORGED, id="values that are a number"),
+        pytest.param([2, QUESTION, "7", 7, AS_OF], FORGED, id="values that are a string"),
+        pytest.param([2, QUESTION, {"7": 7}, 7, AS_OF], FORGED, id="values that are an object"),
     ],
 )
 def test_cursor_of_other_parts_with_the_right_checksum_is_refused(refuse, parts, detail):

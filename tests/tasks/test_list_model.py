@@ -3,8 +3,9 @@
 import re
 import unicodedata
 from contextlib import suppress
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,8 +26,9 @@ LINK = re.compile(r'<(/[!-;=?-~]*)>; rel="next"')
 # With so few characters texts often match, and each of these characters has caused a fault in some program.
 LETTERS = ["a", "A", "b", "é", "É", "e", "e\u0301", "ß", "ss", "İ", "\u0131", "が", "か", "😀", "\u0001", "\u0327"]
 LETTERS += ["%", "_", "\\", "'", ":a", " ", "ﬁ", "Ω", "ω", "Σ", "ς", "日"]
+LETTERS += ["ł", "Ł", "l", "\u2019", "-", "\u2011", "\u200d", "\ufe0f"]
 TEXTS = st.lists(st.sampled_from(LETTERS), min_size=1, max_size=5).map("".join)
-TITLES = TEXTS.filter(str.strip)
+TITLES = TEXTS.filter(lambda words: set(words) - {" ", "\u0301", "\u0327", "\u200d", "\ufe0f"})
 SPELLINGS_OF_TAGS = [
     "home",
     "HOME",
@@ -69,25 +71,27 @@ SORTS |= {"due_date": "due_date", "priority": "priority", "completed": "complete
 
 # The model.
 
+FOLDED = str.maketrans({"ł": "l", "\u0131": "i", "\u2019": "'", "\u2010": "-", "\u200d": "", "\ufe0f": ""})
+
 
 def folded(words):
-    bare = (c for c in unicodedata.normalize("NFKD", words) if unicodedata.combining(c) < 200)
-    return unicodedata.normalize("NFKD", "".join(bare).casefold())
+    bare = (c for c in unicodedata.normalize("NFKD", words) if not unicodedata.combining(c))
+    return "".join(bare).casefold().translate(FOLDED)
 
 
 def caseless(tag):
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", tag.strip()).casefold())
 
 
-def due_moment(due):
+def due_moment(due, zone=UTC):
     """Return the date-time at which a due date ends."""
     if due is None or isinstance(due, datetime):
         return due
-    return datetime(due.year, due.month, due.day, 23, 59, 59, 999_999, tzinfo=UTC)
+    return first_moment(due + timedelta(days=1), zone) - timedelta(microseconds=1)
 
 
-def first_moment(bound):
-    return bound if isinstance(bound, datetime) else datetime(bound.year, bound.month, bound.day, tzinfo=UTC)
+def first_moment(bound, zone=UTC):
+    return bound if isinstance(bound, datetime) else datetime.combine(bound, time(), zone).astimezone(UTC)
 
 
 def is_found(task, words):
@@ -96,22 +100,22 @@ def is_found(task, words):
     return all(any(word in part for part in texts) for word in folded(words).split())
 
 
-def is_overdue(task):
-    due = due_moment(task["due"])
+def is_overdue(task, zone):
+    due = due_moment(task["due"], zone)
     return not task["completed"] and due is not None and due < datetime.now(UTC)
 
 
 KEEPS = {
-    "status": lambda task, wanted: wanted is None or task["completed"] == wanted,
-    "completed": lambda task, wanted: task["completed"] == wanted,
-    "priority": lambda task, wanted: task["priority"] in wanted,
-    "tag": lambda task, wanted: {caseless(tag) for tag in wanted} <= {caseless(tag) for tag in task["tags"]},
-    "due_before": lambda task, wanted: task["due"] is not None and due_moment(task["due"]) < first_moment(wanted),
-    "due_after": lambda task, wanted: task["due"] is not None and due_moment(task["due"]) >= first_moment(wanted),
-    "created_after": lambda task, wanted: task["created"] >= first_moment(wanted),
-    "updated_after": lambda task, wanted: task["updated"] >= first_moment(wanted),
-    "overdue": lambda task, wanted: is_overdue(task) == wanted,
-    "search": is_found,
+    "status": lambda task, wanted, _: wanted is None or task["completed"] == wanted,
+    "completed": lambda task, wanted, _: task["completed"] == wanted,
+    "priority": lambda task, wanted, _: task["priority"] in wanted,
+    "tag": lambda task, wanted, _: {caseless(tag) for tag in wanted} <= {caseless(tag) for tag in task["tags"]},
+    "due_before": lambda task, wanted, zone: task["due"] and due_moment(task["due"], zone) < first_moment(wanted, zone),
+    "due_after": lambda task, wanted, zone: task["due"] and due_moment(task["due"], zone) >= first_moment(wanted, zone),
+    "created_after": lambda task, wanted, zone: task["created"] >= first_moment(wanted, zone),
+    "updated_after": lambda task, wanted, zone: task["updated"] >= first_moment(wanted, zone),
+    "overdue": lambda task, wanted, zone: is_overdue(task, zone) == wanted,
+    "search": lambda task, wanted, _: is_found(task, wanted),
 }
 
 VALUES = {
@@ -127,7 +131,8 @@ VALUES = {
 
 def listed(tasks, question):
     """Return the tasks that match a question, in the order that it requests."""
-    found = [task for task in tasks if all(KEEPS[name](task, wanted) for name, wanted in question["wanted"].items())]
+    wanted, zone = question["wanted"], ZoneInfo(question["zone"])
+    found = [task for task in tasks if all(KEEPS[name](task, wish, zone) for name, wish in wanted.items())]
     found.sort(key=VALUES["id"])
     # A sort leaves equals as they are, so the least important key comes first.
     for name, down in reversed(question["order"]):
@@ -218,6 +223,9 @@ def questions(draw):
     turned = draw(st.sampled_from([None, "asc", "desc"]))
     if turned:
         ways.append([(draw(st.sampled_from(["order", "sort_order"])), draw(spelt(turned)))])
+    zone = draw(st.sampled_from(["UTC", "Pacific/Auckland", "America/New_York"]))
+    if zone != "UTC":
+        ways.append([("tz", draw(spelt(zone)))])
     ways.append(draw(st.lists(st.sampled_from([("colour", "red"), ("priority", ""), ("due_after", " ")]), max_size=1)))
     order = [(SORTS[name], down or turned == "desc") for name, down in keys] or [("id", turned == "desc")]
     count = draw(st.sampled_from([None, "true", "false"]))
@@ -225,6 +233,7 @@ def questions(draw):
         ways.append([("count", draw(spelt(count)))])
     return {
         "wanted": wanted,
+        "zone": zone,
         "order": order,
         "sent": [pair for pairs in draw(st.permutations(ways)) for pair in pairs],
         "limit": draw(st.integers(1, 5)),

@@ -112,8 +112,11 @@ STATEMENTS |= {
 
 TITLE, DUE = SortKey("title"), SortKey("due_date", descending=True)
 LISTINGS = {
-    "filtered": {"filters": Filters(completed=(False,), priorities=("low", None), tag_keys=("a",), words=("x", "%"))},
+    "filtered": {
+        "filters": Filters(completed=(False,), priorities=("low", None), tag_keys=("a",), words=(("x", "ł"), ("%",)))
+    },
     "bounded": {"filters": Filters(due_before=NOW, due_after=NOW, created_after=NOW, updated_after=NOW, overdue=True)},
+    "bounded in a time zone": {"filters": Filters(due_before=NOW, due_after=NOW, overdue=False, tz="Asia/Tokyo")},
     "skipped": {"offset": 5},
     "turned": {"sort": (SortKey("id", descending=True),)},
     "sorted": {"sort": (TITLE, DUE)},

@@ -94,7 +94,9 @@ FILTERS = {
     "created and updated": Filters(created_after=NOW, updated_after=NOW),
     "overdue": Filters(overdue=True),
     "not overdue": Filters(overdue=False),
-    "words": Filters(words=("task", "8%")),
+    "due and overdue in a time zone": Filters(due_before=NOW, overdue=True, tz="Asia/Tokyo"),
+    "words": Filters(words=(("task",), ("8%",))),
+    "words of two spellings": Filters(words=(("lodz", "łodz"),)),
 }
 LISTINGS = {
     f"{order}{', after a task' * after}{', counted' * count}": {"sort": sort, "count": count}

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from support import assert_problem, bearer, new_user
 
+from todo.http import dates
 from todo.tasks.summary import TAGS_MAX, Today
 
 
@@ -94,6 +95,24 @@ def test_today_is_the_day_of_the_time_zone(zone, begin, end):
     assert today.due.at.date().isoformat() == ("2026-03-30" if zone == "Pacific/Auckland" else "2026-03-29")
 
 
+def test_summary_and_lists_have_a_day_be_over_where_the_caller_is(client, user, create, summary):
+    zones = ("Pacific/Kiritimati", "etc/gmt+12")
+    east, west = (datetime.now(dates.zone(zone)).date() for zone in zones)
+    assert west < east
+    made = {day: create(due_date=day.isoformat()).json["id"] for day in (west - timedelta(days=1), west, east)}
+    create(due_date=(datetime.now(UTC) + timedelta(minutes=5)).isoformat())
+    for zone, day in zip(zones, (east, west), strict=True):
+        over = [number for due, number in made.items() if due < day]
+        query = {"tz": zone, "overdue": "true"}
+        listed = client.get("/api/me/tasks", headers=bearer(user), query_string=query).json
+        assert [task["id"] for task in listed] == over
+        assert summary(f"?tz={zone.replace('+', '%2B')}").json["overdue"] == len(over)
+        before = client.get("/api/me/tasks", headers=bearer(user), query_string={"tz": zone, "due_before": day}).json
+        assert {task["id"] for task in before} >= set(over)
+        after = client.get("/api/me/tasks", headers=bearer(user), query_string={"tz": zone, "due_after": day}).json
+        assert {task["id"] for task in after} & set(made.values()) == set(made.values()) - set(over)
+
+
 def test_summary_takes_the_day_of_a_time_zone(create, summary):
     zones = ("Pacific/Kiritimati", "Etc/GMT+12")
     days = {zone: datetime.now(ZoneInfo(zone)).date() for zone in zones}
@@ -105,7 +124,24 @@ def test_summary_takes_the_day_of_a_time_zone(create, summary):
 
 
 @pytest.mark.parametrize(
-    "zone", ["Mars/Olympus", "../../etc/passwd", "/etc/localtime", "Europe", "Europe/Prague%2F", "x" * 1000, "%C3%A9"]
+    "zone",
+    [
+        "Mars/Olympus",
+        "../../etc/passwd",
+        "/etc/localtime",
+        "Europe",
+        "Europe/Prague%2F",
+        "x" * 1000,
+        "%C3%A9",
+        "localtime",
+        "posixrules",
+        "Factory",
+        "factory",
+        "right/Europe/Prague",
+        "posix/UTC",
+        "zone.tab",
+        "tzdata.zi",
+    ],
 )
 def test_summary_of_an_unknown_time_zone_is_refused(summary, zone):
     problem = assert_problem(summary(f"?tz={zone}"), 422)

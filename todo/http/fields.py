@@ -15,7 +15,6 @@ Input = Mapping[str, Any] | None
 
 # White space as `str.strip` defines it. `\s` in the patterns of JSON Schema (ECMA-262) matches other characters.
 WHITE_SPACE = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-NOT_BLANK = rf"^[^\x00]*[^\x00{WHITE_SPACE}][^\x00]*$"
 NO_NUL = r"^[^\x00]*$"
 
 TIMESTAMP = {"type": "string", "format": "date-time", "example": "2026-03-01T09:30:00.123456Z"}

@@ -6,20 +6,21 @@ name of the parameter, which the code that reports the fault puts in front.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from types import MappingProxyType
 from typing import Any, ClassVar
+from zoneinfo import ZoneInfo
 
 from marshmallow import ValidationError, fields
 
 from todo.http import dates
-from todo.http.fields import DATE_OR_DATETIME
+from todo.http.fields import DATE_OR_DATETIME, NO_NUL
 
 # A plus sign that was not percent-encoded arrives as a space. Offsets follow a time, so a space there is a plus sign.
 PLUS_LOST = re.compile(r"(:[0-9.]+) (?=[0-9]{2}:?[0-9]{2}$)")
 
 DATETIME_SCHEMA = {"anyOf": [*DATE_OR_DATETIME], "examples": ["2026-03-01", "2026-03-01T09:30:00Z"]}
-DATE_NOTE = "; a date stands for its first instant in UTC."
+DATE_NOTE = "; a date stands for its first instant, in UTC or in `tz`."
 
 
 class SingleValue(fields.Field[Any]):
@@ -110,16 +111,42 @@ class WholeNumber(SingleValue):
 
 
 class DateTime(SingleValue):
-    """A date-time, or a date, which stands for its first instant in UTC."""
+    """A date-time, or a date, which stands for its first instant in the time zone of the request."""
 
-    def read(self, value: str) -> datetime:
-        """Parse the value as a date-time in UTC."""
+    def read(self, value: str) -> date | datetime:
+        """Parse the value; a date-time is returned in UTC."""
         try:
-            return dates.bound(dates.parse(PLUS_LOST.sub(r"\1+", value)))
+            return dates.parse(PLUS_LOST.sub(r"\1+", value))
         except ValueError:
             raise ValidationError(
                 "must be a date such as 2026-03-01 or a date-time such as 2026-03-01T09:30:00Z that exists."
             ) from None
+
+
+class TimeZone(SingleValue):
+    """A time zone, by its name in the IANA database, in any case.
+
+    Args:
+        description: What it decides.
+
+    """
+
+    def __init__(self, description: str) -> None:
+        about = described(
+            f"{description}, by its IANA name, in upper or lower case. The default is UTC.",
+            type="string",
+            pattern=NO_NUL,
+            examples=["Europe/Prague"],
+        )
+        super().__init__(metadata=about)
+
+    def read(self, value: str) -> ZoneInfo:
+        """Return the zone."""
+        try:
+            # No name has a space: it is the plus sign of Etc/GMT+5, which was not percent-encoded.
+            return dates.zone(value.replace(" ", "+"))
+        except KeyError:
+            raise ValidationError("must be the name of a time zone such as Europe/Prague.") from None
 
 
 def look_up(word: str, vocabulary: Mapping[str, Any], aliases: Mapping[str, str]) -> Any:

@@ -9,7 +9,7 @@ from todo.http.pagination import BadCursor, ForgedCursor, bigint, decode_cursor,
 from todo.tasks.listing import Filters, Position, SortKey
 from todo.tasks.models import PRIORITIES, TITLE_MAX
 
-VERSION = 1
+VERSION = 2
 
 
 def encode(filters: Filters, sort: tuple[SortKey, ...], last: Position) -> str:

@@ -7,10 +7,11 @@ parameter: the code that reports the fault puts the name in front.
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from marshmallow import ValidationError, fields, post_load, validates_schema
 
-from todo.http import pagination
+from todo.http import dates, pagination
 from todo.http.fields import NO_NUL
 from todo.http.pagination import PageQuery, limit_and_offset
 from todo.http.parameters import (
@@ -21,6 +22,7 @@ from todo.http.parameters import (
     Choices,
     DateTime,
     SingleValue,
+    TimeZone,
     alternatives,
     described,
     enum_schema,
@@ -28,10 +30,10 @@ from todo.http.parameters import (
 )
 from todo.tasks import cursors
 from todo.tasks.aliases import COMMA_SEPARATED, PARAMETER_ALIASES, SORT_ALIASES, STATUS_ALIASES
-from todo.tasks.listing import BY_ID, Filters, Listing, Position, SortKey
+from todo.tasks.listing import BOUNDS, BY_ID, UTC_NAME, Filters, Listing, Position, SortKey
 from todo.tasks.models import PRIORITIES
 from todo.tasks.schemas import PRIORITY_SCHEMA, TAGS_MAX
-from todo.tasks.search import fold, tag_key
+from todo.tasks.search import tag_key, words
 
 WORDS_MAX = 10
 
@@ -66,12 +68,12 @@ class SortKeys(Choices):
 class SearchWords(SingleValue):
     """Words, each of which a task must contain, whatever the case and the accents."""
 
-    def read(self, value: str) -> tuple[str, ...]:
+    def read(self, value: str) -> tuple[tuple[str, ...], ...]:
         """Return the words, folded."""
-        words = tuple(sorted(set(fold(value).split())))
-        if len(words) > WORDS_MAX:
+        folded = tuple(sorted(words(value)))
+        if len(folded) > WORDS_MAX:
             raise ValidationError(f"must have at most {WORDS_MAX} words.")
-        return words
+        return folded
 
 
 class TagNames(fields.Field[tuple[str, ...]]):
@@ -119,6 +121,7 @@ class TaskQuery(PageQuery):
     created_after = DateTime(metadata=DATETIME_SCHEMA | described(f"Created at this time or later{DATE_NOTE}"))
     updated_after = DateTime(metadata=DATETIME_SCHEMA | described(f"Last changed at this time or later{DATE_NOTE}"))
     overdue = Boolean(metadata=described("`true`: open tasks whose due date has passed; `false`: all other tasks."))
+    tz = TimeZone("The time zone of dates, due dates that are dates included")
     search = SearchWords(
         metadata=described(
             f"Tasks that contain each of these words, {WORDS_MAX} at most, in the title, the description or the tags, "
@@ -149,6 +152,7 @@ class TaskQuery(PageQuery):
     @post_load
     def build(self, parameters: dict[str, Any], **_: Any) -> Listing:
         """Return the listing."""
+        zone = parameters.get("tz", ZoneInfo(UTC_NAME))
         status = parameters.get("status", {})
         priorities = parameters.get("priority", ())
         filters = Filters(
@@ -157,11 +161,8 @@ class TaskQuery(PageQuery):
             tag_keys=parameters.get("tag", ()),
             words=parameters.get("search", ()),
             overdue=status.get("overdue", parameters.get("overdue")),
-            **{
-                name: parameters[name]
-                for name in ("due_before", "due_after", "created_after", "updated_after")
-                if name in parameters
-            },
+            tz=zone.key,
+            **{name: dates.bound(parameters[name], zone) for name in BOUNDS if name in parameters},
         )
         descending = parameters.get("order", False)
         keys: dict[str, SortKey] = {}

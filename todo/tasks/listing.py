@@ -8,18 +8,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from todo.database import statements
+from todo.http import dates
 from todo.http.pagination import PAGE_MAX
 from todo.tasks.models import TITLE_MAX
 from todo.tasks.rows import COLUMNS, MEMBERS
 
 SQL = statements.load(__file__, columns=COLUMNS)
 
+UTC_NAME = "UTC"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """Which tasks a list has. A filter that is not set does not restrict it."""
+    """Which tasks a list has. A filter that is not set does not restrict it.
+
+    Attributes:
+        words: The words to search for, each in all spellings that may be stored.
+        tz: The name of the time zone in which a due date that is a date begins and ends.
+
+    """
 
     completed: tuple[bool, ...] = ()
     priorities: tuple[str | None, ...] = ()
@@ -29,7 +39,8 @@ class Filters:
     created_after: datetime | None = None
     updated_after: datetime | None = None
     overdue: bool | None = None
-    words: tuple[str, ...] = ()
+    words: tuple[tuple[str, ...], ...] = ()
+    tz: str = UTC_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +105,14 @@ KEYS = MEMBERS | {
 }
 NULLABLE = ("due_date", "priority")
 
+# The condition of each bound on a date-time.
+BOUNDS = {
+    "due_after": "due_at >= {}",
+    "created_after": "created_at >= {}",
+    "updated_after": "updated_at >= {}",
+    "due_before": "due_at < {}",
+}
+
 # The characters that mean something in a pattern of LIKE.
 LIKE_ESCAPES = str.maketrans({"\\": "\\\\", "%": "\\%", "_": "\\_"})
 
@@ -149,24 +168,33 @@ def conditions_of(listing: Listing) -> tuple[list[str], dict[str, Any]]:
     if filters.tag_keys:
         parameters["tag_keys"] = list(filters.tag_keys)
         conditions.append("coalesce(tag_keys, tags) @> %(tag_keys)s::text[]")
-    for name, condition in (
-        ("due_after", "due_at >= %(due_after)s"),
-        ("created_after", "created_at >= %(created_after)s"),
-        ("updated_after", "updated_at >= %(updated_after)s"),
-        ("due_before", "due_at < %(due_before)s"),
-    ):
-        if (bound := getattr(filters, name)) is not None:
-            parameters[name] = bound
-            conditions.append(condition)
+    for name, condition in BOUNDS.items():
+        if (moment := getattr(filters, name)) is not None:
+            parameters[name] = moment
+            bound = _due_bound(name, filters.tz, parameters) if name.startswith("due_") else f"%({name})s"
+            conditions.append(condition.format(bound))
     if filters.overdue is not None:
         parameters["as_of"] = listing.as_of
-        overdue = "(NOT completed AND coalesce(due_at < %(as_of)s, false))"
+        overdue = f"(NOT completed AND coalesce(due_at < {_due_bound('as_of', filters.tz, parameters)}, false))"
         conditions.append(overdue if filters.overdue else f"NOT {overdue}")
     # The longest word is mostly the rarest: where it is missing, the others need not be looked for.
-    for number, word in enumerate(sorted(filters.words, key=len, reverse=True)):
-        parameters[f"word_{number}"] = f"%{word.translate(LIKE_ESCAPES)}%"
-        conditions.append(f"({' OR '.join(f'{text} LIKE %(word_{number})s' for text in SEARCHED)})")
+    for number, spellings in enumerate(sorted(filters.words, key=lambda word: len(word[0]), reverse=True)):
+        names = [f"word_{number}_{place}" for place in range(len(spellings))]
+        patterns = [f"%{spelling.translate(LIKE_ESCAPES)}%" for spelling in spellings]
+        parameters |= zip(names, patterns, strict=True)
+        conditions.append(f"({' OR '.join(f'{text} LIKE %({name})s' for name in names for text in SEARCHED)})")
     return conditions, parameters
+
+
+def _due_bound(name: str, tz: str, parameters: dict[str, Any]) -> str:
+    """Return the SQL of the bound in the parameter of this name, with which `due_at` is compared.
+
+    A due date that is a date is stored as the end of that date in UTC. In any other time zone it is compared as a date.
+    """
+    if tz == UTC_NAME:
+        return f"%({name})s"
+    parameters[f"{name}_date"] = dates.due(dates.date_in(ZoneInfo(tz), parameters[name])).at
+    return f"CASE WHEN due_all_day THEN %({name}_date)s ELSE %({name})s END"
 
 
 def _order(sort: Sequence[SortKey], names: Mapping[str, str], identifier: str) -> str:

@@ -13,8 +13,8 @@ from todo.http import dates
 from todo.http.fields import (
     DATE_OR_DATETIME,
     NO_NUL,
-    NOT_BLANK,
     TIMESTAMP,
+    WHITE_SPACE,
     JsonBoolean,
     Output,
     PlainText,
@@ -26,10 +26,15 @@ from todo.http.problems import UnprocessableContent
 from todo.http.requests import AliasedSchema, QuerySchema
 from todo.tasks.aliases import COMPLETED_ALIASES
 from todo.tasks.models import DESCRIPTION_MAX, PRIORITIES, TITLE_MAX, USER_ID_MAX
-from todo.tasks.search import tag_key
+from todo.tasks.search import INVISIBLE, shows_nothing, tag_key
 
 TAGS_MAX = 20
 TAG_MAX = 50
+
+BLANK = "must have at least one visible character."
+# A pattern of ECMA-262 without flags knows neither combining marks nor characters beyond U+FFFF.
+_invisible = "".join(rf"\u{ord(first):04x}-\u{ord(last):04x}" for first, last in INVISIBLE if last <= "\uffff")
+NOT_BLANK = rf"^[^\x00]*[^\x00{WHITE_SPACE}{_invisible}][^\x00]*$"
 
 
 class PriorityName(fields.Field[Any]):
@@ -81,6 +86,7 @@ class Tags(fields.Field[list[str]]):
         "part_length": f"must have 1 to {TAG_MAX} characters between commas, not counting white space around them.",
         "text": "must be a string.",
         "nul": PlainText.default_error_messages["nul"],
+        "blank": BLANK,
     }
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> list[str]:
@@ -113,15 +119,25 @@ class Tags(fields.Field[list[str]]):
             return "text"
         if not 1 <= len(tag) <= TAG_MAX:
             return "length"
-        return "nul" if "\0" in tag else None
+        if "\0" in tag:
+            return "nul"
+        return "blank" if shows_nothing(tag) else None
+
+
+def _is_visible(title: str) -> None:
+    """Refuse a title that shows nothing; an empty one is too short already."""
+    if title and shows_nothing(title):
+        raise ValidationError(BLANK)
 
 
 TITLE: dict[str, Any] = {
-    "validate": validate.Length(
-        1, TITLE_MAX, error="must have 1 to {max} characters, not counting white space around them."
-    ),
+    "validate": [
+        validate.Length(1, TITLE_MAX, error="must have 1 to {max} characters, not counting white space around them."),
+        _is_visible,
+    ],
     "metadata": {
-        "description": "The title, without the white space around it.",
+        "description": "The title, without the white space around it. White space, combining marks and invisible "
+        "characters alone are blank.",
         "pattern": NOT_BLANK,
         "example": "Buy oat milk",
     },
@@ -158,7 +174,8 @@ DUE_DATE: dict[str, Any] = {
 }
 TAGS: dict[str, Any] = {
     "metadata": {
-        "description": "The tags, each without the white space around it, and once whatever its case, as first spelt.",
+        "description": "The tags, each without the white space around it, and once whatever its case, as first spelt. "
+        "Like a title, none is blank.",
         "type": "array",
         "items": {"type": "string", "minLength": 1, "maxLength": TAG_MAX},
         "maxItems": TAGS_MAX,

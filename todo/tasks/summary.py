@@ -1,16 +1,16 @@
 """The summary of a list: how many tasks there are of each kind, for a dashboard."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from marshmallow import ValidationError, fields, post_load
+from marshmallow import fields, post_load
 
 from todo.database import statements
 from todo.http import dates
-from todo.http.fields import NO_NUL, Output
-from todo.http.parameters import SingleValue
+from todo.http.fields import Output
+from todo.http.parameters import TimeZone
 from todo.http.requests import QuerySchema
 from todo.tasks.models import PRIORITIES
 
@@ -39,34 +39,15 @@ class Today:
     @classmethod
     def at(cls, now: datetime, zone: ZoneInfo) -> "Today":
         """Return the date in a time zone."""
-        date = now.astimezone(zone).date()
-        begin, end = (datetime.combine(d, time(), zone).astimezone(UTC) for d in (date, date + timedelta(days=1)))
+        date = dates.date_in(zone, now)
+        begin, end = (dates.bound(day, zone) for day in (date, date + timedelta(days=1)))
         return cls(begin, end, dates.due(date), now)
-
-
-class TimeZone(SingleValue):
-    """A time zone, by its name in the IANA database."""
-
-    def read(self, value: str) -> ZoneInfo:
-        """Return the zone."""
-        try:
-            return ZoneInfo(value)
-        # A value may be no possible name, or a path that leads out of the folder of the database.
-        except (KeyError, ValueError, OSError):
-            raise ValidationError("must be the name of a time zone such as Europe/Prague.") from None
 
 
 class SummaryQuery(QuerySchema):
     """The query parameters of the summary."""
 
-    tz = TimeZone(
-        metadata={
-            "description": "The time zone of `due_today`, by its IANA name. The default is UTC.",
-            "type": "string",
-            "pattern": NO_NUL,
-            "examples": ["Europe/Prague"],
-        }
-    )
+    tz = TimeZone("The time zone of `due_today`, and the one in which a date is over that makes a task `overdue`")
 
     @post_load
     def build(self, parameters: dict[str, Any], **_: Any) -> Today:
@@ -96,7 +77,9 @@ class SummaryOut(Output):
     total = fields.Integer(required=True, metadata={"example": 12})
     pending = fields.Integer(required=True, metadata={"example": 8})
     completed = fields.Integer(required=True, metadata={"example": 4})
-    overdue = fields.Integer(required=True, metadata={"description": "Open, and due before now.", "example": 1})
+    overdue = fields.Integer(
+        required=True, metadata={"description": "Open, and due before now or on an earlier date.", "example": 1}
+    )
     due_today = fields.Integer(required=True, metadata={"description": "Open, and due on this date.", "example": 2})
     by_priority = fields.Nested(PriorityCountsOut, required=True)
     by_tag = fields.List(

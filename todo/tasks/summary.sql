@@ -1,9 +1,10 @@
+-- An all-day task is due on its date wherever the caller is, so it is overdue once that date is over there.
 -- A tag is counted whatever its case, and named by the first of its spellings in the order of code points.
 -- name: count_tasks
 SELECT count(*) AS total,
     count(*) FILTER (WHERE NOT completed) AS pending,
     count(*) FILTER (WHERE completed) AS completed,
-    count(*) FILTER (WHERE NOT completed AND due_at < %(now)s) AS overdue,
+    count(*) FILTER (WHERE NOT completed AND due_at < CASE WHEN due_all_day THEN %(day)s ELSE %(now)s END) AS overdue,
     count(*) FILTER (
         WHERE NOT completed AND CASE WHEN due_all_day THEN due_at = %(day)s
                                      ELSE due_at >= %(begin)s AND due_at < %(end)s END
