@@ -16,7 +16,12 @@ import psycopg2
 from benchmarks import dataset, markdown, postgres
 
 DATABASE = "migration_times"
-REVISIONS = ("0002_organise_tasks", "0003_fold_texts", "0004_add_revisions", "0005_number_tasks")
+REVISIONS = ("0002_organise_tasks", "0003_fold_texts", "0004_add_revisions", "0005_number_tasks", "0006_refold_texts")
+# `0003_fold_texts` leaves nothing to do for a migration that folds the same texts once more.
+EARLIER_FOLDS = """
+    UPDATE tasks SET folded_title = title, folded_description = description
+    WHERE folded_title IS NOT NULL OR folded_description IS NOT NULL
+"""
 ACCENTED = 0.25
 IDLE_S = 5
 TIMEOUT_S = 60
@@ -43,20 +48,24 @@ def run(server: Any, rows: int) -> dict[str, Any]:
                     "SELECT count(*) FROM tasks WHERE title ~ '[^[:ascii:]]' OR description ~ '[^[:ascii:]]'"
                 )
                 accented = cursor.fetchone()[0]
-            return {"rows": rows, "accented": accented, "steps": _steps(server.get_uri(database=DATABASE))}
+            return {"rows": rows, "accented": accented, "steps": _steps(server)}
     finally:
         postgres.drop(server, DATABASE)
 
 
-def _steps(uri: str) -> dict[str, Any]:
+def _steps(server: Any) -> dict[str, Any]:
     """Run each migration while another process uses the table."""
     steps = {"nothing": partial(time.sleep, IDLE_S)}
     for revision in REVISIONS:
         steps[revision] = partial(flask_migrate.upgrade, revision=revision)
     results = {}
     for name, step in steps.items():
+        if name == "0006_refold_texts":
+            with postgres.administration(server, DATABASE) as cursor:
+                cursor.execute(EARLIER_FOLDS)
+                cursor.execute("VACUUM ANALYZE tasks")
         click.echo(f"Running {name} ...")
-        results[name] = _measured(uri, step)
+        results[name] = _measured(server.get_uri(database=DATABASE), step)
     return results
 
 

@@ -41,6 +41,10 @@ BLOCKS: Mapping[str, tuple[str, Callable[[Results], list[str]]]] = {
     "variants": ("scale.json", lambda results: query_variants.table(results["variants"])),
     "writes": ("scale.json", lambda results: write_costs.table(results["writes"])),
     "migrations": ("scale.json", lambda results: migration_times.table(results["migrations"])),
+    "refolding": (
+        "scale-1000000.json",
+        lambda results: [_machine(results), "", *migration_times.table(results["migrations"])],
+    ),
     "memory": ("scale.json", lambda results: worker_memory.table(results["memory"])),
     "gunicorn-settings": ("gunicorn-settings.json", lambda results: gunicorn_settings.table(results["rows"])),
     "under-attack": ("under-attack.json", under_attack.page),

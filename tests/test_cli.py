@@ -312,6 +312,8 @@ def applied(url):
     return query(url, "SELECT version_num FROM alembic_version")
 
 
+MIGRATIONS = ("0001_create_tasks", "0002_organise_tasks", "0003_fold_texts", "0004_add_revisions")
+MIGRATIONS += ("0005_number_tasks", "0006_refold_texts")
 HELD = "There are 3 tasks, 1 deleted task and 2 lists."
 
 
@@ -324,9 +326,9 @@ def at_a_terminal(monkeypatch):
 @pytest.mark.parametrize(
     ("words", "reverted"),
     [
-        ((), "0005_number_tasks"),
-        (("0003_fold_texts",), "0005_number_tasks, 0004_add_revisions"),
-        (("base",), "0005_number_tasks, 0004_add_revisions, 0003_fold_texts, 0002_organise_tasks, 0001_create_tasks"),
+        ((), "0006_refold_texts"),
+        (("0003_fold_texts",), "0006_refold_texts, 0005_number_tasks, 0004_add_revisions"),
+        (("base",), ", ".join(reversed(MIGRATIONS))),
     ],
 )
 def test_downgrade_counts_and_asks_before_anything_is_lost(filled, at_a_terminal, words, reverted):
@@ -351,12 +353,12 @@ def test_downgrade_in_production_wants_yes(filled, at_a_terminal, environment, w
     before = applied(filled)
     refused = downgrade(filled, *words, answer="y\n", environment=environment)
     assert refused.exit_code == 1
-    assert refused.output.startswith("Error: Reverting 0005_number_tasks")
+    assert refused.output.startswith("Error: Reverting 0006_refold_texts")
     assert refused.output.endswith(f"{HELD} This is production, so nothing was done: --yes does it.\n")
     assert applied(filled) == before
     done = downgrade(filled, *words, "--yes", environment=environment)
     assert done.exit_code == 0
-    assert f"{HELD}\nReverted 0005_number_tasks.\n" in done.output
+    assert f"{HELD}\nReverted 0006_refold_texts.\n" in done.output
     assert applied(filled) != before
 
 
@@ -377,7 +379,7 @@ def test_downgrade_counts_what_an_older_schema_has(filled):
 
 
 def test_downgrade_with_nothing_to_revert_asks_nothing(filled, empty):
-    assert downgrade(filled, "0005_number_tasks").exit_code == 0
+    assert downgrade(filled, "0006_refold_texts").exit_code == 0
     assert downgrade(empty, "base").exit_code == 0
 
 
@@ -385,7 +387,7 @@ def test_downgrade_that_prints_sql_asks_nothing(filled):
     printed = downgrade(filled, "--sql", "0005_number_tasks:0004_add_revisions", environment="production")
     assert printed.exit_code == 0
     assert "DROP INDEX" in printed.output
-    assert applied(filled) == [("0005_number_tasks",)]
+    assert applied(filled) == [("0006_refold_texts",)]
 
 
 @pytest.mark.parametrize("words", [("--", "nonsense"), ("--", "-9"), ("-d", "nowhere", "base")])
@@ -393,7 +395,7 @@ def test_downgrade_to_nowhere_prints_one_line(filled, words):
     refused = downgrade(filled, "--yes", *words)
     assert refused.exit_code == 1
     assert re.fullmatch(r"Error: .+\.\n", refused.output)
-    assert applied(filled) == [("0005_number_tasks",)]
+    assert applied(filled) == [("0006_refold_texts",)]
 
 
 def test_downgrade_without_a_database_prints_one_line(socket_path):

@@ -18,13 +18,15 @@ from wire.server import DEADLINE_S, query, start
 
 from todo import create_app
 from todo.extensions import db
+from todo.tasks import search
 
 CREATE = "0001_create_tasks"
 ORGANISE = "0002_organise_tasks"
 FOLD = "0003_fold_texts"
 REVISE = "0004_add_revisions"
 NUMBER = "0005_number_tasks"
-REVISIONS = [CREATE, ORGANISE, FOLD, REVISE, NUMBER]
+REFOLD = "0006_refold_texts"
+REVISIONS = [CREATE, ORGANISE, FOLD, REVISE, NUMBER, REFOLD]
 # The revision that the code of this version needs.
 LATEST = REVISIONS[-1]
 
@@ -438,7 +440,127 @@ def test_migrations_can_be_written_as_sql(empty, capsys):
     script = capsys.readouterr().out
     assert "CREATE TABLE tasks" in script
     assert "UPDATE tasks SET revision = " in script
+    assert "-- 0006_refold_texts folds texts in Python" in script
     assert not any(catalogue(empty).values())
+
+
+# The texts, as releases before `0006_refold_texts` folded them.
+EARLIER = """
+    INSERT INTO task_lists (user_id, revision) SELECT 'user-' || n, 20000 FROM generate_series(0, 6) AS n;
+    INSERT INTO tasks (user_id, title, description, tags, folded_title, folded_description, folded_tags, revision)
+    SELECT 'user-' || n % 7, CASE WHEN n % 2 = 0 THEN 'Łódź ' ELSE 'Plain ' END || n,
+           CASE WHEN n % 4 = 0 THEN 'Søren' END, CASE WHEN n % 6 = 0 THEN '{Ħ,b}'::text[] ELSE '{}' END,
+           CASE WHEN n % 2 = 0 THEN 'łodz ' || n END, NULL, CASE WHEN n % 6 = 0 THEN E'ħ\\nb' END, n
+    FROM generate_series(1, 12000) AS n;
+    INSERT INTO trash (user_id, id, revision, expires_at, task)
+    SELECT user_id, id, 30000 + id, now() + interval '1 day', to_jsonb(tasks) FROM tasks WHERE id % 3 = 0;
+    DELETE FROM tasks WHERE id % 3 = 0;
+    INSERT INTO trash (user_id, id, revision) VALUES ('user-1', 20000, 50000);
+"""
+REFOLDED = """
+    SELECT count(*) FILTER (WHERE title LIKE 'Ł%'), count(*) FILTER (WHERE folded_title = 'lodz ' || id),
+           count(description), count(*) FILTER (WHERE folded_description = 'soren'),
+           count(*) FILTER (WHERE cardinality(tags) = 2), count(*) FILTER (WHERE folded_tags = E'h\\nb')
+    FROM (SELECT * FROM tasks UNION ALL
+          SELECT stored.* FROM trash, jsonb_populate_record(NULL::tasks, trash.task) AS stored) AS every
+"""
+# What clients see.
+UNCHANGED = """
+    SELECT (SELECT md5(string_agg((to_jsonb(tasks) - folded)::text, ',' ORDER BY id)) FROM tasks),
+           (SELECT md5(string_agg(to_jsonb(task_lists)::text, ',' ORDER BY user_id)) FROM task_lists),
+           (SELECT md5(string_agg(concat(to_jsonb(trash) - 'task', task - folded), ',' ORDER BY id)) FROM trash)
+    FROM (SELECT '{folded_title,folded_description,folded_tags}'::text[] AS folded) AS names
+"""
+
+
+def test_migrations_refold_texts_in_batches_and_change_nothing_else(empty, capsys):
+    flask_migrate.upgrade(revision=NUMBER)
+    query(empty, EARLIER)
+    before = query(empty, UNCHANGED)
+    capsys.readouterr()
+    flask_migrate.upgrade(revision=REFOLD)
+    said = [f"Refolded the texts of {number} tasks." for number in (2000, 6000)]
+    assert capsys.readouterr().out.splitlines() == [*said, "Applied 0006_refold_texts."]
+    assert query(empty, REFOLDED) == [(6000, 6000, 3000, 3000, 2000, 2000)]
+    assert query(empty, UNCHANGED) == before
+
+
+def test_migrations_whose_refolding_was_interrupted_go_on(empty, capsys, monkeypatch):
+    def interrupted(message):
+        raise KeyboardInterrupt
+
+    flask_migrate.upgrade(revision=NUMBER)
+    query(empty, EARLIER)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(click, "echo", interrupted)
+        flask_migrate.upgrade(revision=REFOLD)
+    assert query(empty, "SELECT version_num FROM alembic_version") == [(NUMBER,)]
+    capsys.readouterr()
+    flask_migrate.upgrade(revision=REFOLD)
+    # Those of the first batch, which were deleted, are done.
+    assert capsys.readouterr().out.splitlines() == [
+        "Refolded the texts of 4000 tasks.",
+        "Applied 0006_refold_texts.",
+    ]
+    assert query(empty, REFOLDED) == [(6000, 6000, 3000, 3000, 2000, 2000)]
+
+
+def test_migrations_leave_texts_alone_that_change_while_they_are_folded(empty, monkeypatch):
+    flask_migrate.upgrade(revision=NUMBER)
+    query(empty, EARLIER)
+    migration = "UPDATE tasks SET title = 'Ø', folded_title = 'o', revision = 40000 WHERE id = 2"
+    fold = search.columns
+    changed = []
+
+    def slow(texts):
+        if not changed and texts["title"] == "Łódź 2":
+            changed.append(query(empty, migration))
+        return fold(texts)
+
+    monkeypatch.setattr(search, "columns", slow)
+    flask_migrate.upgrade(revision=REFOLD)
+    assert changed
+    assert query(empty, "SELECT title, folded_title, revision FROM tasks WHERE id = 2") == [("Ø", "o", 40000)]
+
+
+def test_migrations_that_refold_need_no_long_lock(empty):
+    """While texts are folded, whoever changes, deletes or restores tasks waits for nobody for long."""
+    flask_migrate.upgrade(revision=NUMBER)
+    query(empty, EARLIER)
+    done = threading.Event()
+    turns = []
+
+    def work():
+        with closing(psycopg2.connect(empty)) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            cursor.execute("SET lock_timeout = '2s'; SET statement_timeout = '5s'")
+            while not done.is_set():
+                cursor.execute("UPDATE tasks SET completed = NOT completed, revision = revision + 100000 WHERE id = 2")
+                cursor.execute("UPDATE trash SET deleted_at = now() WHERE id = 6")
+                turns.append(1)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    flask_migrate.upgrade(revision=REFOLD)
+    done.set()
+    worker.join()
+    assert len(turns) > 1
+    ((right, all_of_them),) = query(
+        empty, "SELECT count(*) FILTER (WHERE folded_title LIKE 'lodz%'), count(*) FROM tasks WHERE title LIKE 'Ł%'"
+    )
+    assert all_of_them - 1 <= right
+
+
+@pytest.mark.parametrize("found", ["Łódź", "łódź", "łodz"])
+def test_search_finds_what_the_version_before_writes_under_its_words(client, database_url, user, found):
+    """It folds the texts of a task in its own way, also after they were folded once more."""
+    query(database_url, "INSERT INTO task_lists (user_id, revision) VALUES (%s, 1)", user)
+    query(
+        database_url,
+        "INSERT INTO tasks (user_id, title, folded_title, revision) VALUES (%s, 'Łódź', 'łodz', 1)",
+        user,
+    )
+    assert [task["title"] for task in client.get(f"/api/me/tasks?q={found}", headers=bearer(user)).json] == ["Łódź"]
 
 
 @pytest.mark.process
