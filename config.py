@@ -456,6 +456,12 @@ class Config:
         unset="an embedded PostgreSQL",
         example="postgresql://user:password@host/todo?sslmode=require&channel_binding=require",
     )
+    database_prepare: bool = setting(
+        True,
+        Flag(),
+        "Whether PostgreSQL keeps frequent statements parsed and planned. Behind a pooler that shares sessions the "
+        "service notices that it cannot, and stops.",
+    )
     better_auth_url: str | None = setting(
         None,
         HttpUrl(),

@@ -155,9 +155,10 @@ def proxy(socket_path: str) -> Iterator[PostgresProxy]:
 
 
 @pytest.fixture
-def proxied(proxy: PostgresProxy, database_url: str) -> Iterator[Flask]:
-    """Return the application, which reaches the migrated database through the proxy."""
-    app = create_app(config_for(proxy.url("todo_test")))
+def proxied(proxy: PostgresProxy, database_url: str, request: pytest.FixtureRequest) -> Iterator[Flask]:
+    """Return the application, which reaches the migrated database through the proxy; see `unprepared`."""
+    changes = {"DATABASE_PREPARE": "false"} if request.node.get_closest_marker("unprepared") else {}
+    app = create_app(config_for(proxy.url("todo_test"), **changes))
     yield app
     with app.app_context():
         db.engine.dispose()

@@ -37,7 +37,7 @@ def create_app(config: Config | None = None) -> Flask:
     # Before db, which builds the engine from these settings; the engine's listeners need the engine.
     engine.configure(app, config)
     db.init_app(app)
-    engine.init_app(app)
+    engine.init_app(app, config)
     migrate.init_app(app, before_downgrade=cli.before_downgrade, restored=cli.restored)
     init_cors(app, config.cors_origins)
     auth.init_app(app, config)

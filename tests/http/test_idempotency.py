@@ -265,6 +265,7 @@ def test_creation_that_waits_for_the_deletion_of_its_task_is_replayed(
     assert [task["id"] for task in call("GET", "/trash").json] == [created["id"]]
 
 
+@pytest.mark.unprepared
 def test_creation_with_a_key_is_two_statements_in_one_message(proxied, proxy, user):
     client = proxied.test_client()
     create = creator(client, user)

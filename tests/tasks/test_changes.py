@@ -373,6 +373,7 @@ def test_cursor_from_before_an_erasure_is_expired_and_a_new_one_is_good(caller):
 # Costs.
 
 
+@pytest.mark.unprepared
 def test_page_of_changes_is_one_statement_that_starts_from_the_caller(proxied, proxy):
     caller = Caller(proxied)
     made = [caller.make() for _ in range(3)]

@@ -509,6 +509,7 @@ def test_list_by_default_walks_through_the_key_and_sorts_nothing(caller):
         "/summary?tz=Europe/Prague",
     ],
 )
+@pytest.mark.unprepared
 def test_page_of_any_kind_is_one_statement_that_starts_from_the_caller(proxied, proxy, path):
     caller = Caller(proxied)
     for _ in range(3):

@@ -16,7 +16,7 @@ import pytest
 from support import config_for, new_database
 
 from todo import create_app
-from todo.database.statements import SEPARATOR
+from todo.database.prepared import SEPARATOR, Prepared, forms_of
 from todo.extensions import db
 from todo.tasks import changes, listing, queries, summary
 from todo.tasks.listing import BY_ID, Filters, Listing, Position, SortKey
@@ -164,6 +164,33 @@ def test_statement_has_the_committed_plan(cursor, expected, name):
 @pytest.mark.parametrize("name", LISTINGS)
 def test_page_of_a_list_has_the_committed_plan(cursor, expected, name):
     assert plan_of_page(cursor, LISTINGS[name]) == expected[f"list {name}"]
+
+
+def prepared_statements():
+    """Yield all statements that sessions keep prepared, with parameters."""
+    for name, sql in STATEMENTS.items():
+        yield name, sql, PARAMETERS
+    for name, wanted in LISTINGS.items():
+        yield f"list {name}", *listing.statement("user-1", Listing(as_of=NOW, limit=50, **wanted), 7)
+
+
+PREPARED = {name: (sql, parameters) for name, sql, parameters in prepared_statements() if isinstance(sql, Prepared)}
+
+
+@pytest.mark.parametrize("name", PREPARED)
+def test_plan_for_all_values_reads_no_more_than_a_page_or_a_task(cursor, name):
+    """PostgreSQL may use one plan for all users, though some have a thousand times as many tasks as others."""
+    sql, parameters = PREPARED[name]
+    cursor.execute("DEALLOCATE ALL; SET plan_cache_mode = force_generic_plan")
+    for form in forms_of(sql)[0]:
+        cursor.execute(f"{form.preparation};\nEXPLAIN (FORMAT JSON) {form.execution}", parameters)
+        lines = [line.strip() for line in shape(cursor.fetchone()[0][0]["Plan"])]
+        # All lists of the few users here are one page of the disk, which no index makes faster to read.
+        scans = [line for line in lines if re.search("Scan (tasks|trash)", line)]
+        assert all("user_id = $" in scan for scan in scans), lines
+        # Sorted are at most the tasks of the page, which come in the order of the key already.
+        assert sum(line.startswith(("Sort", "Incremental Sort", "Bitmap Heap")) for line in lines[1:]) == 0, lines
+    cursor.execute("RESET plan_cache_mode")
 
 
 def test_committed_plans_are_those_of_all_statements(cursor, expected, root):

@@ -444,6 +444,7 @@ def test_id_of_no_task_is_not_found(call, number):
 
 
 @pytest.mark.parametrize(("method", "path", "body"), EVERY_CALL)
+@pytest.mark.unprepared
 def test_every_call_is_one_statement_that_starts_from_the_caller(proxied, proxy, user, method, path, body):
     client = proxied.test_client()
     task = client.post("/api/me/tasks", headers=bearer(user), json={"title": "warm"}).json

@@ -102,7 +102,7 @@ class RevisionChecks:
 
     def test_write_of_a_user_waits_for_no_other_user(self, server, send, database_url, user, task):
         other = sender_for(server, new_user())
-        blocked = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%task_lists%'"
+        blocked = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'todo'"
 
         with ThreadPoolExecutor() as pool, closing(psycopg2.connect(database_url)) as connection:
             connection.cursor().execute("SELECT FROM task_lists WHERE user_id = %s FOR UPDATE", [user])

@@ -23,6 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from config import Config
 from todo.database import embedded
+from todo.database.prepared import Sessions
 from todo.database.timeouts import watch
 from todo.extensions import db
 
@@ -88,11 +89,12 @@ def _connect_to_embedded(data_dir: Path) -> Any:
     return psycopg2.connect(embedded.start(data_dir).get_uri(), **CONNECT_ARGS)
 
 
-def init_app(app: Flask) -> None:
+def init_app(app: Flask, config: Config) -> None:
     """Find dead connections before a request uses them, and start the thread that watches time-outs."""
     with app.app_context():
         engine: Engine = db.engine
     event.listen(engine, "connect", watch.start)
+    event.listen(engine, "connect", Sessions(is_on=config.database_prepare).begin)
     event.listen(engine, "do_connect", Breaker())
     event.listen(engine, "checkin", _note_idle_since)
     event.listen(engine, "checkout", partial(_check_liveness, engine))

@@ -2,9 +2,10 @@
 
 Fixed statements stand in `.sql` files beside the modules that run them, under names:
 
-    -- name: get_task
+    -- prepared: get_task
     SELECT {columns} FROM tasks WHERE user_id = %(caller)s AND id = %(task_id)s;
 
+Behind `-- name: ` stands a statement that is sent as it is, behind `-- prepared: ` one that sessions keep prepared.
 `%(name)s` is a parameter of the driver, and `{name}` a fragment of SQL that the module fills in. Values only ever reach
 SQL as parameters.
 """
@@ -27,15 +28,13 @@ from sqlalchemy.pool import PoolProxiedConnection
 from todo.database.embedded import EmbeddedUnavailable
 from todo.database.engine import Pool
 from todo.database.failures import READ_ONLY, ConnectionLost, DatabaseUnavailable, RolledBack, problem_of, report
+from todo.database.prepared import SEPARATOR, STALE, Prepared, Session
 from todo.database.timeouts import NO_TRANSACTION_TIMEOUT, REQUEST_LIMITS, TimeLimits, watch
 from todo.extensions import db
 from todo.telemetry.requests import database_time
 
-NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+NAME = re.compile(r"^-- (name|prepared): (\w+)\n", re.MULTILINE)
 COMMENT = re.compile(r"^ *--.*\n", re.MULTILINE)
-
-# What separates the statements of one message.
-SEPARATOR = ";\n"
 
 Parameters = Mapping[str, Any]
 
@@ -56,15 +55,20 @@ def load(module: str, **fragments: str) -> dict[str, str]:
 
     """
     _, *parts = NAME.split(Path(module).with_suffix(".sql").read_text())
-    texts = zip(parts[::2], parts[1::2], strict=True)
-    return {name: fill(COMMENT.sub("", text).strip().removesuffix(";"), **fragments) for name, text in texts}
+    texts = zip(parts[::3], parts[1::3], parts[2::3], strict=True)
+    found = {}
+    for kind, name, text in texts:
+        sql = COMMENT.sub("", text).strip().removesuffix(";")
+        found[name] = fill(Prepared(sql, name) if kind == "prepared" else sql, **fragments)
+    return found
 
 
 def fill(template: str, **fragments: str) -> str:
     """Return a statement with its fragments; these are SQL of this service, never a value."""
+    text = template
     for name, fragment in fragments.items():
-        template = template.replace(f"{{{name}}}", fragment)
-    return template
+        text = text.replace(f"{{{name}}}", fragment)
+    return Prepared(text, template.name) if isinstance(template, Prepared) else text
 
 
 def read(sql: str, parameters: Parameters, within: TimeLimits = REQUEST_LIMITS) -> Sequence[Any]:
@@ -100,9 +104,21 @@ def write(sql: str, parameters: Parameters) -> Sequence[Any]:
 
 
 def _run(sql: str, parameters: Parameters, within: TimeLimits) -> Sequence[Any]:
-    with database_time, _connection(sql) as connection, connection.cursor() as cursor:
-        watch.wait(connection, within.result_s, cursor.execute, within.settings + sql, parameters)
-        return _rows(cursor, cursor.fetchall())
+    with database_time, _connection(sql) as pooled:
+        connection: Any = pooled.dbapi_connection
+        session: Session = pooled.info["session"]
+        with connection.cursor() as cursor:
+            message = session.message(sql)
+            try:
+                watch.wait(connection, within.result_s, cursor.execute, within.settings + message, parameters)
+            except STALE as error:
+                if message is sql:
+                    raise
+                # Nothing of the message took effect. What the session keeps now is unknown, so it ends afterwards.
+                session.give_up(error)
+                pooled.invalidate(soft=True)
+                watch.wait(connection, within.result_s, cursor.execute, within.settings + sql, parameters)
+            return _rows(cursor, cursor.fetchall())
 
 
 class Transaction:
@@ -166,8 +182,8 @@ def transaction(
         DatabaseUnavailable: PostgreSQL cannot answer now.
 
     """
-    with _connection("a transaction") as connection:
-        opened = Transaction(connection, within, isolation_level)
+    with _connection("a transaction") as pooled:
+        opened = Transaction(pooled.dbapi_connection, within, isolation_level)
         try:
             yield opened
         except BaseException:
@@ -179,8 +195,8 @@ def transaction(
 
 
 @contextmanager
-def _connection(sql: str) -> Iterator[Any]:
-    """Borrow a connection of the driver from the pool.
+def _connection(sql: str) -> Iterator[PoolProxiedConnection]:
+    """Borrow a connection from the pool.
 
     Raises:
         DatabaseUnavailable: there is none to be had, or PostgreSQL cannot answer now.
@@ -191,7 +207,7 @@ def _connection(sql: str) -> Iterator[Any]:
     pooled: PoolProxiedConnection | None = None
     try:
         pooled = engine.raw_connection()
-        yield pooled.dbapi_connection
+        yield pooled
     except psycopg2.Error as error:
         is_lost = pooled is not None and _discard_if_lost(engine, pooled, error)
         raise report(problem_of(error, sql, is_lost=is_lost)) from error

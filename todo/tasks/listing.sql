@@ -2,7 +2,7 @@
 -- row, and no page is read. A page without tasks has one row, whose task is null.
 
 -- A page in the order of the key. The columns that clients see are computed for the tasks of the page alone.
--- name: page_by_id
+-- prepared: page_by_id
 SELECT {columns}, list_revision
 FROM (
     SELECT revision AS list_revision FROM task_lists

@@ -3,10 +3,10 @@
 -- order and those of different users never wait for each other. Every table in a statement is restricted to the
 -- caller's rows by name, so that each statement also runs where users are distributed over machines.
 
--- name: get_task
+-- prepared: get_task
 SELECT {columns} FROM tasks WHERE user_id = %(caller)s AND id = %(task_id)s;
 
--- name: create_task
+-- prepared: create_task
 WITH list AS (
     INSERT INTO task_lists (user_id, revision) VALUES (%(caller)s, 1)
     ON CONFLICT (user_id) DO UPDATE SET revision = task_lists.revision + 1
@@ -25,7 +25,7 @@ RETURNING revision;
 -- Creates a task unless its key did so before, which is looked up once the list is locked. That takes a statement of
 -- its own: one that began before it waited would not see what was committed meanwhile, and of two creations at once
 -- with one key, or of one beside a deletion, the second would find nothing.
--- name: create_task_once
+-- prepared: create_task_once
 {lock_list};
 WITH live AS (
     SELECT {columns}, idempotency_digest, false AS created
@@ -54,7 +54,7 @@ SELECT * FROM created UNION ALL SELECT * FROM live UNION ALL SELECT * FROM delet
 -- the time forward, even when the clock was set back or two changes share a microsecond. A task that stays completed
 -- keeps the time of its completion. That the revision is below the next one is always true, and makes PostgreSQL lock
 -- the list first.
--- name: update_task
+-- prepared: update_task
 WITH locked AS (
     SELECT revision + 1 AS next_revision FROM task_lists WHERE user_id = %(caller)s FOR UPDATE
 ),
@@ -80,7 +80,7 @@ raised AS (
 SELECT * FROM changed;
 
 -- Moves a task into the trash with all that it holds or, where the trash keeps nothing, leaves its tombstone alone.
--- name: delete_task
+-- prepared: delete_task
 WITH locked AS (
     SELECT revision + 1 AS next_revision FROM task_lists WHERE user_id = %(caller)s FOR UPDATE
 ),
