@@ -1,5 +1,8 @@
 """A task backend: tasks per user over HTTP, protected by JWT bearer tokens, stored in PostgreSQL."""
 
+from collections.abc import Callable
+from typing import Any
+
 from flask import Flask
 
 from config import ROOT, Config
@@ -9,6 +12,14 @@ from todo.extensions import ORJSONProvider, api, db, init_cors
 from todo.http import etags, hardening, openapi, pages, problems, routing
 from todo.serving import overload
 from todo.telemetry import logs, requests
+
+
+class Application(Flask):
+    """Flask without its preparations for asynchronous views, of which there are none."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function itself; Flask asks for each hook and each view of a request."""
+        return func
 
 
 def create_app(config: Config | None = None) -> Flask:
@@ -25,7 +36,7 @@ def create_app(config: Config | None = None) -> Flask:
     # Before anything opens a file. All commands of `flask` pass here, those of the libraries too.
     if logs.is_command():
         commands.require_stdout()
-    app = Flask(__name__, instance_path=str(ROOT / "instance"), static_folder=None)
+    app = Application(__name__, instance_path=str(ROOT / "instance"), static_folder=None)
     app.json = ORJSONProvider(app)
     config = auth.with_secret(config or Config.from_environment(), app.instance_path)
     app.extensions["config"] = config

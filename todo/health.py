@@ -2,7 +2,6 @@
 
 from flask import current_app, jsonify
 from flask.typing import ResponseReturnValue
-from flask_smorest import Blueprint
 from marshmallow import fields
 
 from todo.auth.jwks import KeyCache
@@ -10,6 +9,7 @@ from todo.database import ownership, statements
 from todo.database.failures import DatabaseUnavailable, SchemaLacking
 from todo.database.migrate import encoding_fault
 from todo.database.ownership import newest
+from todo.http.documented import Blueprint
 from todo.http.fields import Output
 from todo.http.openapi import VERSION
 from todo.http.problems import Unavailable

@@ -5,9 +5,9 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from flask import current_app, request
-from flask_smorest import Blueprint
 
 from todo.auth.tokens import Caller
+from todo.http.documented import Blueprint
 from todo.http.problems import InvalidToken, MissingToken, Unauthorized, WrongUser
 from todo.http.routing import user_hint
 from todo.limits import count_call

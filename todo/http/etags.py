@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import orjson
 from flask import Flask, Response, current_app, request
-from flask_smorest import Blueprint
 
+from todo.http.documented import Blueprint
 from todo.http.problems import PreconditionFailed, PreconditionRequired, handle_problem
 
 V = TypeVar("V", bound=Callable[..., Any])

@@ -6,11 +6,11 @@ from typing import Any, TypeVar
 from apispec import BasePlugin
 from flask import Flask, jsonify, request
 from flask.typing import ResponseReturnValue
-from flask_smorest import Blueprint
 from marshmallow import fields
 
 from todo.extensions import api
 from todo.http import problems
+from todo.http.documented import Blueprint
 from todo.http.fields import Output
 from todo.http.routing import Int64Converter
 

@@ -9,12 +9,12 @@ from urllib.parse import quote
 
 from flask import make_response, request
 from flask.typing import ResponseReturnValue
-from flask_smorest import Blueprint
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing
 from werkzeug.datastructures import MultiDict
 from werkzeug.http import parse_list_header
 
 from todo.http.body import read_json
+from todo.http.documented import Blueprint
 from todo.http.problems import Fault, UnprocessableContent
 
 SUGGESTIONS_MAX = 100

@@ -4,10 +4,10 @@ from typing import Any
 
 from flask import current_app, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
-from flask_smorest import Blueprint
 
 from todo.auth import require_jwt
 from todo.http import idempotency
+from todo.http.documented import Blueprint
 from todo.http.etags import (
     Preconditions,
     QueryETag,

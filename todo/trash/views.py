@@ -4,10 +4,10 @@ from typing import Any
 
 from flask import jsonify
 from flask.typing import ResponseReturnValue
-from flask_smorest import Blueprint
 from marshmallow import ValidationError, post_load
 
 from todo.auth import require_jwt
+from todo.http.documented import Blueprint
 from todo.http.etags import Preconditions, check_untagged, conditional_read, no_content
 from todo.http.fields import TIMESTAMP, UtcDateTime
 from todo.http.openapi import CONDITIONAL, ETAG_HEADER, with_links

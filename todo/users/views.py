@@ -5,10 +5,10 @@ from urllib.parse import unquote
 
 from flask import Flask, Response, current_app, request
 from flask.typing import ResponseReturnValue
-from flask_smorest import Blueprint
 
 from config import Config
 from todo.auth import require_jwt
+from todo.http.documented import Blueprint
 from todo.http.etags import check_untagged, conditional_read, no_content
 from todo.http.openapi import CONDITIONAL, response_header
 from todo.http.problems import UnprocessableContent
