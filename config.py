@@ -521,6 +521,29 @@ class Config:
         Number("a number of days", 1, 3650),
         "How long the tombstone of a deleted task is kept, for clients that follow the changes.",
     )
+    events_poll_seconds: int = setting(
+        2,
+        Number("a number of seconds", 0, 3600),
+        "While clients wait for events: how often each process looks for what other machines and commands have "
+        "written. With 0 it never looks, so that a database that sleeps may sleep.",
+    )
+    events_max_seconds: int = setting(
+        3600,
+        Number("a number of seconds", 1, 86_400),
+        "How long a stream of events is open, at most a tenth more or less. The client then opens a new one.",
+    )
+    events_per_user: int = setting(
+        20,
+        Number("a number of streams", 1, 1000),
+        "How many streams of events a user may have in each process. With more the response is 429.",
+    )
+    events_max: int | None = setting(
+        None,
+        Number("a number of streams", 1, 8192),
+        "How many streams of events each process keeps open. With more the response is 503.",
+        unset="half of the connections that a process takes, 4096 at most",
+        example="4096",
+    )
     require_if_match: bool = setting(
         False,
         Flag(),

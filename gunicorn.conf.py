@@ -30,6 +30,7 @@ with suppress(AttributeError, OSError):
     ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 from todo import auth, commands
+from todo.events.siblings import Siblings
 from todo.extensions import db
 from todo.telemetry import logs
 
@@ -80,8 +81,9 @@ if files < FILES_MIN:
     )
 resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
 
-# An idle connection costs about 3 KiB and no time. Connections beyond these wait in the backlog, and so do all while a
-# worker starts; the kernel may shorten the backlog (net.core.somaxconn).
+# An idle connection costs about 3 KiB and no time; one with a stream of events a little more, and half of them may have
+# one. Connections beyond these wait in the backlog, and so do all while a worker starts; the kernel may shorten the
+# backlog (net.core.somaxconn).
 worker_connections = min(8192, files - RESERVED_FILES)
 backlog = 4096
 
@@ -110,9 +112,10 @@ def pre_request(worker, req):
 
 
 def on_starting(server):
-    """Report misspelt settings, and bind the port of the metrics before there are workers, which all serve it."""
+    """Report misspelt settings, and make what the workers share before there are any: a port and sockets."""
     for name, likely in misspelt().items():
         server.log.warning("%s is not a setting of this service: did you mean %s?", name, likely)
+    server.siblings = Siblings(server.cfg.workers)
     server.exporter = None
     if settings.metrics_port is not None:
         # The exporter and its library stay out of processes without metrics.
@@ -137,6 +140,8 @@ def post_fork(server, worker):
     with app.app_context():
         db.engine.dispose(close=False)
     auth.after_fork(app)
+    server.siblings.join(worker.number)
+    app.extensions["events"].siblings = server.siblings
     if server.exporter is not None:
         server.exporter.serve(worker.number)
     worker.unheard = server.SIG_QUEUE
@@ -160,6 +165,7 @@ def child_exit(server, worker):
 
 
 def on_exit(server):
-    """Release the port of the metrics and its files."""
+    """Release what the workers shared."""
+    server.siblings.close()
     if server.exporter is not None:
         server.exporter.close()

@@ -6,7 +6,7 @@ from typing import Any
 from flask import Flask
 
 from config import ROOT, Config
-from todo import auth, cli, commands, doctor, health, limits, tasks, trash, users
+from todo import auth, cli, commands, doctor, events, health, limits, tasks, trash, users
 from todo.database import engine, migrate
 from todo.extensions import ORJSONProvider, api, db, init_cors
 from todo.http import etags, hardening, openapi, pages, problems, routing
@@ -55,6 +55,7 @@ def create_app(config: Config | None = None) -> Flask:
     limits.init_app(app, config)
     overload.init_app(app)
     users.init_app(app, config)
+    events.init_app(app, config)
 
     # Before the routes, which look their converters up as they are added.
     routing.init_app(app)
@@ -62,6 +63,7 @@ def create_app(config: Config | None = None) -> Flask:
     openapi.init_app(app)
     openapi.register_components(links=tasks.LINKS, schemas=tasks.COMPONENTS)
     api.register_blueprint(tasks.bp, parameters=[openapi.USER_PARAMETER])
+    api.register_blueprint(events.bp, parameters=[openapi.USER_PARAMETER])
     api.register_blueprint(trash.bp, parameters=[openapi.USER_PARAMETER])
     api.register_blueprint(users.bp, parameters=[openapi.USER_PARAMETER])
     api.register_blueprint(health.bp)

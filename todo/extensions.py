@@ -72,6 +72,7 @@ cors = CORS(
         "baggage",
         "sentry-trace",
         "Confirm",
+        "Last-Event-ID",
     ],
     expose_headers=[
         "ETag",

@@ -7,14 +7,14 @@ from flask import Flask
 
 from config import Config, secret_faults
 from todo.auth import fetch, keys
-from todo.auth.decorators import require_jwt
+from todo.auth.decorators import require_jwt, token_lifetime_s
 from todo.auth.development import development_secret
 from todo.auth.jwks import KeyCache
 from todo.auth.rules import issuer_rules, shared_secret_rules
 from todo.auth.verifier import Verifier
 from todo.telemetry.logs import log
 
-__all__ = ["after_fork", "init_app", "require_jwt", "with_secret"]
+__all__ = ["after_fork", "init_app", "require_jwt", "token_lifetime_s", "with_secret"]
 
 
 def with_secret(config: Config, instance_path: str) -> Config:

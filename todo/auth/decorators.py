@@ -1,11 +1,13 @@
 """The guard in front of every view that reads or writes a user's data."""
 
+import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from flask import current_app, request
+from flask import current_app, g, request
 
+from todo.auth.rules import LEEWAY_S
 from todo.auth.tokens import Caller
 from todo.http.documented import Blueprint
 from todo.http.problems import InvalidToken, MissingToken, Unauthorized, WrongUser
@@ -69,8 +71,15 @@ def require_jwt(view: Callable[P, R]) -> Callable[P, R]:
             record.refused_rule = problem.refusal.rule
             raise
         record.user_id = caller.id
+        g.caller = caller
         user_id = authorize(caller, user_id)
         count_call(user_id)
         return view(*args, user_id=user_id, **kwargs)  # type: ignore[arg-type]
 
     return guarded  # type: ignore[return-value]
+
+
+def token_lifetime_s() -> float:
+    """Return the seconds until the token of the current request is refused as expired."""
+    caller: Caller = g.caller
+    return caller.expires_at + LEEWAY_S - time.time()

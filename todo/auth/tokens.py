@@ -1,8 +1,9 @@
 """Tokens as clients present them, decoded but not verified, and tokens issued for development."""
 
+import math
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
@@ -28,9 +29,16 @@ for _alias, _algorithm in ALIASES.items():
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The authenticated user of a request."""
+    """The authenticated user of a request.
+
+    Attributes:
+        id: The id.
+        expires_at: When the token expires, as seconds since 1970.
+
+    """
 
     id: str
+    expires_at: float = field(default=math.inf, compare=False)
 
 
 class Token:

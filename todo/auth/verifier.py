@@ -24,7 +24,6 @@ class Verified:
     """What is cached of a valid token: never the token itself."""
 
     caller: Caller
-    expires_at: float
     key: Key | None
 
 
@@ -94,7 +93,7 @@ class Verifier:
             return self._cache.get(_digest(text))
 
     def _is_still_valid(self, verified: Verified) -> bool:
-        if self._clock() >= verified.expires_at + LEEWAY_S:
+        if self._clock() >= verified.caller.expires_at + LEEWAY_S:
             return False
         return self._keys is None or verified.key is None or self._keys.find_cached(verified.key.kid) == verified.key
 
@@ -103,7 +102,7 @@ class Verifier:
             result = check(token)
             if not result.passed:
                 raise result.problem(result.refusal(rule), user_id=token.user_id if token.is_genuine else None)
-        return Verified(Caller(str(token.user_id)), token.claims["exp"], token.key)
+        return Verified(Caller(str(token.user_id), token.claims["exp"]), token.key)
 
 
 def _digest(text: str) -> bytes:

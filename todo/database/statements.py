@@ -17,9 +17,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import psycopg2
+from blinker import Signal
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -37,6 +38,17 @@ NAME = re.compile(r"^-- (name|prepared): (\w+)\n", re.MULTILINE)
 COMMENT = re.compile(r"^ *--.*\n", re.MULTILINE)
 
 Parameters = Mapping[str, Any]
+
+
+class ListChange(NamedTuple):
+    """A user whose list was written, and the revision that it has at least since then."""
+
+    user: str
+    revision: int
+
+
+# Sent with the ListChange of each write that has taken effect, also with that of one that changed nothing.
+list_changed = Signal()
 
 
 def load(module: str, **fragments: str) -> dict[str, str]:
@@ -93,14 +105,30 @@ def write(sql: str, parameters: Parameters) -> Sequence[Any]:
     rolled back is it run once more. A statement that does not get its lock in time fails: the writes of one user, which
     wait for each other, must not occupy all threads.
 
+    The revision of the list that it raises is announced, so its rows must have it: as `list_revision`, or as `revision`
+    where that is the same.
+
     Raises:
         DatabaseUnavailable: PostgreSQL cannot answer now.
 
     """
     try:
-        return _run(sql, parameters, REQUEST_LIMITS)
+        rows = _run(sql, parameters, REQUEST_LIMITS)
     except RolledBack:
-        return _run(sql, parameters, REQUEST_LIMITS)
+        rows = _run(sql, parameters, REQUEST_LIMITS)
+    _announce(_change_of(parameters, rows))
+    return rows
+
+
+def _change_of(parameters: Parameters, rows: Sequence[Any]) -> ListChange | None:
+    """Return what the rows of a write state about the list of its user, if anything."""
+    revision = max((getattr(row, "list_revision", getattr(row, "revision", 0)) for row in rows), default=0)
+    return ListChange(parameters["caller"], revision) if revision else None
+
+
+def _announce(change: ListChange | None) -> None:
+    if change is not None:
+        list_changed.send(change)
 
 
 def _run(sql: str, parameters: Parameters, within: TimeLimits) -> Sequence[Any]:
@@ -138,6 +166,7 @@ class Transaction:
         # that is set before the first query counts.
         level = f"SET TRANSACTION ISOLATION LEVEL {isolation_level}"
         self._prefix = SEPARATOR.join(("BEGIN", f"{within.settings}{level}", NO_TRANSACTION_TIMEOUT, ""))
+        self._changes: list[ListChange | None] = []
 
     def read(self, sql: str, parameters: Parameters) -> Sequence[Any]:
         """Run a statement, and return its rows."""
@@ -146,9 +175,11 @@ class Transaction:
             return _rows(cursor, cursor.fetchall())
 
     def write(self, sql: str, parameters: Parameters) -> int:
-        """Run a statement, and return how many rows it wrote."""
+        """Run a statement, and return how many rows it wrote. What its rows state is announced after the commit."""
         with self._connection.cursor() as cursor:
             self._execute(cursor, sql, parameters)
+            if cursor.description:
+                self._changes.append(_change_of(parameters, _rows(cursor, cursor.fetchall())))
             return int(cursor.rowcount)
 
     def stream(self, sql: str, parameters: Parameters, size: int) -> Iterator[Sequence[Any]]:
@@ -159,6 +190,11 @@ class Transaction:
             yield rows
             rows = self.read(fetch, {})
         self.write("CLOSE stream", {})
+
+    def announce(self) -> None:
+        """Announce what was written."""
+        for change in self._changes:
+            _announce(change)
 
     def end(self, sql: str) -> None:
         """Commit or roll back, if anything was opened."""
@@ -192,6 +228,7 @@ def transaction(
                 opened.end("ROLLBACK")
             raise
         opened.end("COMMIT")
+    opened.announce()
 
 
 @contextmanager

@@ -53,6 +53,10 @@ REQUEST_HEADERS: dict[str, dict[str, Any]] = {
         "repeated with it creates no second task.",
         "schema": {"type": "string", "pattern": IDEMPOTENCY_KEY},
     },
+    "Last-Event-ID": {
+        "description": "The `id` of the last event that the client has received. One that is not valid is ignored.",
+        "schema": {"type": "string"},
+    },
     "Confirm": {
         "description": "The id of the user whose data is to be erased, percent-encoded if it is not ASCII.",
         "required": True,

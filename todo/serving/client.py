@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from gunicorn.http.errors import LimitRequestHeaders
 
+from todo.events import Stream
 from todo.telemetry.logs import log
 
 # The unsent rest of a response stays in memory up to this size, and is kept in a file beyond it.
@@ -67,6 +68,7 @@ class Client(socket.socket):
         request: The bytes of the request that a thread works on.
         is_too_large: Whether these are only the beginning of a header that is over the limit.
         is_exhausted: Whether the parser has read past the end of these bytes.
+        stream: The stream of events that the response begins, if it does.
 
     """
 
@@ -76,6 +78,7 @@ class Client(socket.socket):
         self.request = io.BytesIO()
         self.is_too_large = False
         self.is_exhausted = False
+        self.stream: Stream | None = None
         self._all_unsent = all_unsent
         self._buffer = bytearray()
         self._file: IO[bytes] | None = None
@@ -115,6 +118,9 @@ class Client(socket.socket):
                 no file descriptor left, or holds too much already.
 
         """
+        if self.stream is not None and self.stream.is_begun:
+            # gunicorn ends the response, and the poller goes on with it.
+            return
         view = memoryview(data)
         if not self.unsent:
             view = view[self._send_now(view) :]
@@ -125,6 +131,19 @@ class Client(socket.socket):
         except OSError as error:
             log.error("response dropped", reason=error.strerror, unsent=self._all_unsent.files)
             raise ConnectionResetError(errno.ECONNRESET, "the response cannot be kept") from error
+
+    def hold(self, stream: Stream) -> None:
+        """Leave the response to the poller, once the application has begun the stream. The application calls it."""
+        self.stream = stream
+
+    def push(self, data: bytes) -> bool:
+        """Send something of a stream now, and return whether the kernel accepted all of it.
+
+        Raises:
+            OSError: the client has closed the connection.
+
+        """
+        return self._send_now(data) == len(data)
 
     def receive(self, size: int = READ_BYTES) -> bytes | None:
         """Return the bytes that have arrived: none when the client has closed, None when there is nothing to read."""

@@ -105,7 +105,13 @@ class Exporter:
         with app.app_context():
             engine = db.engine
         keys = app.extensions["issuer_keys"]
-        self._metrics = Metrics(CollectorRegistry(), engine=engine, key_age=None if keys is None else keys.age)
+        hub = app.extensions["events"]
+        self._metrics = Metrics(
+            CollectorRegistry(),
+            engine=engine,
+            key_age=None if keys is None else keys.age,
+            streams=lambda: hub.number,
+        )
 
     def serve(self, number: int) -> ScrapeServer:
         """Count in this worker, and return the server of scrapes, which runs in a thread of its own.

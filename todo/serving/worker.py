@@ -7,7 +7,10 @@ leaves the response to the poller:
     accepted ── reading ── queued ── a thread ─┬─ sending ── reading (kept alive), or lingering
                    │          └── refused ─────┤
                    │                           ├─ reading (kept alive)
-                   └── closed                  └─ lingering ── closed
+                   └── closed                  ├─ lingering ── closed
+                                               └─ parked ── closed, or like any other when its stream ends
+
+A parked connection has a stream of events: the poller writes them, and no thread works for it.
 
 Whatever happens to one connection, the poller and the threads live on: an exception of a step is logged, and closes the
 connection that the step was for.
@@ -16,20 +19,24 @@ connection that the step was for.
 import errno
 import io
 import math
+import random
 import re
 import selectors
 import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from todo import events
 from todo.auth.verifier import Verifier
+from todo.events import messages
 from todo.serving import overload
 from todo.serving.client import Client, Unsent
-from todo.serving.framing import Message
+from todo.serving.framing import LAST_CHUNK, Message
 from todo.serving.threads import ThreadPool
 from todo.telemetry.logs import log
 
@@ -76,6 +83,15 @@ EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 HTTP_1_1 = (1, 1)
 
+# A parked client that was sent nothing else for so long is sent a comment. Proxies end a silence of 55 s and more.
+COMMENT_S = 25
+
+# A parked client whose kernel acknowledges nothing for so long is gone, where the system can tell.
+ACKNOWLEDGED_MS = 60_000
+
+# When a process stops, the clients that it parked come back within these milliseconds, not all at once.
+COME_BACK_MS = (1000, 8000)
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 BEARER = re.compile(rb"\r\nauthorization:[ \t]*bearer[ \t]+([^\r\n]+)", re.IGNORECASE)
@@ -101,6 +117,8 @@ class Connection(TConn):  # type: ignore[misc]
         at_deadline: The next step at that time.
         received: How many bytes of its response the client received since the rate was last checked.
         sending_since: When the poller began to send the response.
+        is_chunked: Whether its response consists of chunks, if its length is not known.
+        after_stream: The next step when the stream of events that it has ends.
 
     """
 
@@ -114,6 +132,8 @@ class Connection(TConn):  # type: ignore[misc]
         self.at_deadline: Callable[[Connection], None]
         self.received = 0
         self.sending_since = math.inf
+        self.is_chunked = True
+        self.after_stream: Callable[[Connection], None]
 
     @property
     def is_polled(self) -> bool:
@@ -169,6 +189,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def run(self) -> None:
         """Poll until the worker is to stop; then serve the open connections until the graceful time-out."""
         self.poller.register(self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks)
+        self.hub = events.attend(self.wsgi, self.worker_connections, lambda: self.method_queue.defer(lambda: None))
+        if self.hub.siblings.ear is not None:
+            self.poller.register(self.hub.siblings.ear, selectors.EVENT_READ, lambda _: self.hub.hear())
         for listener in self.sockets:
             # Accepted sockets inherit it.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_SEND_BUFFER_BYTES)
@@ -184,6 +207,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 connection.deadline = min(connection.deadline, idle_deadline)
         end = time.monotonic() + self.cfg.graceful_timeout
         while self.connections and time.monotonic() < end:
+            # A thread may park a connection at any time.
+            self._end_streams()
             self._poll(SHUTDOWN_SWEEP_S)
 
     def _stop_listening(self) -> None:
@@ -195,8 +220,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             listener.close()
 
     def _poll(self, sweep_s: float) -> None:
-        for key, _ in self.poller.select(DISCARD_PAUSE_S if self.paused else sweep_s):
+        pause_s = DISCARD_PAUSE_S if self.paused else sweep_s
+        for key, _ in self.poller.select(min(pause_s, self.hub.delay_s())):
             key.data(key.fileobj)
+        self._poke()
         if self.paused:
             self._resume()
         if self.all_unsent.is_too_much:
@@ -361,6 +388,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         req.version = min(req.version, HTTP_1_1)
         if conn.message.is_last:
             req.force_close()
+        conn.is_chunked = req.version == HTTP_1_1
         is_kept_alive: bool = super().handle_request(req, conn)
         return is_kept_alive
 
@@ -375,6 +403,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         try:
             is_kept_alive = self.handle(connection) and connection.has_agreed_end()
             then = self._read_next if is_kept_alive else self._linger
+            if connection.sock.stream is not None:
+                connection.after_stream, then = then, self._park
             if connection.sock.unsent:
                 connection.sending_since = time.monotonic()
                 self.sending[connection] = None
@@ -403,6 +433,100 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
         connection.received = 0
         self._register(connection, selectors.EVENT_WRITE, flush, SILENCE_MAX_S, check_rate)
+
+    def _park(self, connection: Connection) -> None:
+        """Let a client wait for the events of its stream."""
+        stream = connection.sock.stream
+        if not stream.is_begun:
+            # The application has responded with something else.
+            self._forget_stream(connection, "left")
+            connection.after_stream(connection)
+            return
+        if connection.message.missing or connection.message.rest():
+            # The client goes on already.
+            self._end_stream(connection, "left")
+            return
+        # What the request needed is memory that many connections would hold for long.
+        connection.message = Message()
+        connection.sock.request = io.BytesIO()
+        connection.parser = None
+        connection.initialized = False
+        with suppress(AttributeError, OSError):
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, ACKNOWLEDGED_MS)
+        self._wait_for_events(connection, random.uniform(COMMENT_S / 2, COMMENT_S))  # noqa: S311 (no secret)  # nosec B311
+        self.hub.park(stream, connection)
+
+    def _wait_for_events(self, connection: Connection, comment_s: float = COMMENT_S) -> None:
+        """Leave a client alone until it must be sent a comment, or its stream ends.
+
+        Whatever it sends, it has hung up or goes on with the next request, which no server can read before the end of
+        the response.
+        """
+        ends_s = connection.sock.stream.ends_at - time.monotonic()
+        self._register(connection, selectors.EVENT_READ, self._drop, min(comment_s, ends_s), self._comment)
+
+    def _comment(self, connection: Connection) -> None:
+        stream = connection.sock.stream
+        if time.monotonic() >= stream.ends_at:
+            self._end_stream(connection, stream.ends_because)
+        elif self._push(connection, messages.COMMENT):
+            self._wait_for_events(connection)
+        else:
+            self._close(connection)
+
+    def _poke(self) -> None:
+        """Tell the clients whose lists have changed."""
+        for event, streams in self.hub.take_due():
+            for stream in streams:
+                self._step(stream.connection, partial(self._send_event, event))
+
+    def _send_event(self, event: bytes, connection: Connection) -> None:
+        if self._push(connection, event):
+            connection.deadline = min(time.monotonic() + COMMENT_S, connection.sock.stream.ends_at)
+        else:
+            self._drop(connection)
+
+    def _push(self, connection: Connection, text: bytes, *, is_last: bool = False) -> bool:
+        """Write to a stream, and return whether all was sent. A client that reads too slowly loses its stream."""
+        if connection.is_chunked:
+            chunk = b"%x\r\n%b\r\n" % (len(text), text) if text else b""
+            text = chunk + LAST_CHUNK if is_last else chunk
+        try:
+            is_sent: bool = connection.sock.push(text)
+        except OSError:
+            return False
+        if not is_sent:
+            self._forget_stream(connection, "slow")
+        return is_sent
+
+    def _end_streams(self) -> None:
+        """Send the parked clients away, each for a time of its own."""
+        for stream in self.hub.parked():
+            self._unregister(stream.connection, self._send_away)
+
+    def _send_away(self, connection: Connection) -> None:
+        connection.after_stream = self._linger
+        self._end_stream(connection, "shutdown")
+
+    def _end_stream(self, connection: Connection, reason: str) -> None:
+        """End a response whose stream is over; a client takes a mere end of the connection for a fault."""
+        match reason:
+            case "expired":
+                text = messages.EXPIRED
+            case "shutdown":
+                text = messages.come_back(random.randint(*COME_BACK_MS))  # noqa: S311 (no secret)  # nosec B311
+            case _:
+                text = b""
+        if self._push(connection, text, is_last=True):
+            self._forget_stream(connection, reason)
+            connection.after_stream(connection)
+        else:
+            self._close(connection)
+
+    def _forget_stream(self, connection: Connection, reason: str) -> None:
+        stream, connection.sock.stream = connection.sock.stream, None
+        if stream is not None:
+            self.hub.close(stream, reason)
 
     def _read_next(self, connection: Connection) -> None:
         """Read the next request, which may have arrived already."""
@@ -469,4 +593,5 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self.connections.pop(connection, None)
         self.sending.pop(connection, None)
         self.paused.pop(connection, None)
+        self._forget_stream(connection, "left")
         connection.close()

@@ -125,7 +125,7 @@ def list_changes(caller: str, wanted: ChangesRequest, known_revision: int | None
         CursorExpired: deletions since the cursor was given have been purged.
 
     """
-    position = None if wanted.since is None else _position(caller, wanted.since)
+    position = None if wanted.since is None else decode_position(caller, wanted.since)
     rows = statements.read(
         SQL["list_changes"],
         {
@@ -149,7 +149,7 @@ def list_changes(caller: str, wanted: ChangesRequest, known_revision: int | None
     else:
         reached = Position(newest)
         proof = {"count": rows[0].count, "checksum": rows[0].checksum} if rows else EMPTY
-    return ChangesPage({**_body(page), "next": _cursor(caller, reached), "has_more": has_more, **proof}, newest)
+    return ChangesPage({**_body(page), "next": encode_position(caller, reached), "has_more": has_more, **proof}, newest)
 
 
 def _body(page: Sequence[Any]) -> dict[str, list[TaskRow]]:
@@ -159,17 +159,34 @@ def _body(page: Sequence[Any]) -> dict[str, list[TaskRow]]:
 
 def _check(position: Position, newest: int, forgotten: int) -> None:
     """Check that all changes since a position are still known."""
-    if position.deletions_revision > newest:
-        raise _invalid("is ahead of this list, so it was given for another one: begin again without it.")
+    check_not_ahead(position, newest)
     if position.deletions_revision < forgotten:
         raise CursorExpired
 
 
-def _cursor(caller: str, position: Position) -> str:
+def check_not_ahead(position: Position, newest: int) -> None:
+    """Check that a position is one of this list.
+
+    Raises:
+        UnprocessableContent: it is ahead of the newest revision.
+
+    """
+    if position.deletions_revision > newest:
+        raise _invalid("is ahead of this list, so it was given for another one: begin again without it.")
+
+
+def encode_position(caller: str, position: Position) -> str:
+    """Return the cursor of a position."""
     return encode_cursor([VERSION, _digest(caller), position.revision, position.first_revision])
 
 
-def _position(caller: str, cursor: str) -> Position:
+def decode_position(caller: str, cursor: str) -> Position:
+    """Return the position of a cursor.
+
+    Raises:
+        UnprocessableContent: the cursor was not given for this user's list.
+
+    """
     try:
         user, revision, first_revision = decode_cursor(cursor, VERSION, 3)
         position = Position(bigint(revision), bigint(first_revision))

@@ -102,4 +102,4 @@ trashed AS (
         CASE WHEN %(days)s > 0 THEN to_jsonb(deleted) - 'next_revision' END
     FROM deleted
 )
-SELECT {columns} FROM deleted;
+SELECT {columns}, next_revision AS list_revision FROM deleted;

@@ -6,4 +6,4 @@ INSERT INTO tasks (user_id, {names}, completed_at, revision)
 SELECT user_id, {names}, completed_at, revision FROM jsonb_populate_recordset(NULL::tasks, %(rows)s::jsonb);
 
 -- name: raise_revision
-UPDATE task_lists SET revision = %(revision)s WHERE user_id = %(caller)s;
+UPDATE task_lists SET revision = %(revision)s WHERE user_id = %(caller)s RETURNING revision;

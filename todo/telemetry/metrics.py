@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from todo.telemetry.output import LineWriter, line_dropped
 from todo.telemetry.requests import Record, database_failed, request_finished
+from todo.telemetry.streams import pokes_sent
 
 # In seconds.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -35,12 +36,21 @@ class Metrics:
         registry: Where they are registered.
         engine: The engine whose connection pool is measured.
         key_age: Returns the seconds since the issuer's keys were fetched, where there is an issuer.
+        streams: Returns the number of open streams of events.
 
     """
 
-    def __init__(self, registry: CollectorRegistry, *, engine: Engine, key_age: Callable[[], float] | None) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        engine: Engine,
+        key_age: Callable[[], float] | None,
+        streams: Callable[[], int],
+    ) -> None:
         self._registry = registry
         self._engine = engine
+        self._count_streams = streams
         self._measure_key_age = key_age
         self._requests = Counter(
             "http_requests_total", "Requests that were answered.", ("method", "route", "status"), registry=registry
@@ -54,6 +64,7 @@ class Metrics:
         )
         self._in_use = _gauge("database_pool_connections_in_use", "Connections that a thread uses.", registry)
         self._waiting = _gauge("database_pool_waiting", "Threads that wait for a connection.", registry)
+        self._streams = _gauge("event_streams", "Streams of events that are open.", registry)
         self._errors = Counter("database_errors_total", "Statements that failed.", ("kind",), registry=registry)
         self._refusals = Counter(
             "token_refusals_total", "Calls whose token was refused.", ("reason",), registry=registry
@@ -70,7 +81,11 @@ class Metrics:
         self._dropped_lines = Counter(
             "log_lines_dropped_total", "Lines of the log that could not be written.", registry=self._registry
         )
+        self._pokes = Counter(
+            "event_pokes_total", "Streams of events that were told of a change.", registry=self._registry
+        )
         line_dropped.connect(self.count_dropped_line)
+        pokes_sent.connect(self.count_pokes)
         request_finished.connect(self.count_request)
         database_failed.connect(self.count_error)
 
@@ -94,11 +109,16 @@ class Metrics:
         """Count a line of the log that could not be written."""
         self._dropped_lines.inc()
 
+    def count_pokes(self, number: int) -> None:
+        """Count the streams that were told of a change."""
+        self._pokes.inc(number)
+
     def sample(self) -> None:
-        """Measure the state of this process: its connection pool and the age of the issuer's keys."""
+        """Measure the state of this process: its connection pool, its streams, and the age of the issuer's keys."""
         pool: Any = self._engine.pool
         self._in_use.set(pool.checkedout())
         self._waiting.set(pool.waiting())
+        self._streams.set(self._count_streams())
         if self._measure_key_age is not None:
             self._key_age.set(self._measure_key_age())
 

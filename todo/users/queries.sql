@@ -26,7 +26,8 @@ SELECT (SELECT count(*) FROM tasks WHERE user_id = %(caller)s) AS tasks,
 -- Followers of the changes begin again: what is erased leaves no tombstones.
 -- name: erase_list
 UPDATE task_lists SET revision = revision + 1, forgotten = revision + 1, erased_at = now()
-WHERE user_id = %(caller)s;
+WHERE user_id = %(caller)s
+RETURNING revision;
 
 -- name: erase_tasks
 DELETE FROM tasks WHERE user_id = %(caller)s;
