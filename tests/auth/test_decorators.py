@@ -136,6 +136,7 @@ def test_every_route_but_the_public_ones_needs_a_token(app, client):
     assert guarded == {
         "/api/<user_id>/tasks",
         "/api/<user_id>/tasks/changes",
+        "/api/<user_id>/tasks/events",
         "/api/<user_id>/tasks/summary",
         "/api/<user_id>/tasks/<int64:task_id>",
         "/api/<user_id>/tasks/<int64:task_id>/complete",

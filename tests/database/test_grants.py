@@ -147,6 +147,7 @@ CALLS = [
     (204, "DELETE", "/trash/1", {}, None),
     (204, "DELETE", "/trash", {}, None),
     (200, "GET", "/tasks/changes", {}, None),
+    (200, "GET", "/tasks/events", {}, None),
     (200, "GET", "/export", {}, None),
     (204, "DELETE", "", {"Confirm": "me"}, None),
 ]

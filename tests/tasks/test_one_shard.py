@@ -9,6 +9,7 @@ from sqlalchemy import text
 from support import call_as, config_for, new_database, new_user
 
 from todo import create_app
+from todo.events import beat
 from todo.extensions import db
 from todo.tasks import changes, listing, queries, summary
 from todo.tasks.listing import Filters, Listing, Position, SortKey
@@ -95,9 +96,9 @@ def sample(user):
 
 STATEMENTS = {
     f"{module.__name__} {name}": sql
-    for module in (queries, changes, summary, trash, purging, user_queries)
+    for module in (queries, changes, summary, beat, trash, purging, user_queries)
     for name, sql in module.SQL.items()
-    if name not in ("list_expired", "update_task")
+    if name not in ("list_changed", "list_expired", "update_task")
 }
 STATEMENTS["toggle"] = queries.TOGGLE
 STATEMENTS |= {

@@ -17,6 +17,7 @@ from support import config_for, new_database
 
 from todo import create_app
 from todo.database.prepared import SEPARATOR, Prepared, forms_of
+from todo.events import beat
 from todo.extensions import db
 from todo.tasks import changes, listing, queries, summary
 from todo.tasks.listing import BY_ID, Filters, Listing, Position, SortKey
@@ -53,6 +54,8 @@ PARAMETERS = (
     {
         "caller": "user-1",
         "user": "user-1",
+        "users": ["user-1", "user-2"],
+        "revisions": [1, 2],
         "task_id": 7,
         "among": [1, 2],
         "besides": [3],
@@ -67,7 +70,7 @@ PARAMETERS = (
 
 STATEMENTS = {
     f"{module.__name__} {name}": sql
-    for module in (queries, changes, summary, trash, purging, users)
+    for module in (queries, changes, summary, beat, trash, purging, users)
     for name, sql in module.SQL.items()
     if name != "update_task"
 }

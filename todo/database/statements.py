@@ -123,7 +123,8 @@ def write(sql: str, parameters: Parameters) -> Sequence[Any]:
 def _change_of(parameters: Parameters, rows: Sequence[Any]) -> ListChange | None:
     """Return what the rows of a write state about the list of its user, if anything."""
     revision = max((getattr(row, "list_revision", getattr(row, "revision", 0)) for row in rows), default=0)
-    return ListChange(parameters["caller"], revision) if revision else None
+    caller = parameters.get("caller")
+    return ListChange(caller, revision) if caller is not None and revision else None
 
 
 def _announce(change: ListChange | None) -> None:
