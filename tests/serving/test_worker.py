@@ -3,16 +3,20 @@
 import errno
 import math
 import os
+import re
 import selectors
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
 
 from todo.auth.tokens import Caller
+from todo.database.statements import ListChange
+from todo.events import hub as hub_module
+from todo.events.hub import Hub, changed
 from todo.serving import client as client_module
 from todo.serving import worker as worker_module
 from todo.serving.client import Client, Unsent
@@ -84,6 +88,8 @@ def worker(monkeypatch):
     worker.poller = selectors.DefaultSelector()
     worker.connections, worker.sending, worker.paused, worker.all_unsent = {}, {}, {}, Unsent()
     worker._accept_paused_until, worker._swept = -math.inf, math.inf
+    worker.hub = Hub(per_user=20, most=None, age_s=3600)
+    worker.hub.attend(80, lambda: None)
     yield worker
     worker.poller.close()
 
@@ -366,3 +372,196 @@ def test_request_waits_for_its_user_as_soon_as_its_token_is_verified(worker, con
     worker.handle = handled.append
     worker._serve(connection)
     assert (queue, bool(handled)) == (users, is_handled)
+
+
+FIRST_WORDS = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+@pytest.fixture
+def park(worker, connected, monkeypatch):
+    """Return a function that lets a client wait for events of user `u`, as a request of theirs does."""
+    monkeypatch.setattr(hub_module, "GATHER_S", 0.0)
+
+    def park(
+        lifetime_s=3600, *, is_chunked=True, is_begun=True, request=b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", then=None
+    ):
+        connection, client = connected()
+        client.settimeout(5)
+        connection.message = Message(request)
+        connection.is_chunked = is_chunked
+
+        def handle(connection):
+            connection.sock.request.read()
+            stream = worker.hub.open("u", "request", lifetime_s)
+            connection.sock.hold(stream)
+            connection.sock.sendall(FIRST_WORDS)
+            if is_begun:
+                b"".join(stream.begin(7, None))
+                # What gunicorn sends at the end of a body.
+                connection.sock.sendall(b"0\r\n\r\n")
+            return True
+
+        worker.handle = handle
+        connection.has_agreed_end = lambda: True
+        monkeypatch.setattr(worker, "_read_next", then or fail)
+        worker._serve(connection)
+        assert client.recv(len(FIRST_WORDS)) == FIRST_WORDS
+        return connection, client
+
+    return park
+
+
+def poll(worker):
+    for key, _ in worker.poller.select(0):
+        key.data(key.fileobj)
+    worker._poke()
+
+
+def tend(worker, connection):
+    """Let the time pass until a parked connection is due."""
+    worker._unregister(connection, connection.at_deadline)
+
+
+def ends(logs):
+    return [(entry["event"], entry["reason"]) for entry in logs]
+
+
+@pytest.mark.parametrize("is_chunked", [True, False])
+def test_parked_client_is_told_of_changes_and_sent_comments_by_the_poller(worker, park, is_chunked):
+    connection, client = park(is_chunked=is_chunked)
+    assert connection.is_polled
+    event = changed("u", 8)
+    worker.hub.announce(ListChange("u", 8))
+    poll(worker)
+    assert client.recv(1000) == (b"%x\r\n%b\r\n" % (len(event), event) if is_chunked else event)
+    # The next comment is due after a whole silence.
+    assert connection.deadline == pytest.approx(time.monotonic() + worker_module.COMMENT_S, abs=1)
+    tend(worker, connection)
+    assert client.recv(1000) == (b"3\r\n:\n\n\r\n" if is_chunked else b":\n\n")
+    assert connection.deadline == pytest.approx(time.monotonic() + worker_module.COMMENT_S, abs=1)
+
+
+def test_parked_connection_keeps_nothing_of_its_request(worker, park):
+    connection, _ = park(request=b"GET / HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (b"x" * 10_000))
+    assert connection.message.held == 0
+    assert connection.sock.request.getvalue() == b""
+    assert connection.parser is None
+
+
+def test_first_comments_are_spread(worker, park):
+    now = time.monotonic()
+    waits = [park()[0].deadline - now for _ in range(20)]
+    assert all(worker_module.COMMENT_S / 2 - 1 < wait < worker_module.COMMENT_S + 1 for wait in waits)
+    assert len({round(wait, 1) for wait in waits}) > 5
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n"], ids=["hangs up", "sends the next request"])
+def test_parked_client_that_hangs_up_or_sends_something_is_closed(worker, park, sent):
+    _, client = park()
+    if sent:
+        client.sendall(sent)
+    else:
+        client.close()
+    with capture_logs() as logs:
+        poll(worker)
+    assert (worker.connections, worker.hub.number) == ({}, 0)
+    assert ends(logs) == [("stream ended", "left")]
+
+
+def test_client_that_sent_the_next_request_already_gets_both_responses(worker, park):
+    read = []
+    request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    with capture_logs() as logs:
+        connection, client = park(request=2 * request, then=read.append)
+    assert client.recv(1000) == b"0\r\n\r\n"
+    assert read == [connection]
+    assert connection.message.rest() == request
+    assert ends(logs) == [("stream ended", "left")]
+
+
+def test_client_whose_response_is_another_one_is_not_parked(worker, park):
+    read = []
+    with capture_logs() as logs:
+        connection, _ = park(is_begun=False, then=read.append)
+    assert (read, worker.hub.number, connection.sock.stream) == ([connection], 0, None)
+    assert ends(logs) == [("stream ended", "left")]
+
+
+@pytest.mark.parametrize("is_chunked", [True, False])
+@pytest.mark.parametrize(
+    ("lifetime_s", "because", "text"), [(60, "expired", b"event: expired\ndata: {}\n\n"), (36_000, "age", b"")]
+)
+def test_stream_that_is_over_ends_its_response(worker, park, is_chunked, lifetime_s, because, text):
+    read = []
+    connection, client = park(lifetime_s, is_chunked=is_chunked, then=read.append)
+    assert connection.deadline <= connection.sock.stream.ends_at
+    connection.sock.stream.ends_at = time.monotonic()
+    with capture_logs() as logs:
+        tend(worker, connection)
+    chunk = b"%x\r\n%b\r\n" % (len(text), text) if text else b""
+    client.setblocking(False)
+    if is_chunked or text:
+        assert client.recv(1000) == (chunk + b"0\r\n\r\n" if is_chunked else text)
+    # The connection is kept alive, as it was announced.
+    assert read == [connection]
+    assert ends(logs) == [("stream ended", because)]
+
+
+def test_stream_never_outlasts_its_end_for_a_comment(worker, park):
+    connection, _ = park(5)
+    assert connection.deadline <= time.monotonic() + 5
+    worker.hub.announce(ListChange("u", 8))
+    poll(worker)
+    assert connection.deadline <= time.monotonic() + 5
+
+
+@pytest.mark.parametrize("what", ["event", "comment", "end"])
+@pytest.mark.parametrize(("is_gone", "reason"), [(False, "slow"), (True, "left")])
+def test_client_that_cannot_be_sent_something_loses_its_stream(worker, park, what, is_gone, reason):
+    connection, _ = park(60)
+    if is_gone:
+        connection.sock.shutdown(socket.SHUT_WR)
+    else:
+        with suppress(BlockingIOError):
+            while True:
+                socket.socket.send(connection.sock, bytes(65536))
+    with capture_logs() as logs:
+        if what == "event":
+            worker.hub.announce(ListChange("u", 8))
+            worker._poke()
+        else:
+            connection.sock.stream.ends_at -= 60 * (what == "end")
+            tend(worker, connection)
+    assert (worker.connections, worker.hub.number) == ({}, 0)
+    assert ends(logs) == [("stream ended", reason)]
+    assert connection.sock.unsent == 0
+
+
+def test_stream_begins_only_when_its_first_words_are_sent(worker, connected, monkeypatch):
+    connection, client = connected()
+    stream = worker.hub.open("u", "request", 3600)
+    connection.sock.hold(stream)
+    connection.message = Message(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    connection.sock._keep(memoryview(bytes(1000)))
+    worker.handle = lambda _: b"".join(stream.begin(7, None)) != b""
+    connection.has_agreed_end = lambda: True
+    worker._serve(connection)
+    worker.hub.announce(ListChange("u", 8))
+    assert worker.hub.parked() == []
+    poll(worker)
+    assert [one.connection for one in worker.hub.parked()] == [connection]
+    assert client.recv(2000) == bytes(1000)
+
+
+def test_all_streams_end_when_the_process_stops_and_their_clients_come_back_one_after_the_other(worker, park):
+    parked = [park() for _ in range(10)]
+    with capture_logs() as logs:
+        worker._end_streams()
+    assert ends(logs) == [("stream ended", "shutdown")] * 10
+    last = [client.recv(1000) for _, client in parked]
+    retries = [re.fullmatch(rb"d\r\nretry: ([1-8]\d{3})\n\n\r\n0\r\n\r\n", words) for words in last]
+    assert all(retries)
+    assert len({retry[1] for retry in retries}) > 5
+    # Each response is complete, and the connection is closed after it.
+    assert all(client.recv(1) == b"" for _, client in parked)
+    assert worker.hub.parked() == []

@@ -11,7 +11,7 @@ from support import migrate, start_postgres
 from wire.server import Server, start_database
 
 # Their assertions explain themselves as those of test modules do.
-pytest.register_assert_rewrite("wire.calls", "wire.people", "wire.revisions")
+pytest.register_assert_rewrite("wire.calls", "wire.listener", "wire.people", "wire.revisions")
 
 
 @contextmanager

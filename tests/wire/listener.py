@@ -2,7 +2,6 @@
 
 import json
 import re
-import select
 import socket
 import time
 from dataclasses import dataclass
@@ -92,14 +91,14 @@ class Listener:
         return self._events.pop(0)
 
     def quiet(self, for_s: float) -> bool:
-        """Return whether no event arrives for so long."""
+        """Return whether no event arrives for so long, or until the end."""
         deadline = time.monotonic() + for_s
         try:
-            while not self._events:
+            while not (self._events or self.is_closed):
                 self._receive(deadline)
         except TimeoutError:
             return True
-        return False
+        return not self._events
 
     def read_to_end(self, within_s: float = DEADLINE_S) -> list[Event]:
         """Return all events up to the end of the response or of the connection."""
@@ -110,9 +109,7 @@ class Listener:
         return events
 
     def _receive(self, deadline: float) -> None:
-        readable, _, _ = select.select([self.socket], [], [], max(0.0, deadline - time.monotonic()))
-        if not readable:
-            raise TimeoutError(f"nothing arrived; so far: {self.body!r}")
+        self.socket.settimeout(max(0.0001, deadline - time.monotonic()))
         try:
             data = self.socket.recv(65536)
         except ConnectionResetError:

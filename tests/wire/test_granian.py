@@ -5,6 +5,7 @@ import re
 
 import pytest
 from support import assert_problem, bearer, sized
+from wire.listener import Listener
 from wire.server import CHUNKED, ORIGIN, Line, chunked, request, wait_until
 
 
@@ -51,3 +52,13 @@ def test_granian_reads_a_body_in_chunks(granian, user):
         line.send(request("POST", "/api/me/tasks", bearer(user) | CHUNKED))
         line.send(chunked(body))
         assert line.receive("POST").status_code == 201
+
+
+def test_granian_responds_to_a_listener_and_ends(granian, user):
+    for revision in (0, 1):
+        with Listener(granian.port, user) as listener:
+            (event,) = listener.read_to_end()
+            assert (event.data, listener.retry_ms) == ({"revision": revision}, 5000)
+        with Listener(granian.port, user, {"Last-Event-ID": event.id}) as listener:
+            assert listener.read_to_end() == []
+        granian.call("POST", "/api/me/tasks", bearer(user), {"title": "x"})

@@ -456,7 +456,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._wait_for_events(connection, random.uniform(COMMENT_S / 2, COMMENT_S))  # noqa: S311 (no secret)  # nosec B311
         self.hub.park(stream, connection)
 
-    def _wait_for_events(self, connection: Connection, comment_s: float = COMMENT_S) -> None:
+    def _wait_for_events(self, connection: Connection, comment_s: float) -> None:
         """Leave a client alone until it must be sent a comment, or its stream ends.
 
         Whatever it sends, it has hung up or goes on with the next request, which no server can read before the end of
@@ -470,7 +470,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if time.monotonic() >= stream.ends_at:
             self._end_stream(connection, stream.ends_because)
         elif self._push(connection, messages.COMMENT):
-            self._wait_for_events(connection)
+            self._wait_for_events(connection, COMMENT_S)
         else:
             self._close(connection)
 
@@ -505,7 +505,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._unregister(stream.connection, self._send_away)
 
     def _send_away(self, connection: Connection) -> None:
-        connection.after_stream = self._linger
+        # It has sent nothing that is unread, so the kernel delivers the last words after the end of this process too.
+        connection.after_stream = self._close
         self._end_stream(connection, "shutdown")
 
     def _end_stream(self, connection: Connection, reason: str) -> None:
