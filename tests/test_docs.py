@@ -318,6 +318,12 @@ LIMITS = [
     ("unsent rest of a response, in memory", "serving", "MEMORY_MAX_BYTES", "{} KiB", 1024),
     ("unsent responses in memory, all together", "serving", "UNSENT_MEMORY_MAX_BYTES", "{} MiB", 1024**2),
     ("unsent responses in files, all together", "serving", "UNSENT_FILES_MAX_BYTES", "{} MiB", 1024**2),
+    ("silence of a stream", "serving", "COMMENT_S", "{} s", 1),
+    ("changes of a list that are one event", "events", "GATHER_MS", "{} ms", 1),
+    ("a client that acknowledges nothing, on Linux", "serving", "ACKNOWLEDGED_MS", "{:,} ms", 1),
+    ("streams that are told of changes in one round", "events", "ROUND_STREAMS", "{}", 1),
+    ("processes that tell each other", "events", "SIBLINGS_MAX", "{}", 1),
+    ("messages read at once", "events", "READ_MAX", "{}", 1),
     ("verified tokens", "auth", "CACHED_MAX", "{:,}", 1),
     ("counts of rate limits, without Redis", "limits", "COUNTS_MAX", "{:,}", 1),
     ("`title`", "tasks", "TITLE_MAX", "{} characters", 1),
@@ -359,6 +365,20 @@ def test_documented_limit_is_that_of_the_code(bound, package, name, form, unit):
     documented = {row[0]: row[1] for row in rows(text_of(ROOT / "docs" / "operate" / "limits.md"))}
 
     assert documented[bound] == form.format(constant(package, name) // unit)
+
+
+def test_documented_limits_of_streams_are_those_of_the_settings():
+    documented = {row[0]: row for row in rows(section(ROOT / "docs" / "operate" / "limits.md", "Streams of events"))}
+    settings = config.Config()
+
+    assert documented["streams of a user, in each process"][1] == str(settings.events_per_user)
+    assert documented["age of a stream"][1].startswith(f"{settings.events_max_seconds} s")
+    assert documented["between two looks for what others wrote"][1] == (
+        f"{settings.events_poll_seconds} s, and {constant('events', 'PART')} times as long as the last one took"
+    )
+    retry_after = constant("events", "RETRY_AFTER_S")
+    for bound in ("streams of a user, in each process", "streams of a process"):
+        assert documented[bound][3].endswith(f"with `Retry-After: {retry_after}`")
 
 
 def test_map_names_every_module_of_the_application():

@@ -22,7 +22,7 @@ HOUR = 3600
 @pytest.fixture
 def hub(monkeypatch):
     """Return the streams of a process that takes 80 connections, and tells of changes at once."""
-    monkeypatch.setattr(hub_module, "GATHER_S", 0.0)
+    monkeypatch.setattr(hub_module, "GATHER_MS", 0)
     hub = Hub(per_user=3, most=None, age_s=HOUR)
     hub.attend(80, lambda: None)
     return hub
@@ -87,7 +87,7 @@ def test_stream_that_has_ended_is_told_nothing_and_cannot_be_parked(hub, user):
 
 
 def test_changes_within_a_moment_are_one_event_with_the_newest_revision(hub, user, monkeypatch):
-    monkeypatch.setattr(hub_module, "GATHER_S", 0.1)
+    monkeypatch.setattr(hub_module, "GATHER_MS", 100)
     woken = []
     hub.attend(80, lambda: woken.append(hub.delay_s()))
     opened(hub, user, 7, "a")

@@ -380,7 +380,7 @@ FIRST_WORDS = b"HTTP/1.1 200 OK\r\n\r\n"
 @pytest.fixture
 def park(worker, connected, monkeypatch):
     """Return a function that lets a client wait for events of user `u`, as a request of theirs does."""
-    monkeypatch.setattr(hub_module, "GATHER_S", 0.0)
+    monkeypatch.setattr(hub_module, "GATHER_MS", 0)
 
     def park(
         lifetime_s=3600, *, is_chunked=True, is_begun=True, request=b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", then=None

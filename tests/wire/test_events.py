@@ -287,7 +287,7 @@ def test_comment_comes_before_a_proxy_takes_the_connection_for_dead(configured, 
 
 def test_slow_reader_loses_its_stream_and_gets_the_change_when_it_comes_back(configured, user):
     server = configured(
-        "from todo.events import hub\nhub.GATHER_S = 0\n"
+        "from todo.events import hub\nhub.GATHER_MS = 0\n"
         "from todo.serving import worker\nworker.KERNEL_SEND_BUFFER_BYTES = 4096\n",
         WEB_CONCURRENCY="1",
     )

@@ -21,7 +21,7 @@ from todo.tasks.changes import Position, encode_position
 from todo.telemetry.streams import log_end, pokes_sent
 
 # The changes of a list within this time are one event.
-GATHER_S = 0.1
+GATHER_MS = 100
 
 # The poller tells about so many streams of a change, and then lets other clients have their turn.
 ROUND_STREAMS = 256
@@ -278,7 +278,7 @@ class Hub:
         """Let the poller tell the parked streams of a list, a little later; the caller holds the lock."""
         if not topic.is_due and any(_must_be_told(stream, topic) for stream in topic.streams):
             topic.is_due = True
-            self._due.append((time.monotonic() + GATHER_S, topic))
+            self._due.append((time.monotonic() + GATHER_MS / 1000, topic))
             if len(self._due) == 1:
                 self._wake()
 
