@@ -102,6 +102,7 @@ def test_openapi_has_the_operation_ids_that_clients_are_generated_with(client):
         "updateTask",
         "deleteTask",
         "completeTask",
+        "streamEvents",
         "listTrash",
         "emptyTrash",
         "restoreTask",

@@ -221,7 +221,7 @@ def test_dashboard_asks_for_metrics_that_there_are(start_server, root):
     dashboard = json.loads((root / "deploy" / "grafana-dashboard.json").read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
     queries += [variable["query"] for variable in dashboard["templating"]["list"] if variable["type"] == "query"]
-    asked = set(re.findall(r"\b(?:http|database|token|issuer|log)_\w+", " ".join(queries)))
+    asked = set(re.findall(r"\b(?:http|database|token|issuer|event|log)_\w+", " ".join(queries)))
     assert asked <= there
     assert {name.removesuffix("_sum").removesuffix("_count") for name in there - asked} <= {
         "http_request_duration_seconds"
