@@ -1,6 +1,8 @@
 """What clients that wait for events cost, and how soon they learn of a change: `python -m benchmarks.event_streams`."""
 
 import os
+import random
+import resource
 import selectors
 import signal
 import socket
@@ -29,9 +31,11 @@ OF_ONE_USER = 20
 QUIET = 2_000
 WRITES = 20
 PAUSE_S = 0.3
+LOOK_S = 2.0
 MIX = LoadCase("mix", 16, 5)
 ROUNDS = 3
 AT_ONCE = 100
+RESERVED_FILES = 512
 DEADLINE_S = 60.0
 LIFETIME_S = 24 * 3600
 EVENT = b"event: changed"
@@ -201,7 +205,8 @@ def latencies(
         answered = writer.write()
         times = [at - answered for at in listeners.arrivals(mine).values()]
         delays["another machine"].append((min(times), max(times)))
-        time.sleep(PAUSE_S)
+        # At any time between two looks.
+        time.sleep(random.uniform(PAUSE_S, LOOK_S))
     writer.connection.close()
     for kind, pairs in delays.items():
         first, last = zip(*pairs, strict=True)
@@ -304,6 +309,20 @@ def page(results: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def allow_many_files(number: int) -> None:
+    """Raise the limit of open files, for this many connections.
+
+    Raises:
+        ClickException: The hard limit is too low.
+
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = number + RESERVED_FILES
+    if hard not in (resource.RLIM_INFINITY, max(hard, limit)):
+        raise click.ClickException(f"A process may have {hard} files open; {limit:,} are needed.")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
 @click.command()
 @click.option("--listeners", multiple=True, type=int, default=LISTENERS, help="How many clients wait.")
 def main(listeners: Sequence[int]) -> None:
@@ -315,7 +334,7 @@ def main(listeners: Sequence[int]) -> None:
     written to instance/results/event-streams.json.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    compare.allow_many_files()
+    allow_many_files(max(listeners))
     load.ensure_wrk()
     INSTALLED.mkdir(parents=True, exist_ok=True)
     server, settings = compare.start_postgres(compare.DATA, connections=300)

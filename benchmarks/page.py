@@ -13,6 +13,7 @@ import click
 import orjson
 
 from benchmarks import (
+    event_streams,
     gunicorn_settings,
     migration_times,
     query_times,
@@ -48,6 +49,7 @@ BLOCKS: Mapping[str, tuple[str, Callable[[Results], list[str]]]] = {
     "memory": ("scale.json", lambda results: worker_memory.table(results["memory"])),
     "gunicorn-settings": ("gunicorn-settings.json", lambda results: gunicorn_settings.table(results["rows"])),
     "under-attack": ("under-attack.json", under_attack.page),
+    "event-streams": ("event-streams.json", event_streams.page),
     "peers": ("peers.json", lambda results: ratios.throughput_table(ratios.rows(results["measured"]))),
     "round-trips": ("peers.json", lambda results: ratios.table(list(ratios.round_trip_rows(results["round_trips"])))),
     "growth": ("peers.json", lambda results: table_growth.table(results["growth"])),
