@@ -161,6 +161,15 @@ def test_other_methods_are_405(call, method):
     assert_problem(call(method, PATH), 405)
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"), [({"If-None-Match": "*"}, 304), ({"If-Match": '"1"'}, 412)], ids=["304", "412"]
+)
+def test_precondition_that_fails_leaves_the_stream_unbegun(call, listen, headers, status):
+    assert call("GET", PATH, headers).status_code == status
+    response, stream = listen(headers=headers)
+    assert (response.status_code, stream.is_begun) == (status, False)
+
+
 def test_path_and_token_are_checked_before_anything_is_opened(client, listen, user):
     assert_problem(client.get("/api/me/tasks/events"), 401)
     assert_problem(client.get("/api/other/tasks/events?since=x", headers=bearer(user)), 403)

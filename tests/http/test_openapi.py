@@ -37,7 +37,7 @@ def test_openapi_lists_every_call_and_its_errors(client):
         ("/api/{user_id}/tasks", "get"): {"200"} | common | read,
         ("/api/{user_id}/tasks", "post"): {"201"} | common | body | failed,
         ("/api/{user_id}/tasks/changes", "get"): {"200", "410"} | common | read,
-        ("/api/{user_id}/tasks/events", "get"): {"200"} | common,
+        ("/api/{user_id}/tasks/events", "get"): {"200"} | common | read,
         ("/api/{user_id}/tasks/summary", "get"): {"200"} | common | read,
         ("/api/{user_id}/tasks/{task_id}", "get"): {"200"} | common | row | read,
         ("/api/{user_id}/tasks/{task_id}", "put"): {"200"} | common | row | body | write,

@@ -10,7 +10,8 @@ from marshmallow import post_load
 from todo.auth import require_jwt, token_lifetime_s
 from todo.events.beat import read_revision
 from todo.events.hub import POLL_MS, Hub, Stream, first_words
-from todo.http.openapi import response_header
+from todo.http.etags import conditional_read
+from todo.http.openapi import CONDITIONAL, response_header
 from todo.http.pagination import CURSOR_SCHEMA
 from todo.http.parameters import SingleValue
 from todo.http.problems import UnprocessableContent
@@ -51,7 +52,8 @@ class EventsQuery(QuerySchema):
     description="Server-Sent Events (WHATWG HTML, section 9.2): `changed` and `expired`.",
     headers={"Cache-Control": response_header("It is not to be stored, compressed or buffered.", example="no-store")},
 )
-@validate_request(query=EventsQuery(), headers=[LAST_EVENT_ID])
+@conditional_read
+@validate_request(query=EventsQuery(), headers=[*CONDITIONAL, LAST_EVENT_ID])
 def stream_events(user_id: str, query: str | None) -> ResponseReturnValue:
     """Wait for changes.
 
