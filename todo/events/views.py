@@ -4,12 +4,12 @@ from typing import Any
 
 from flask import Response, current_app, request
 from flask.typing import ResponseReturnValue
-from flask_smorest import Blueprint
 from marshmallow import post_load
 
 from todo.auth import require_jwt, token_lifetime_s
 from todo.events.beat import read_revision
 from todo.events.hub import POLL_MS, Hub, Stream, first_words
+from todo.http.documented import Blueprint
 from todo.http.etags import conditional_read
 from todo.http.openapi import CONDITIONAL, response_header
 from todo.http.pagination import CURSOR_SCHEMA
