@@ -52,6 +52,7 @@ def test_rest_of_a_response_is_kept_where_it_fits_and_sent_in_order(pair, sizes,
     for size in sizes:
         client.sendall(expected[start : start + size])
         start += size
+    client.release()
     assert 0 < client.unsent < len(expected)
     assert (unsent.memory, unsent.files) == ((client.unsent, 0) if in_memory else (0, client.unsent))
     assert unsent.memory <= MEMORY_MAX_BYTES
@@ -96,6 +97,28 @@ def test_memory_beyond_what_a_process_may_hold_is_too_much(monkeypatch):
     assert not unsent.is_too_much
     unsent.add(memory=1)
     assert unsent.is_too_much
+
+
+@pytest.mark.parametrize(
+    ("writes", "sent"),
+    [
+        pytest.param([b"head", b"body"], [b"headbody"], id="header and body"),
+        pytest.param([b"head"], [b"head"], id="header alone"),
+        pytest.param([b"head", b"x" * 100_000], [b"head" + b"x" * 100_000], id="large body"),
+        pytest.param([b"h" * 5000, b"body"], [b"h" * 5000, b"body"], id="large header"),
+        pytest.param([b"head", b"1", b"2", b"3"], [b"head1", b"23"], id="small chunks"),
+        pytest.param([], [], id="nothing"),
+    ],
+)
+def test_header_and_body_are_sent_with_one_call_and_nothing_waits_after_the_response(pair, monkeypatch, writes, sent):
+    client, _, _ = pair
+    calls = []
+    monkeypatch.setattr(client, "_send_now", lambda data: calls.append(bytes(data)) or len(data))
+    for write in writes:
+        client.sendall(write)
+    client.release()
+    client.release()
+    assert calls == sent
 
 
 def test_request_is_read_from_memory_and_flushing_nothing_sends_nothing(pair):

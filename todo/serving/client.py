@@ -25,6 +25,10 @@ MEMORY_MAX_BYTES = 64 * 1024
 UNSENT_MEMORY_MAX_BYTES = 32 * 1024 * 1024
 UNSENT_FILES_MAX_BYTES = 512 * 1024 * 1024
 
+# gunicorn writes the header and the body of a response by themselves. A write up to this size waits for the next one, so
+# that most responses take one system call and one packet.
+HELD_MAX_BYTES = 4 * 1024
+
 READ_BYTES = 64 * 1024
 
 # How much one call hands to the kernel, which accepts no more than its own buffer.
@@ -80,6 +84,7 @@ class Client(socket.socket):
         self.is_exhausted = False
         self.stream: Stream | None = None
         self._all_unsent = all_unsent
+        self._held = b""
         self._buffer = bytearray()
         self._file: IO[bytes] | None = None
         # The part of the file that is unsent.
@@ -111,7 +116,7 @@ class Client(socket.socket):
         return len(data)
 
     def sendall(self, data: Any, _flags: int = 0, /) -> None:
-        """Send what the kernel accepts now, and keep the rest.
+        """Send what the kernel accepts now, and keep the rest. What is small waits for what follows, or for `release`.
 
         Raises:
             OSError: the client has closed the connection, or the rest cannot be kept: the disk is full, the process has
@@ -121,6 +126,20 @@ class Client(socket.socket):
         if self.stream is not None and self.stream.is_begun:
             # gunicorn ends the response, and the poller goes on with it.
             return
+        if self._held:
+            data, self._held = self._held + data, b""
+        elif len(data) <= HELD_MAX_BYTES:
+            self._held = bytes(data)
+            return
+        self._send(data)
+
+    def release(self) -> None:
+        """Send what waits for something to follow: nothing does. It raises as `sendall` does."""
+        if self._held:
+            data, self._held = self._held, b""
+            self._send(data)
+
+    def _send(self, data: Any) -> None:
         view = memoryview(data)
         if not self.unsent:
             view = view[self._send_now(view) :]

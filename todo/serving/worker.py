@@ -339,6 +339,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             if message.wants_continue and not message.is_ready:
                 message.wants_continue = False
                 connection.sock.sendall(CONTINUE)
+                connection.sock.release()
         except OSError:
             self._unregister(connection, self._close)
             return
@@ -402,6 +403,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 return
         try:
             is_kept_alive = self.handle(connection) and connection.has_agreed_end()
+            if not self._is_released(connection):
+                self._drop(connection)
+                return
             then = self._read_next if is_kept_alive else self._linger
             if connection.sock.stream is not None:
                 connection.after_stream, then = then, self._park
@@ -414,6 +418,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         except Exception:
             self._drop(connection)
             raise
+
+    @staticmethod
+    def _is_released(connection: Connection) -> bool:
+        """Send the end of a response, and return whether the client is still there."""
+        try:
+            connection.sock.release()
+        except OSError:
+            return False
+        return True
 
     def _wait_until_sent(self, connection: Connection, then: Callable[[Connection], None]) -> None:
         def flush(connection: Connection) -> None:
