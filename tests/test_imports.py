@@ -18,6 +18,7 @@ LAYERS = (
     ("todo.auth",),
     ("todo.tasks", "todo.commands", "todo.health"),
     ("todo.cli", "todo.events", "todo.trash", "todo.users"),
+    ("todo.importing",),
     ("todo.doctor",),
     ("todo.serving",),
     ("todo",),

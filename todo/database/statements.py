@@ -98,7 +98,7 @@ def read(sql: str, parameters: Parameters, within: TimeLimits = REQUEST_LIMITS) 
         return _run(sql, parameters, within)
 
 
-def write(sql: str, parameters: Parameters) -> Sequence[Any]:
+def write(sql: str, parameters: Parameters, within: TimeLimits = REQUEST_LIMITS) -> Sequence[Any]:
     """Run a statement that changes something, and return its rows.
 
     It is run once: after a lost response it is unknown whether it took effect. Only when PostgreSQL reports that it was
@@ -113,9 +113,9 @@ def write(sql: str, parameters: Parameters) -> Sequence[Any]:
 
     """
     try:
-        rows = _run(sql, parameters, REQUEST_LIMITS)
+        rows = _run(sql, parameters, within)
     except RolledBack:
-        rows = _run(sql, parameters, REQUEST_LIMITS)
+        rows = _run(sql, parameters, within)
     _announce(_change_of(parameters, rows))
     return rows
 

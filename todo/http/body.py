@@ -1,7 +1,7 @@
 """The body of a request: read within bounds, and parsed as JSON (RFC 8259)."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,6 +11,11 @@ from marshmallow import missing
 from todo.http.problems import BadRequest, ContentTooLarge, UnsupportedMediaType
 
 BODY_MAX_BYTES = 64 * 1024
+
+# The routes with another limit, by their templates. The worker reads no more of a request, either.
+IMPORT_MAX_BYTES = 2 * 1024 * 1024
+BODY_LIMITS: Mapping[str, int] = {"/api/<user_id>/import": IMPORT_MAX_BYTES}
+
 DISCARD_MAX_BYTES = 16 * 1024 * 1024
 DISCARD_MAX_S = 5
 NESTING_MAX = 100
@@ -29,22 +34,13 @@ def read_json(media_types: Sequence[str]) -> Any:
 
     Raises:
         BadRequest: The body is incomplete, is not JSON, or is nested too deeply.
-        ContentTooLarge: The body is longer than `BODY_MAX_BYTES`.
+        ContentTooLarge: The body is longer than its route allows.
         UnsupportedMediaType: The body has another media type or a content coding.
 
     """
-    data = _read()
+    data = read_bytes(media_types)
     if not data:
         return missing
-    if request.mimetype and request.mimetype not in media_types:
-        expected = " or ".join(media_types)
-        raise UnsupportedMediaType(
-            f"The request body must have the media type {expected}.", headers={"Accept": ", ".join(media_types)}
-        )
-    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise UnsupportedMediaType(
-            "The request body must be sent without a content coding.", headers={"Accept-Encoding": "identity"}
-        )
     try:
         document = current_app.json.loads(data)
     except ValueError as error:
@@ -56,19 +52,46 @@ def read_json(media_types: Sequence[str]) -> Any:
     return document
 
 
-def _read() -> bytes:
+def read_bytes(media_types: Sequence[str], too_large: str | None = None) -> bytes:
+    """Read the body of the request as it is; raise as `read_json` does, but for what is no JSON.
+
+    Args:
+        media_types: The media types that the body may have. A body without one passes.
+        too_large: The sentence about a body that is longer than its route allows.
+
+    """
+    try:
+        data = _read(BODY_LIMITS.get(str(request.url_rule), BODY_MAX_BYTES))
+    except ContentTooLarge:
+        raise ContentTooLarge(too_large) from None
+    if not data:
+        return data
+    if request.mimetype and request.mimetype not in media_types:
+        *others, last = media_types
+        expected = f"{', '.join(others)} or {last}" if others else last
+        raise UnsupportedMediaType(
+            f"The request body must have the media type {expected}.", headers={"Accept": ", ".join(media_types)}
+        )
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMediaType(
+            "The request body must be sent without a content coding.", headers={"Accept-Encoding": "identity"}
+        )
+    return data
+
+
+def _read(most: int) -> bytes:
     length = request.content_length or 0
     data = b""
     try:
         # Nothing is read where the length alone is too large. The worker of this project does not wait for such a body.
-        while max(length, len(data)) <= BODY_MAX_BYTES:
-            if not (piece := request.stream.read(BODY_MAX_BYTES + 1 - len(data))):
+        while max(length, len(data)) <= most:
+            if not (piece := request.stream.read(most + 1 - len(data))):
                 break
             data += piece
     except Exception as error:
         # Each server has its own exceptions for a body that is cut short or framed wrongly.
         raise BadRequest(INCOMPLETE, reason=type(error).__name__) from error
-    if max(length, len(data)) > BODY_MAX_BYTES:
+    if max(length, len(data)) > most:
         _discard_rest()
         raise ContentTooLarge
     # The part that arrived may be valid JSON by itself, and is still not the body that the client meant to send.

@@ -121,6 +121,7 @@ class FaultOut(Output):
     """One fault of a request."""
 
     pointer = fields.String(metadata={"description": "Its position in the body (RFC 6901).", "example": "#/title"})
+    line = fields.Integer(metadata={"description": "Its line in the file, counted from 1.", "minimum": 1, "example": 7})
     parameter = fields.String(metadata={"description": "Its query parameter."})
     header = fields.String(metadata={"description": "Its request header."})
     detail = fields.String(required=True, metadata={"example": "title is required."})

@@ -47,9 +47,10 @@ FAULTS_MAX = 100
 
 
 class Fault(TypedDict, total=False):
-    """One entry of a 422: where (`pointer`, RFC 6901, `parameter` or `header`) and what."""
+    """One entry of a 422: where (`pointer`, RFC 6901, `line` of a file, `parameter` or `header`) and what."""
 
     pointer: str
+    line: int
     parameter: str
     header: str
     detail: str

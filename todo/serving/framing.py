@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Generator
+from urllib.parse import unquote_to_bytes
 
-from todo.http.body import BODY_MAX_BYTES, DISCARD_MAX_BYTES
+from todo.http.body import BODY_LIMITS, BODY_MAX_BYTES, DISCARD_MAX_BYTES
 
 HEAD_MAX_BYTES = 64 * 1024
 
@@ -27,12 +28,16 @@ CHUNK_LINE = re.compile(rb"([0-9a-fA-F]++)(?:%b)*+" % EXTENSION)
 NO_TRAILERS = rb"authorization|content-length|content-type|host|te|trailer|transfer-encoding"
 TRAILER = re.compile(rb"(?!(?:%b):)%b:[\t -~\x80-\xff]*+" % (NO_TRAILERS, TOKEN), re.IGNORECASE)
 
+# The path in the target of a request, which may begin with a scheme and a host (RFC 9112, section 3.2); and the paths
+# whose bodies have another limit, as the application matches them, with or without a slash at the end.
+TARGET = re.compile(rb"(?:\r\n)?[^ \r\n]++ (?:[A-Za-z]++://[^/ ?\r\n]*+)?([^ ?\r\n]++)")
+LIMITS = {
+    re.compile(re.sub(rb"<[^>]+>", rb"[^/]++", rule.encode()) + rb"/?"): limit for rule, limit in BODY_LIMITS.items()
+}
+
 # How a decoded body that is handed on ends: it is complete, or it is malformed there.
 LAST_CHUNK = b"0\r\n\r\n"
 NO_CHUNK = b"?\r\n"
-
-# Handed on in place of a chunked body that is over a limit: the application refuses it by its size.
-TOO_LARGE = bytes(BODY_MAX_BYTES + 1)
 
 
 class MalformedFraming(Exception):
@@ -72,6 +77,7 @@ class Message:
         "_content",
         "_ending",
         "_framing_size",
+        "_limit",
         "_steps",
         "data",
         "head_size",
@@ -96,6 +102,7 @@ class Message:
         self._content: bytearray | bytes | None = None
         self._ending = b""
         self._framing_size = 0
+        self._limit = BODY_MAX_BYTES
         self._at = 0
         self._steps = self._follow()
         self._advance()
@@ -146,6 +153,7 @@ class Message:
             searched = max(0, len(self.data) - len(HEAD_END) + 1)
             yield
         self.head_size = head + len(HEAD_END)
+        self._limit = self._body_limit()
         found = FIELD.findall(self.data, 0, head + len(LINE_END))
         fields: list[tuple[bytes, bytes]] = [(name.lower(), value.strip().lower()) for name, value in found]
         self.wants_continue = (b"expect", b"100-continue") in fields and not self._is_of_http_1_0()
@@ -160,13 +168,18 @@ class Message:
                 # Whatever the body is, the request is refused, because two parsers could disagree about its end.
                 del self.data[self.head_size :]
 
+    def _body_limit(self) -> int:
+        target = TARGET.match(self.data, 0, self.head_size)
+        path = unquote_to_bytes(target[1]) if target else b""
+        return next((limit for rule, limit in LIMITS.items() if rule.fullmatch(path)), BODY_MAX_BYTES)
+
     def _is_of_http_1_0(self) -> bool:
         # An empty line may precede the first one (RFC 9112, section 2.2).
         return self.data[: self.data.find(LINE_END, len(LINE_END))].endswith(b" HTTP/1.0")
 
     def _body_of_length(self, length: int) -> Generator[None]:
         """Follow a body with `Content-Length`."""
-        if length <= BODY_MAX_BYTES:
+        if length <= self._limit:
             while len(self.data) < self.head_size + length:
                 yield
             self.size = self.head_size + length
@@ -200,7 +213,8 @@ class Message:
             self._ending = NO_CHUNK
             del self.data[self.head_size :]
         except BodyTooLarge:
-            self._content, self._ending = TOO_LARGE, LAST_CHUNK
+            # The application refuses it by its size.
+            self._content, self._ending = bytes(self._limit + 1), LAST_CHUNK
             del self.data[self.head_size :]
         else:
             self._ending = LAST_CHUNK
@@ -214,7 +228,7 @@ class Message:
                 raise MalformedFraming
             if (length := int(line[1], 16)) == 0:
                 return
-            if len(content) + length > BODY_MAX_BYTES:
+            if len(content) + length > self._limit:
                 raise BodyTooLarge
             missing = length + len(LINE_END)
             while True:
