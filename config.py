@@ -288,7 +288,7 @@ class Host(Text):
 
 
 class HttpUrl(Text):
-    """The address of an issuer of tokens: https, or http where the connection cannot leave the machine."""
+    """The address of a server: https, or http where the connection cannot leave the machine."""
 
     expected = "an https:// URL; http:// for this machine alone"
 
@@ -307,7 +307,7 @@ class HttpUrl(Text):
             or "@" in parts.netloc
             or set("?#") & set(url)
         ):
-            raise ValidationError("must be a URL such as https://auth.example.com, with no user, query or fragment")
+            raise ValidationError("must be a URL such as https://api.example.com, with no user, query or fragment")
         if scheme != "https" and not is_loopback(parts.hostname or ""):
             raise ValidationError("must begin with https:// unless it is on this machine (localhost)")
         return origin + parts.path.rstrip("/")
@@ -585,6 +585,14 @@ class Config:
         "The IP address or host name to listen on; `0.0.0.0` is every IPv4 address, `::` every address of the machine.",
     )
     port: int = setting(8000, Number("a port number", 1, 65535), "The port to listen on.")
+    public_url: str | None = setting(
+        None,
+        HttpUrl(),
+        "The address of this service as clients reach it. The addresses of calendars begin with it; in production "
+        "there are no calendars without it.",
+        unset="outside production, the address of the request",
+        example="https://api.example.com",
+    )
     trusted_proxies: int = setting(
         0,
         Number("a number of proxies", 0, 10),

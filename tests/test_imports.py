@@ -17,7 +17,7 @@ LAYERS = (
     ("todo.database", "todo.limits"),
     ("todo.auth",),
     ("todo.tasks", "todo.commands", "todo.health"),
-    ("todo.cli", "todo.events", "todo.trash", "todo.users"),
+    ("todo.calendar", "todo.cli", "todo.events", "todo.trash", "todo.users"),
     ("todo.importing",),
     ("todo.doctor",),
     ("todo.serving",),

@@ -6,7 +6,7 @@ from typing import Any
 from flask import Flask
 
 from config import ROOT, Config
-from todo import auth, cli, commands, doctor, events, health, importing, limits, tasks, trash, users
+from todo import auth, calendar, cli, commands, doctor, events, health, importing, limits, tasks, trash, users
 from todo.database import engine, migrate
 from todo.extensions import ORJSONProvider, api, db, init_cors
 from todo.http import etags, hardening, openapi, pages, problems, routing
@@ -67,6 +67,8 @@ def create_app(config: Config | None = None) -> Flask:
     api.register_blueprint(trash.bp, parameters=[openapi.USER_PARAMETER])
     api.register_blueprint(users.bp, parameters=[openapi.USER_PARAMETER])
     api.register_blueprint(importing.bp, parameters=[openapi.USER_PARAMETER])
+    api.register_blueprint(calendar.bp, parameters=[openapi.USER_PARAMETER])
+    api.register_blueprint(calendar.feeds)
     api.register_blueprint(health.bp)
     app.register_blueprint(pages.bp)
     app.register_blueprint(cli.bp)

@@ -96,9 +96,10 @@ api = Api()
 
 
 def init_cors(app: Flask, origins: Iterable[str]) -> None:
-    """Allow these origins, and no others, to read responses (Fetch, CORS protocol)."""
+    """Allow these origins, and no others, to read responses (Fetch, CORS protocol); calendars are for no front-end."""
     # Flask-CORS takes some texts for regular expressions, so each origin becomes a pattern that matches it alone.
-    cors.init_app(app, origins=[re.compile(rf"{re.escape(origin)}\Z") for origin in origins])
+    patterns = [re.compile(rf"{re.escape(origin)}\Z") for origin in origins]
+    cors.init_app(app, origins=patterns, resources=r"/(?!calendar/).*")
     app.after_request(_vary_by_origin)
 
 

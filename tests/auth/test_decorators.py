@@ -10,7 +10,16 @@ from todo.auth.decorators import authenticate, authorize
 from todo.auth.tokens import Caller
 from todo.http.problems import InvalidToken, MissingToken, WrongUser
 
-PUBLIC = {"/", "/health", "/health/ready", "/openapi.json", "/docs", "/redoc", "/docs/assets/<name>"}
+PUBLIC = {
+    "/",
+    "/health",
+    "/health/ready",
+    "/openapi.json",
+    "/docs",
+    "/redoc",
+    "/docs/assets/<name>",
+    "/calendar/<address>.ics",
+}
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +152,8 @@ def test_every_route_but_the_public_ones_needs_a_token(app, client):
         "/api/<user_id>/trash",
         "/api/<user_id>/trash/<int64:task_id>",
         "/api/<user_id>/trash/<int64:task_id>/restore",
+        "/api/<user_id>/calendar",
         "/api/<user_id>/export",
+        "/api/<user_id>/import",
         "/api/<user_id>",
     }

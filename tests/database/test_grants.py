@@ -149,6 +149,11 @@ CALLS = [
     (200, "GET", "/tasks/changes", {}, None),
     (200, "GET", "/tasks/events", {}, None),
     (200, "GET", "/export", {}, None),
+    (200, "POST", "/import", {"Content-Type": "text/csv"}, "title"),
+    (200, "POST", "/import", {"Content-Type": "text/csv"}, "title\nx"),
+    (201, "PUT", "/calendar", {}, None),
+    (200, "GET", "/calendar", {}, None),
+    (204, "DELETE", "/calendar", {}, None),
     (204, "DELETE", "", {"Confirm": "me"}, None),
 ]
 
@@ -160,7 +165,8 @@ def test_service_role_can_make_every_call(service, user):
         for status, method, path, headers, body in CALLS:
             sent = bearer(user) | headers
             sent |= {"Confirm": user} if "Confirm" in headers else {}
-            answer = client.open(f"/api/{user}{path}", method=method, headers=sent, json=body)
+            content = {"data": body} if isinstance(body, str) else {"json": body}
+            answer = client.open(f"/api/{user}{path}", method=method, headers=sent, **content)
             assert answer.status_code == status, (method, path, answer.text)
             called.add(request.endpoint)
         assert client.get("/health/ready").status_code == 200
@@ -184,6 +190,7 @@ def test_service_role_can_run_every_command(service, owned_url, tmp_path):
         assert run(args=["purge"]).exit_code == 0
         assert query(owned_url, "SELECT count(*) FROM trash WHERE user_id = %s", other) == [(left,)]
     assert run(args=["user", "export", user, "--output", str(tmp_path / "exported")]).exit_code == 0
+    assert run(args=["user", "import", other, str(tmp_path / "exported")]).exit_code == 0
     assert run(args=["user", "erase", "--yes", user]).exit_code == 0
 
 

@@ -26,7 +26,8 @@ FOLD = "0003_fold_texts"
 REVISE = "0004_add_revisions"
 NUMBER = "0005_number_tasks"
 REFOLD = "0006_refold_texts"
-REVISIONS = [CREATE, ORGANISE, FOLD, REVISE, NUMBER, REFOLD]
+FEEDS = "0007_add_feeds"
+REVISIONS = [CREATE, ORGANISE, FOLD, REVISE, NUMBER, REFOLD, FEEDS]
 # The revision that the code of this version needs.
 LATEST = REVISIONS[-1]
 

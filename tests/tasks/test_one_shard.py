@@ -9,8 +9,10 @@ from sqlalchemy import text
 from support import call_as, config_for, new_database, new_user
 
 from todo import create_app
+from todo.calendar import queries as calendar
 from todo.events import beat
 from todo.extensions import db
+from todo.importing import queries as importing
 from todo.tasks import changes, listing, queries, summary
 from todo.tasks.listing import Filters, Listing, Position, SortKey
 from todo.tasks.rows import INITIAL, STORED
@@ -91,12 +93,13 @@ def sample(user):
     }
     page = {"before": 9, "since": 1, "deleted_since": 1, "rows": 11, "offset": 0, "batch": 10}
     known |= {"among": [1, 2], "besides": [3]}
-    return row | times | known | page | {"caller": user, "user": user, "task_id": 7}
+    sent = {"tasks": '[{"title": "x", "id": 7, "idempotency_key": "key"}]', "with_completed": True}
+    return row | times | known | page | sent | {"caller": user, "user": user, "task_id": 7}
 
 
 STATEMENTS = {
     f"{module.__name__} {name}": sql
-    for module in (queries, changes, summary, beat, trash, purging, user_queries)
+    for module in (queries, changes, summary, beat, trash, purging, user_queries, importing, calendar)
     for name, sql in module.SQL.items()
     if name not in ("list_changed", "list_expired", "update_task")
 }

@@ -89,6 +89,8 @@ PROBLEM_HEADERS: dict[type[problems.Problem], dict[str, Any]] = {
     problems.Unauthorized: {"WWW-Authenticate": response_header("The challenge (RFC 6750).", example="Bearer")},
     problems.WrongUser: {},
     problems.TaskNotFound: {},
+    problems.NotFound: {},
+    problems.NoPublicUrl: {},
     problems.CursorExpired: {},
     problems.PreconditionFailed: {},
     problems.ContentTooLarge: {},

@@ -11,6 +11,7 @@
     ├── NotFound                404  there is no such path
     │   └── TaskNotFound             the caller has no such task
     ├── MethodNotAllowed        405  with Allow
+    ├── NoPublicUrl             409  the settings lack the address that the response would have
     ├── CursorExpired           410  the deletions since the cursor are no longer all recorded
     ├── PreconditionFailed      412  a precondition fails: `current` is the present state of a task
     ├── ContentTooLarge         413
@@ -44,6 +45,9 @@ PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 2
 SENTENCES_MAX = 10
 FAULTS_MAX = 100
+
+# What follows this in a path is the secret address of a calendar, which no error repeats.
+SECRET_PATH = "/calendar/"  # noqa: S105  # nosec B105
 
 
 class Fault(TypedDict, total=False):
@@ -171,6 +175,13 @@ class MethodNotAllowed(Problem):
     detail = "This path does not support this method."
 
 
+class NoPublicUrl(Problem):
+    """409: the operator has not set the address of this service, which the response would have in it."""
+
+    status = HTTPStatus.CONFLICT
+    detail = "This service does not know its own address: its operator must set PUBLIC_URL."
+
+
 class CursorExpired(Problem):
     """410: the deletions since the cursor was issued are no longer all recorded."""
 
@@ -293,7 +304,7 @@ def build_response(problem: Problem) -> Response:
                 "title": problem.title or problem.status.phrase,
                 "status": problem.status.value,
                 "detail": problem.detail,
-                "instance": quote(request.path),
+                "instance": _instance(request.path),
                 "request_id": requests.current().request_id,
                 **problem.members,
             }
@@ -303,6 +314,11 @@ def build_response(problem: Problem) -> Response:
     )
     response.headers.update(problem.headers)
     return response
+
+
+def _instance(path: str) -> str:
+    head, separator, _ = path.partition(SECRET_PATH)
+    return quote(head + separator)
 
 
 def handle_problem(problem: Problem) -> Response:

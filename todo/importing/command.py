@@ -1,8 +1,6 @@
 """`todo user import`: a file of any size, written in pieces."""
 
-import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import BinaryIO
 from zoneinfo import ZoneInfo
 
@@ -80,8 +78,7 @@ def import_file(
     _report("error", contents.faults)
     if contents.faults:
         raise click.ClickException(
-            f"{counted(len(contents.faults), 'fault')} in {_name(file)}: nothing was imported. --on-error skip imports "
-            "the other tasks."
+            f"{counted(len(contents.faults), 'fault')}: nothing was imported. --on-error skip imports the other tasks."
         )
     outcome = Outcome()
     with (
@@ -91,10 +88,6 @@ def import_file(
         for number in imports.write_in_pieces(user, contents.tasks, outcome, dry_run=dry_run):
             bar.update(number)
     click.echo(_summary(contents, outcome, user, dry_run=dry_run))
-
-
-def _name(file: BinaryIO) -> str:
-    return "stdin" if file is sys.stdin.buffer else Path(file.name).name
 
 
 def _report(kind: str, entries: Iterable[Fault]) -> None:

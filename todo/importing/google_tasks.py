@@ -87,7 +87,7 @@ def _fill(record: Record, item: dict[str, Any], zone: ZoneInfo, titles: dict[str
         record.skipped = "It was deleted."
         return
     # The application leaves such a task behind wherever its user pressed Enter once too often.
-    if not _text(item, "title").strip() and not _text(item, "notes").strip():
+    if not any(str(item.get(name) or "").strip() for name in ("title", "notes")):
         record.skipped = "It has neither a title nor notes."
         return
     record.created_at = record.read_time("created", _text(item, "created"), zone)

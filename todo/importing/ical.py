@@ -41,6 +41,9 @@ READ = frozenset({
 # What programs need to keep two copies of a task in step.
 IGNORED = frozenset({"DTSTAMP", "LAST-MODIFIED", "SEQUENCE", "CLASS", "EXDATE", "REQUEST-STATUS"})
 
+# The longest names of zones, such as America/Argentina/Ushuaia.
+ZONE_PARTS_MAX = 3
+
 OTHERS = frozenset({"VEVENT", "VJOURNAL"})
 
 
@@ -288,7 +291,7 @@ def _time(record: Record, given: Property, calendar: Calendar, zone: ZoneInfo) -
 
 def _zone(name: str, calendar: Calendar) -> ZoneInfo | None:
     """Return the zone of a name in the file, which may have a path of its maker in front of the IANA name."""
-    parts = calendar.zones.get(name, name).split("/")
+    parts = calendar.zones.get(name, name).split("/")[-ZONE_PARTS_MAX:]
     candidates = ("/".join(parts[place:]) for place in range(len(parts)))
     return next((found for candidate in candidates if candidate and (found := time_zone(candidate))), None)
 

@@ -93,7 +93,8 @@ def read(data: bytes, format_name: str | None, zone: ZoneInfo, most: int | None 
 def _sort(contents: Contents, record: Record, keys: "_Keys", now: datetime) -> None:
     """Add a record to the tasks of a file, or to what is no task."""
     task = None
-    if not record.skipped:
+    # A record that could not be read has no members to judge.
+    if not record.skipped and (record.members or not record.faults):
         key, first = keys.key(record)
         if first is None:
             task = fitting.fit(record, key, now)
@@ -123,17 +124,24 @@ class _Keys:
 
     def key(self, record: Record) -> tuple[str, Place | None]:
         """Return the key of a record, and where a record with the same id came before, if one did."""
-        identity: list[Any]
         if record.source_id:
             created = record.created_at.isoformat() if record.created_at else None
-            identity = [record.source_id, created, record.members.get("title")]
+            identity = _bytes([record.source_id, created, record.members.get("title")])
         else:
-            content = orjson.dumps(record.content, option=orjson.OPT_SORT_KEYS)
-            identity = [content.decode(), self._equal[content]]
+            content = _bytes(record.content)
+            identity = _bytes([content.decode(), self._equal[content]])
             self._equal[content] += 1
-        digest = hashlib.sha256(orjson.dumps(identity)).hexdigest()
+        digest = hashlib.sha256(identity).hexdigest()
         first = self._first.setdefault(digest, record.place)
         return f"import:{self._name}:{digest}", None if first is record.place else first
+
+
+def _bytes(document: Any) -> bytes:
+    try:
+        return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        # More is read than can be written.
+        return b"nested too deeply"
 
 
 def _entry(place: Place, detail: str) -> Fault:

@@ -30,4 +30,4 @@ def create_tasks(caller: str, rows: Rows) -> Collection[int]:
 
 
 def _parameters(caller: str, rows: Rows) -> dict[str, Any]:
-    return {"caller": caller, "rows": orjson.dumps(rows).decode()}
+    return {"caller": caller, "tasks": orjson.dumps(rows).decode()}

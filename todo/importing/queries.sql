@@ -2,7 +2,7 @@
 -- the same id and time of creation, which is how this service's own export comes back.
 -- name: known
 sent AS MATERIALIZED (
-    SELECT * FROM jsonb_populate_recordset(NULL::tasks, %(rows)s::jsonb) WITH ORDINALITY
+    SELECT * FROM jsonb_populate_recordset(NULL::tasks, %(tasks)s::jsonb) WITH ORDINALITY
 ),
 known AS MATERIALIZED (
     SELECT ordinality FROM sent, tasks

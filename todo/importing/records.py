@@ -14,7 +14,7 @@ Place = Mapping[str, Any]
 
 ZIP = b"PK\x03\x04"
 FOLD = re.compile(rb"\r?\n[ \t]")
-FOLDED = re.compile(rb"(?:[^\n]*\n[ \t])+[^\n]*(?:\n|\Z)")
+FOLDED = re.compile(rb"^(?:[^\n]*+\n[ \t])++[^\n]*+\n?", re.MULTILINE)
 
 
 class Unreadable(Exception):
@@ -101,12 +101,14 @@ def decoded(data: bytes) -> str:
     if data.startswith(ZIP):
         raise Unreadable("The file is a ZIP archive: unpack it, and import the files in it.")
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    for content in (data, FOLDED.sub(_unfolded, data)):
-        try:
-            return content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise Unreadable("The file is not UTF-8: save it with that encoding.")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        pass
+    try:
+        return FOLDED.sub(_unfolded, data).decode(encoding)
+    except UnicodeDecodeError:
+        raise Unreadable("The file is not UTF-8: save it with that encoding.") from None
 
 
 def _unfolded(folded: re.Match[bytes]) -> bytes:

@@ -13,6 +13,12 @@ DELIMITERS = ",;\t"
 # How many rows may precede the header: preambles, and the line `sep=;` of Excel.
 PREAMBLE_MAX = 20
 
+# The most columns of a table: each row is read by all of them, so that thousands would make a small file expensive.
+COLUMNS_MAX = 200
+
+# The most characters of a value. What is too long for a task is cut with a warning, and not refused.
+csv.field_size_limit(16 * 1024 * 1024)
+
 # The columns whose white space is kept.
 TEXTS = frozenset({"description", "notes", "note", "body", "details"})
 
@@ -44,12 +50,12 @@ class Table:
         """
         remarked, keys = set(read | ignored), self.keys
         for line, row in self.rows:
+            if not any(cell.strip() for cell in row):
+                continue
             record = Record(place={"line": line})
             if isinstance(row, str):
                 record.faults.append(row)
                 yield record, {}
-                continue
-            if not any(cell.strip() for cell in row):
                 continue
             if any(cell.strip() for cell in row[len(self.names) :]):
                 record.faults.append(f"The row has {len(row)} values, and the header {len(self.names)} columns.")
@@ -84,7 +90,7 @@ def find(text: str, is_header: Callable[[list[str]], bool]) -> Table | None:
     for delimiter in DELIMITERS:
         rows = _rows(text, delimiter)
         for line, row in islice(rows, PREAMBLE_MAX):
-            if isinstance(row, list) and is_header([key(name) for name in row]):
+            if isinstance(row, list) and len(row) <= COLUMNS_MAX and is_header([key(name) for name in row]):
                 return Table(line, [name.strip() for name in row], rows)
     return None
 

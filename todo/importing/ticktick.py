@@ -44,10 +44,8 @@ def read(text: str, zone: ZoneInfo) -> Iterator[Record | Remark]:
     table = _table(text)
     if table is None:
         raise Unreadable("The file has no line with the columns List Name, Title and Status.")
-    items = list(table.records(READ, IGNORED))
-    rows = [item[1] for item in items if not isinstance(item, Remark)]
-    titles = {row["taskid"]: row.get("title", "") for row in rows if row.get("taskid")}
-    for item in items:
+    titles = _titles(text)
+    for item in table.records(READ, IGNORED):
         if isinstance(item, Remark):
             yield item
             continue
@@ -55,6 +53,16 @@ def read(text: str, zone: ZoneInfo) -> Iterator[Record | Remark]:
         if not record.faults:
             _fill(record, {**dict.fromkeys(READ, ""), **row}, zone, titles)
         yield record
+
+
+def _titles(text: str) -> dict[str, str]:
+    """Return the titles of all tasks by their ids: a subtask may come before its parent."""
+    table = _table(text)
+    if table is None or "taskid" not in table.keys:
+        return {}
+    number, title = (table.keys.index(name) for name in ("taskid", "title"))
+    rows = (row for _, row in table.rows if isinstance(row, list) and len(row) > max(number, title))
+    return {row[number]: row[title] for row in rows}
 
 
 def _fill(record: Record, row: dict[str, str], zone: ZoneInfo, titles: dict[str, str]) -> None:

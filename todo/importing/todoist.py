@@ -49,46 +49,47 @@ def read(text: str, zone: ZoneInfo) -> Iterator[Record | Remark]:
     project = _Project()
     for item in table.records(READ, IGNORED):
         if isinstance(item, Remark):
-            project.found.append(item)
+            yield item
         else:
-            project.add(*item, zone)
-    yield from project.found
+            yield from project.add(*item, zone)
+    yield from project.complete()
 
 
 class _Project:
-    """A project as its rows are read: sections and comments belong to the tasks after and before them.
-
-    Attributes:
-        found: The tasks, and remarks.
-
-    """
+    """A project as its rows are read: sections and comments belong to the tasks after and before them."""
 
     def __init__(self) -> None:
-        self.found: list[Record | Remark] = []
         self._section = ""
+        # The last task, to which comments may still come; its title, and those of the tasks above it.
         self._last: Record | None = None
-        # The titles of the last task and of those above it.
         self._titles: list[str] = []
 
-    def add(self, record: Record, row: dict[str, str], zone: ZoneInfo) -> None:
-        """Add what a row says."""
+    def add(self, record: Record, row: dict[str, str], zone: ZoneInfo) -> Iterator[Record | Remark]:
+        """Add what a row says, and yield what is complete."""
         kind = row.get("type", "").casefold()
+        if kind == "note" and self._last is not None:
+            self._last.lines.append(f"Comment: {row['content']}")
+            return
+        yield from self.complete()
         if record.faults:
-            self.found.append(record)
+            yield record
         elif kind == "task":
             self._titles = _fill(record, row, zone, self._titles)
             record.members["tags"] += [self._section] if self._section else []
-            self.found.append(record)
             self._last = record
         elif kind == "section":
-            self._section, self._last, self._titles = row["content"], None, []
-        elif kind == "note" and self._last is not None:
-            self._last.lines.append(f"Comment: {row['content']}")
+            self._section, self._titles = row["content"], []
         elif kind == "meta":
-            self.found.append(Remark(record.place, "The row is a setting of a view, and left out."))
+            yield Remark(record.place, "The row is a setting of a view, and left out.")
         else:
             record.skipped = "It is a comment on the project." if kind == "note" else f"It is of the type {kind!r}."
-            self.found.append(record)
+            yield record
+
+    def complete(self) -> Iterator[Record]:
+        """Yield the last task, if there is one: no comment follows."""
+        if self._last is not None:
+            yield self._last
+        self._last = None
 
 
 def _fill(record: Record, row: dict[str, str], zone: ZoneInfo, titles: list[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """The import of a file: HTTP in, HTTP out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from flask import jsonify
@@ -41,6 +42,9 @@ class ImportRequest:
 
 class ImportQuery(QuerySchema):
     """The query parameters of an import."""
+
+    # As the summary calls it.
+    aliases: ClassVar[Mapping[str, str]] = {"tz": "zone"}
 
     format = Choice(
         {name: name for name in FORMATS},

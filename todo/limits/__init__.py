@@ -1,6 +1,10 @@
-"""Rate limits: how often a user may call, and how often an address may fail to authenticate. Off until they are set."""
+"""Rate limits: how often a user may call, and how often an address may fail to authenticate. Off until they are set.
+
+How often a calendar may be read is always limited: nobody but its reader knows how often that program asks.
+"""
 
 import re
+from functools import cache, partial
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
@@ -13,9 +17,12 @@ from todo.telemetry.logs import log
 if TYPE_CHECKING:
     from todo.limits.limiter import Limit, Store
 
-__all__ = ["count_call", "init_app"]
+__all__ = ["count_call", "count_read", "init_app"]
 
-CALLS, FAILURES = "call_limit", "failure_limit"
+CALLS, FAILURES, READS = "call_limit", "failure_limit", "read_limit"
+
+# How often one calendar may be read.
+CALENDAR_READS_MAX = 60
 
 # The client whose address is not known.
 UNKNOWN = "unknown"
@@ -27,6 +34,8 @@ PADDING = re.compile("(?<![0-9a-f])0+(?=[0-9a-f])")
 def init_app(app: Flask, config: Config) -> None:
     """Build the limits that the settings name, in one store."""
     app.extensions[CALLS] = app.extensions[FAILURES] = None
+    app.extensions[READS] = cache(partial(_read_limit, config.rate_limit_storage_url))
+    app.after_request(_add_headers)
     if not (config.rate_limit or config.rate_limit_failed_auth):
         return
     # Only an application with limits pays for what this imports, and for Redis only one that uses it.
@@ -43,7 +52,6 @@ def init_app(app: Flask, config: Config) -> None:
     if config.rate_limit_failed_auth:
         app.extensions[FAILURES] = Limit("address", config.rate_limit_failed_auth, store)
         app.register_error_handler(Unauthorized, _handle_failure)
-    app.after_request(_add_headers)
 
 
 def _store(url: str) -> "Store":
@@ -54,6 +62,28 @@ def _store(url: str) -> "Store":
     from todo.limits.shared import FailOpenStore, RedisStore  # noqa: PLC0415
 
     return FailOpenStore(RedisStore(url))
+
+
+def _read_limit(url: str) -> "Limit":
+    """Build the limit of a calendar when the first one is read: no other process pays for what this imports."""
+    from todo.limits.limiter import Limit  # noqa: PLC0415
+
+    return Limit("calendar", f"{CALENDAR_READS_MAX}/hour", _store(url))
+
+
+def count_read(calendar: str) -> None:
+    """Count a read of a calendar.
+
+    Args:
+        calendar: What identifies it, of which the store learns a hash only.
+
+    Raises:
+        TooManyRequests: it was read too often.
+
+    """
+    limit: Limit = current_app.extensions[READS]()
+    if wait_s := limit.count(calendar):
+        raise TooManyRequests(wait_s, reason="rate limit: the calendar is over it")
 
 
 def count_call(user_id: str) -> None:

@@ -46,6 +46,8 @@ class TaskList(db.Model):  # type: ignore[name-defined,misc]
     # Tombstones up to this revision have been purged.
     forgotten: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     erased_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    # Of the secret in the address of the calendar, where it has one.
+    feed_digest: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class Task(db.Model):  # type: ignore[name-defined,misc]

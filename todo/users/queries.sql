@@ -25,7 +25,7 @@ SELECT (SELECT count(*) FROM tasks WHERE user_id = %(caller)s) AS tasks,
 
 -- Followers of the changes begin again: what is erased leaves no tombstones.
 -- name: erase_list
-UPDATE task_lists SET revision = revision + 1, forgotten = revision + 1, erased_at = now()
+UPDATE task_lists SET revision = revision + 1, forgotten = revision + 1, erased_at = now(), feed_digest = NULL
 WHERE user_id = %(caller)s
 RETURNING revision;
 
