@@ -313,7 +313,7 @@ def applied(url):
 
 
 MIGRATIONS = ("0001_create_tasks", "0002_organise_tasks", "0003_fold_texts", "0004_add_revisions")
-MIGRATIONS += ("0005_number_tasks", "0006_refold_texts")
+MIGRATIONS += ("0005_number_tasks", "0006_refold_texts", "0007_add_feeds")
 HELD = "There are 3 tasks, 1 deleted task and 2 lists."
 
 

@@ -18,7 +18,7 @@ def test_generated_file_is_up_to_date(root, path):
 def test_page_of_the_commands_has_a_section_for_each():
     page = generate.cli_page()
     headings = re.findall(r"^## (.*)$", page, re.MULTILINE)
-    groups = {"db": ["db restored"], "user": ["user erase", "user export"]}
+    groups = {"db": ["db restored"], "user": ["user erase", "user export", "user import"]}
     names = [found for name in command.todo.commands for found in groups.get(name, [name])]
     assert headings == [f"todo {name}" for name in names]
     assert page.count("**Exit status**") == page.count("**Examples**") == len(headings)

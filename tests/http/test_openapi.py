@@ -49,6 +49,11 @@ def test_openapi_lists_every_call_and_its_errors(client):
         ("/api/{user_id}/trash/{task_id}", "delete"): {"204"} | common | row | failed,
         ("/api/{user_id}/trash/{task_id}/restore", "post"): {"200"} | common | row | failed,
         ("/api/{user_id}/export", "get"): {"200"} | common | read,
+        ("/api/{user_id}/import", "post"): {"200"} | common | body | failed,
+        ("/api/{user_id}/calendar", "get"): {"200"} | common | read,
+        ("/api/{user_id}/calendar", "put"): {"201", "409"} | common | failed,
+        ("/api/{user_id}/calendar", "delete"): {"204"} | common | failed,
+        ("/calendar/{address}.ics", "get"): {"200", "404", "422", "429", "503"} | read,
         ("/api/{user_id}", "delete"): {"204"} | common | failed,
         ("/", "get"): {"200", "503"},
         ("/health", "get"): {"200"},
@@ -71,7 +76,7 @@ def test_openapi_names_the_public_calls(client):
         for operation in item.values()
         if isinstance(operation, dict) and operation.get("security") == []
     }
-    assert public == {"/", "/health", "/health/ready"}
+    assert public == {"/", "/health", "/health/ready", "/calendar/{address}.ics"}
 
 
 def test_openapi_requires_a_member_of_a_patch(client):

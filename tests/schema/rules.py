@@ -20,6 +20,8 @@ TASKS = "/api/{user_id}/tasks"
 TASK = f"{TASKS}/{{task_id}}"
 TRASH = "/api/{user_id}/trash"
 TRASHED = f"{TRASH}/{{task_id}}"
+IMPORT = "/api/{user_id}/import"
+CALENDAR = "/calendar/{address}.ics"
 
 # Unknown members are ignored, but not with `Prefer: handling=strict`, and a change needs a known one. A name in
 # quotation marks is the same name. Parameters that are good by themselves can contradict each other.
@@ -27,6 +29,16 @@ UNSAID = re.compile(
     "is not known here|Nothing to change|Idempotency-Key has been used for another task|at least one visible character"
     "|must not have another value|cannot be overdue together|must be the page that begins|page .* begins .* after it"
 )
+
+
+FILES = {
+    "csv": "title\nBuy oat milk\n",
+    "todo": '{"task": {"title": "Buy oat milk"}}\n',
+    "todoist": "TYPE,CONTENT\ntask,Buy oat milk\n",
+    "ticktick": "List Name,Title,Status\nHome,Buy oat milk,0\n",
+    "google-tasks": '{"kind": "tasks#taskLists", "items": [{"items": [{"title": "Buy oat milk"}]}]}',
+    "ical": "BEGIN:VCALENDAR\r\nBEGIN:VTODO\r\nSUMMARY:Buy oat milk\r\nEND:VTODO\r\nEND:VCALENDAR\r\n",
+}
 
 
 @dataclass
@@ -70,6 +82,23 @@ def before_call(context: HookContext, case: Case, kwargs: dict) -> None:
         name_what_is_there(case)
     if not case.meta.is_negative_at(ParameterLocation.PATH) and "task_id" in case.path_parameters:
         point_at_a_task(case)
+    if not case.meta.is_negative_at(ParameterLocation.PATH) and case.path == CALENDAR:
+        point_at_a_calendar(case)
+    if not case.meta.is_negative_at(ParameterLocation.BODY) and case.path == IMPORT:
+        send_a_file(case)
+
+
+def point_at_a_calendar(case: Case) -> None:
+    """Insert a new address, which was not read yet."""
+    url = f"{case.operation.base_url}/api/me/calendar"
+    made = requests.put(url, headers=alice(), timeout=30).json()["url"]
+    case.path_parameters["address"] = made.rpartition("/")[2].removesuffix(".ics")
+
+
+def send_a_file(case: Case) -> None:
+    """Insert a file of the format that is named, or of any."""
+    case.media_type = "application/octet-stream"
+    case.body = FILES.get(str(case.query.get("format")).lower(), FILES["csv"])
 
 
 def spoil_form_values(body: dict) -> None:

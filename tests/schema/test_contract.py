@@ -21,7 +21,8 @@ USERS = ("alice", "bob")
 def test_service_is_what_its_document_says(database_url: str, root: Path, tmp_path: Path) -> None:
     users = tmp_path / "users.json"
     users.write_text(json.dumps({"auth": [as_user(name) for name in USERS]}))
-    server = Server(tmp_path / "log", DATABASE_URL=database_url, WEB_CONCURRENCY="2", WEB_THREADS="4")
+    sizes = {"WEB_CONCURRENCY": "2", "WEB_THREADS": "4"}
+    server = Server(tmp_path / "log", DATABASE_URL=database_url, PUBLIC_URL="https://api.example.com", **sizes)
     # A stream of events does not end.
     exclude = "--exclude-path /api/{user_id}/tasks/events"
     options = shlex.split(f"{exclude} --checks all --generation-database none {BUDGET} {os.environ.get('ARGS', '')}")
