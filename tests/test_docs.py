@@ -34,7 +34,7 @@ HEADING = re.compile(r"^#{1,6} (.*)$", re.MULTILINE)
 
 # What a document names that is made when a command runs, by a reader, or by Linux.
 NOT_IN_THE_REPOSITORY = re.compile(
-    r"(instance|site)/.*|todo/projects/|tests/projects/|docs/api/projects\.md|sbom\.json|tasks\.ndjson|user\.ndjson"
+    r"(instance|site)/.*|todo/projects/|tests/projects/|docs/api/projects\.md|sbom\.json|tasks\.ndjson|user\.ndjson|Tasks\.json"
     r"|token\.txt|000N_.*"
 )
 FILE = re.compile(r"(?<![\w/.$<-])((?:\.?[a-z]\w*/)[\w./-]*|[\w.-]+\.(?:py|md|json|ya?ml|txt|in))(?![\w.<])")
@@ -298,6 +298,14 @@ LIMITS = [
     ("one header field", "gunicorn.conf.py", "limit_request_field_size", "{} KiB", 1024),
     ("all header fields", "serving", "HEAD_MAX_BYTES", "{} KiB", 1024),
     ("body", "http", "BODY_MAX_BYTES", "{} KiB", 1024),
+    ("body of an import", "http", "IMPORT_MAX_BYTES", "{} MiB", 1024**2),
+    ("tasks of an import; the command has no bound, and writes as many at once", "importing", "TASKS_MAX", "{:,}", 1),
+    ("columns of a table", "importing", "COLUMNS_MAX", "{}", 1),
+    ("tasks of a calendar", "calendar", "TASKS_MAX", "{:,}", 1),
+    (
+        "reads of a calendar in an hour, in each process; with `RATE_LIMIT_STORAGE_URL` in all",
+        *("limits", "CALENDAR_READS_MAX", "{}", 1),
+    ),
     (
         "framing of a chunked body: the lines of its chunks, extensions, trailers",
         *("serving", "FRAMING_MAX_BYTES", "{} KiB", 1024),
