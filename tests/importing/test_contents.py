@@ -198,6 +198,15 @@ def test_line_of_an_export_that_breaks_a_rule_is_a_fault(read, line, detail):
     assert len(contents.tasks) == 1
 
 
+def test_member_that_is_nested_deeply_is_left_out(read):
+    nested = "[" * 500 + "]" * 500
+    line = f'{{"task": {{"title": "x", "later": {nested}}}}}\n'
+    contents = read(line * 2)
+    assert len({task.columns["idempotency_key"] for task in contents.tasks}) == 2
+    titled = read(f'{{"task": {{"id": 7, "title": {nested}}}}}\n')
+    assert titled.faults == [{"line": 1, "detail": "title must be a string."}]
+
+
 @pytest.mark.parametrize("number", [True, "7", 2**63, 1.5, None])
 def test_id_that_is_no_id_of_ours_is_none(read, number):
     assert read(lines({"task": TASK | {"id": number}})).tasks[0].columns["id"] is None

@@ -40,7 +40,8 @@ DIALECTS = {
     "unix": {"dialect": "unix"},
     "semicolons": {"delimiter": ";"},
     "quoted": {"delimiter": ";", "quoting": csv.QUOTE_ALL},
-    "old-mac": {"lineterminator": "\r"},
+    # Unless it quotes everything, the writer leaves line feeds as they are.
+    "old-mac": {"lineterminator": "\r", "quoting": csv.QUOTE_ALL},
 }
 
 

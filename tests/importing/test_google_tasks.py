@@ -122,5 +122,9 @@ def test_task_that_breaks_a_rule_is_a_fault_with_its_pointer(read, members, deta
     assert contents.faults == [{"pointer": "#/items/0/items/0", "detail": detail}]
 
 
+def test_text_that_names_the_kind_is_not_yet_such_a_file(read):
+    assert read("title\ntasks#taskLists\n").format == "csv"
+
+
 def test_item_that_is_no_object_is_a_fault(read):
     assert read(takeout("x")).faults == [{"pointer": "#/items/0/items/0", "detail": "A task must be an object."}]

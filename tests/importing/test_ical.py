@@ -200,6 +200,11 @@ def test_broken_structure_is_a_fault_or_harmless(read, content, faults):
     assert [fault["detail"] for fault in read(content).faults] == faults
 
 
+def test_alarm_that_does_not_end_ends_with_its_task(read):
+    contents = read(calendar("SUMMARY:x", head=todo("SUMMARY:y", "BEGIN:VALARM", "TRIGGER:-PT5M")))
+    assert [task.sample["title"] for task in contents.tasks] == ["y", "x"]
+
+
 def test_task_without_a_summary_is_a_fault(read):
     assert read(calendar("UID:1")).faults == [
         {"line": 3, "detail": "title must have 1 to 200 characters, not counting white space around them."}

@@ -102,6 +102,21 @@ def test_record_of_several_lines_is_named_by_its_first(read):
     assert [fault["line"] for fault in contents.faults] == [11]
 
 
+def test_column_that_nobody_knows_and_a_row_that_is_too_long(read):
+    head, first, *rest = table({"Title": "y"}).splitlines()[-2:]
+    content = f'{PREAMBLE}{head},"Colour"\n{first},"red"\n{first},"red","more"\n'
+    contents = read(content)
+    assert contents.warnings == [{"line": 7, "detail": "The column Colour is left out."}]
+    assert contents.faults == [{"line": 9, "detail": "The row has 26 values, and the header 25 columns."}]
+    assert len(contents.tasks) == 1
+    assert rest == []
+
+
+def test_older_table_has_no_ids(read):
+    contents = read("List Name,Title,Status\nHome,milk,0\nHome,milk,0\n")
+    assert len({task.columns["idempotency_key"] for task in contents.tasks}) == 2
+
+
 def test_start_repeat_reminder_and_parent_are_lines_and_warnings(read):
     parent = {"Title": "above", "taskId": "1"}
     row = {

@@ -53,11 +53,9 @@ def read(text: str, zone: ZoneInfo) -> Iterator[Record | Remark]:
     if table is None:
         raise Unreadable(f"The file has no header with one of the columns {', '.join(ALIASES['title'])}.")
     columns = _columns(table.keys)
-    for name, key in zip(table.names, table.keys, strict=True):
-        if key not in columns.values():
-            yield Remark({"line": table.line}, f"The column {name or '(without a name)'} is left out.")
-    for item in table.records(frozenset(table.keys), frozenset()):
-        if isinstance(item, Remark):  # pragma: no cover (all columns were remarked upon)
+    for item in table.records(frozenset(columns.values()), frozenset()):
+        if isinstance(item, Remark):
+            yield item
             continue
         record, row = item
         if not record.faults:
