@@ -123,7 +123,7 @@ def put_calendar(user_id: str) -> ResponseReturnValue:
         raise NoPublicUrl
     address, digest = addresses.create(user_id)
     queries.activate(user_id, digest)
-    return jsonify({"url": f"{config.public_url or request.host_url.rstrip('/')}/calendar/{address}.ics"}), 201
+    return jsonify({"url": f"{config.public_url or request.root_url.rstrip('/')}/calendar/{address}.ics"}), 201
 
 
 @bp.route("", methods=["DELETE"])
