@@ -34,6 +34,12 @@ def test_import_reports_on_stdout_what_it_did(run, call, user):
     assert "0 imported" in run("title,colour\nmilk,red\nbread,\n").stdout
 
 
+def test_file_without_tasks_imports_none(run, user):
+    assert run("title\n").stdout.endswith(
+        f"Read 0 tasks (csv): 0 imported for {user}, 0 known, 0 skipped, 0 warnings.\n"
+    )
+
+
 def test_dry_run_writes_nothing(run, call, user):
     done = run("title\nmilk\n", "--dry-run")
     assert f"1 would be imported for {user}" in done.stdout

@@ -26,7 +26,7 @@ def test_long_title_goes_on_in_the_description(read):
 
 
 def test_long_description_is_cut_before_the_lines_that_were_added(read):
-    header = "TYPE,CONTENT,DESCRIPTION,DATE\n"
+    header = "TYPE,CONTENT,DESCRIPTION,DATE,INDENT\n"
     contents = read(f"{header}task,x,{'a' * 1000},every day\n")
     assert contents.tasks[0].sample["description"] == "a" * 984 + "\nDate: every day"
     assert contents.warnings[-1] == {

@@ -119,6 +119,7 @@ def test_what_no_member_holds_is_a_line_and_a_warning(read):
             "UID:2",
             "SUMMARY:x",
             "RRULE:FREQ=DAILY;COUNT=2",
+            "EXDATE:20260302",
             "LOCATION:Prague\\, Lazarská",
             "URL:https://example.com/a;b",
         ),
@@ -135,12 +136,15 @@ def test_what_no_member_holds_is_a_line_and_a_warning(read):
     described = {task.sample["title"]: task.sample["description"] for task in contents.tasks}
     assert described == {
         "above": None,
-        "x": "Start: 2026-03-01T08:00:00+00:00\nRepeats: FREQ=DAILY;COUNT=2\nLocation: Prague, Lazarská\n"
-        "Link: https://example.com/a;b\nSubtask of: above\nRelated to: 9",
+        "x": "Start: 2026-03-01T08:00:00+00:00\nRepeats: FREQ=DAILY;COUNT=2\nDoes not repeat: 20260302\n"
+        "Location: Prague, Lazarská\nLink: https://example.com/a;b\nSubtask of: above\nRelated to: 9",
     }
     assert [warning["detail"] for warning in contents.warnings] == [
         "The property GEO is left out.",
-        *(f"{name} is kept as a line of the description." for name in ("Start", "Repeats", "Location", "Link")),
+        *(
+            f"{name} is kept as a line of the description."
+            for name in ("Start", "Repeats", "Does not repeat", "Location", "Link")
+        ),
         *(f"{name} is kept as a line of the description." for name in ("Subtask of", "Related to")),
         "The alarm is left out.",
     ]

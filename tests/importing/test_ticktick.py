@@ -24,7 +24,8 @@ def test_task_of_every_member(read):
         "Folder Name": "Home", "List Name": "Shopping", "Title": "Milk", "Kind": "TEXT", "Tags": "a, b",
         "Content": "Two\nlitres", "Due Date": "2026-03-01T08:30:00+0000", "Priority": "5", "Status": "1",
         "Created Time": "2026-02-01T00:00:00+0000",
-        "Completed Time": "2026-02-02T00:00:00+0000", "Order": "-1", "Timezone": "Europe/Prague", "Is All Day": "false",
+        "Completed Time": "2026-02-02T00:00:00+0000", "Order": "-1",
+        "Column Name": "Doing", "Timezone": "Europe/Prague", "Is All Day": "false",
         "taskId": "7",
     }  # fmt: skip
     contents = read(table(row))
@@ -37,7 +38,7 @@ def test_task_of_every_member(read):
         "created_at": datetime(2026, 2, 1, tzinfo=UTC),
         "priority": "high",
         "due_date": datetime(2026, 3, 1, 8, 30, tzinfo=UTC),
-        "tags": ["a", "b", "Home", "Shopping"],
+        "tags": ["a", "b", "Home", "Shopping", "Doing"],
         "completed_at": datetime(2026, 2, 2, tzinfo=UTC),
     }
 

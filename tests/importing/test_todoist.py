@@ -139,5 +139,11 @@ def test_row_with_too_many_values_is_a_fault(read):
     assert len(contents.tasks) == 1
 
 
+def test_table_of_types_and_contents_may_be_another_one(read):
+    other = "Type,Content\ntask,milk\n"
+    assert read(other).format == "csv"
+    assert read(other, "todoist").tasks[0].sample["title"] == "milk"
+
+
 def test_short_row_has_empty_values(only):
     assert only(table("task,x"))["title"] == "x"

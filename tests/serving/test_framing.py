@@ -13,7 +13,7 @@ from gunicorn.http.unreader import IterUnreader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from todo.http.body import BODY_MAX_BYTES, DISCARD_MAX_BYTES
+from todo.http.body import BODY_MAX_BYTES, DISCARD_MAX_BYTES, IMPORT_MAX_BYTES
 from todo.serving.framing import CHUNK_LINE_MAX_BYTES, FRAMING_MAX_BYTES, HEAD_MAX_BYTES, Message
 
 KIB = 1024
@@ -121,6 +121,37 @@ def test_message_created_with_a_whole_request_is_ready():
     assert message.is_ready
     assert (message.request(), message.rest()) == (GET, b"G")
     assert Message(message.rest()).is_ready is False
+
+
+IMPORTS = [
+    "/api/me/import",
+    "/api/me/import/",
+    "/api/a%2Db/import?zone=UTC",
+    "http://localhost/api/me/import",
+    "/api/me/%69mport",
+]
+OTHERS = [
+    "/api/me/tasks",
+    "/api/a/b/import",
+    "/api/a%2Fb/import",
+    "/api//import",
+    "/import",
+    "/api/me/import/x",
+    "/api/me?/api/me/import",
+]
+
+
+@pytest.mark.parametrize(
+    ("target", "limit"),
+    [*((target, IMPORT_MAX_BYTES) for target in IMPORTS), *((target, BODY_MAX_BYTES) for target in OTHERS)],
+)
+@pytest.mark.parametrize("before", [b"", b"\r\n"])
+def test_limit_of_a_body_is_that_of_its_route(target, limit, before):
+    head = before + b"POST %b HTTP/1.1\r\nHost: localhost\r\n" % target.encode()
+    assert not Message(head + b"Content-Length: %d\r\n\r\n" % limit).is_shortened
+    assert Message(head + b"Content-Length: %d\r\n\r\n" % (limit + 1)).is_shortened
+    message = Message(head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % (limit + 1))
+    assert len(message.request().partition(b"\r\n\r\n")[2]) > limit
 
 
 @pytest.mark.parametrize("length", [BODY_MAX_BYTES + 1, DISCARD_MAX_BYTES])

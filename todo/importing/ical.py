@@ -30,16 +30,16 @@ DURATION = re.compile(
 
 # What is kept as a line of the description, and under which name.
 KEPT = {
-    "RRULE": "Repeats", "RDATE": "Repeats", "LOCATION": "Location", "URL": "Link", "COMMENT": "Comment",
-    "ATTACH": "Attachment", "CONTACT": "Contact", "ORGANIZER": "Organizer", "ATTENDEE": "Attendee",
-    "RESOURCES": "Resources",
+    "RRULE": "Repeats", "RDATE": "Repeats", "EXDATE": "Does not repeat", "LOCATION": "Location", "URL": "Link",
+    "COMMENT": "Comment", "ATTACH": "Attachment", "CONTACT": "Contact", "ORGANIZER": "Organizer",
+    "ATTENDEE": "Attendee", "RESOURCES": "Resources",
 }  # fmt: skip
 READ = frozenset({
     *KEPT, "UID", "SUMMARY", "DESCRIPTION", "DUE", "DTSTART", "DURATION", "STATUS", "COMPLETED", "PRIORITY",
     "CATEGORIES", "CREATED", "RECURRENCE-ID", "RELATED-TO", "PERCENT-COMPLETE",
 })  # fmt: skip
 # What programs need to keep two copies of a task in step.
-IGNORED = frozenset({"DTSTAMP", "LAST-MODIFIED", "SEQUENCE", "CLASS", "EXDATE", "REQUEST-STATUS"})
+IGNORED = frozenset({"DTSTAMP", "LAST-MODIFIED", "SEQUENCE", "CLASS", "REQUEST-STATUS"})
 
 # The longest names of zones, such as America/Argentina/Ushuaia.
 ZONE_PARTS_MAX = 3
@@ -220,7 +220,7 @@ def _fill(record: Record, todo: Todo, titles: dict[str, str], calendar: Calendar
     _fill_times(record, todo, calendar, zone)
     for name, label in KEPT.items():
         for given in todo.properties.get(name, ()):
-            record.keep(label, given.value if name in {"RRULE", "RDATE"} else given.text)
+            record.keep(label, given.value if name in {"RRULE", "RDATE", "EXDATE"} else given.text)
     for given in todo.properties.get("RELATED-TO", ()):
         if given.parameters.get("RELTYPE", "PARENT").upper() == "PARENT":
             record.keep("Subtask of", titles.get(given.text) or given.text)

@@ -11,10 +11,10 @@ NAME = "ticktick"
 HEADER = frozenset({"list_name", "title"})
 READ = frozenset({
     *HEADER, "folder_name", "tags", "content", "start_date", "due_date", "reminder", "repeat", "priority", "status",
-    "created_time", "completed_time", "timezone", "is_all_day", "taskid", "parentid",
+    "created_time", "completed_time", "timezone", "is_all_day", "taskid", "parentid", "column_name",
 })  # fmt: skip
 # How the application shows a list.
-IGNORED = frozenset({"kind", "is_check_list", "order", "is_floating", "column_name", "column_order", "view_mode"})
+IGNORED = frozenset({"kind", "is_check_list", "order", "is_floating", "column_order", "view_mode"})
 
 PRIORITIES = {"0": None, "": None, "1": "low", "3": "medium", "5": "high"}
 COMPLETED = {"0": False, "": False, "1": True, "2": True, "-1": True}
@@ -31,7 +31,7 @@ def _table(text: str) -> tables.Table | None:
 
 
 def read(text: str, zone: ZoneInfo) -> Iterator[Record | Remark]:
-    """Yield the tasks of all lists, with the names of their folder and list as tags.
+    """Yield the tasks of all lists, with the names of their folder, list and column as tags.
 
     Args:
         text: The content of the file.
@@ -71,7 +71,7 @@ def _fill(record: Record, row: dict[str, str], zone: ZoneInfo, titles: dict[str,
         record.warnings.append(f"The time zone is not known, so {zone.key} is used.")
         own_zone = zone
     tags = [tag.strip() for tag in row["tags"].split(",")]
-    names = [row["folder_name"], row["list_name"]]
+    names = [row["folder_name"], row["list_name"], row["column_name"]]
     record.source_id = row["taskid"]
     record.members = {
         "title": row["title"],

@@ -25,11 +25,12 @@ LABEL = re.compile(r"^@(\S+)(?:\s|$)|\s@(\S+)(?!\S)")
 
 def detect(text: str) -> bool:
     """Check whether a file is an export of Todoist, by its header."""
-    return _table(text) is not None
+    # Other tables have types and contents, too.
+    return _table(text, HEADER | {"indent"}) is not None
 
 
-def _table(text: str) -> tables.Table | None:
-    return tables.find(text, lambda keys: set(keys) >= HEADER)
+def _table(text: str, header: frozenset[str]) -> tables.Table | None:
+    return tables.find(text, lambda keys: set(keys) >= header)
 
 
 def read(text: str, zone: ZoneInfo) -> Iterator[Record | Remark]:
@@ -43,7 +44,7 @@ def read(text: str, zone: ZoneInfo) -> Iterator[Record | Remark]:
         Unreadable: There is no such table.
 
     """
-    table = _table(text)
+    table = _table(text, HEADER)
     if table is None:
         raise Unreadable("The file has no line with the columns TYPE and CONTENT.")
     project = _Project()

@@ -26,7 +26,11 @@ from todo.tasks.summary import TimeZone
 
 bp = Blueprint("importing", __name__, url_prefix="/api/<user_id>", description="Tasks from elsewhere.")
 
-MEDIA_TYPES = ("text/csv", "application/json", "application/x-ndjson", "text/calendar", "application/octet-stream")
+NDJSON = "application/x-ndjson"
+MEDIA_TYPES = ("text/csv", "application/json", NDJSON, "text/calendar", "application/octet-stream")
+# Generators of clients make bytes or a file of this.
+FILE = {"type": "string", "format": "binary"}
+
 TOO_LARGE = f"The file is larger than {IMPORT_MAX_BYTES // 2**20} MiB. {COMMAND}"
 
 
@@ -122,8 +126,9 @@ class ImportOut(Output):
 @bp.doc(
     requestBody={
         "required": True,
-        "description": "The file.",
-        "content": {media_type: {"schema": {"type": "string"}} for media_type in MEDIA_TYPES},
+        "description": f"The file. An export of this service may be `{NDJSON}`, too.",
+        # Generators of clients take lines of JSON for a text alone, as which they come.
+        "content": {media_type: {"schema": FILE} for media_type in MEDIA_TYPES if media_type != NDJSON},
     },
     responses={400: "BadRequest", 413: "ContentTooLarge", 415: "UnsupportedMediaType"},
 )
