@@ -162,6 +162,18 @@ def test_unchanged_calendar_is_304(call, client, subscribe):
     assert client.get(subscribe(), headers=etag).status_code == 200
 
 
+def test_preconditions_on_another_state_are_412(call, client, subscribe):
+    path = subscribe()
+    stale = {"If-Match": '"1"'}
+    for response in (
+        client.get(path, headers=stale),
+        call("PUT", "/calendar", stale),
+        call("DELETE", "/calendar", stale),
+    ):
+        assert_problem(response, 412)
+    assert client.get(path).status_code == 200
+
+
 def test_calendar_changes_with_the_day(call, client, subscribe, monkeypatch):
     call("POST", "/tasks", title="x", due_date=day(0))
     path = subscribe()

@@ -292,6 +292,12 @@ def test_unknown_parameter_is_422_in_strict_mode(call):
     assert response.headers["Preference-Applied"] == "handling=strict"
 
 
+def test_precondition_on_a_state_that_an_import_has_not_is_412(send, call):
+    assert_problem(send(ROWS, {**CSV, "If-Match": '"1"'}), 412)
+    assert titles(call) == []
+    assert counts(send(ROWS, {**CSV, "If-Match": "*"})) == [3, 3, 0, 0, 0]
+
+
 def test_zone_may_be_called_tz_as_in_the_summary(send):
     sample = send("title,due\nmilk,2026-03-01T09:30\n", tz="Europe/Prague").json["sample"]
     assert sample[0]["due_date"] == "2026-03-01T08:30:00Z"

@@ -13,9 +13,9 @@ from config import Config
 from todo.auth import require_jwt
 from todo.calendar import addresses, ical, queries
 from todo.calendar.ical import MEDIA_TYPE, Form
-from todo.http.etags import QueryETag, no_content
+from todo.http.etags import QueryETag, check_untagged, conditional_read, no_content
 from todo.http.fields import Output
-from todo.http.openapi import ETAG_HEADER
+from todo.http.openapi import CONDITIONAL, ETAG_HEADER
 from todo.http.parameters import Boolean, Choice, SingleValue
 from todo.http.problems import NoPublicUrl, NotFound
 from todo.http.requests import QuerySchema, validate_request
@@ -102,7 +102,8 @@ class AddressOut(Output):
 @bp.route("")
 @require_jwt
 @bp.response(200, CalendarOut)
-@validate_request()
+@conditional_read
+@validate_request(headers=CONDITIONAL)
 def get_calendar(user_id: str) -> ResponseReturnValue:
     """Check whether the calendar has an address."""
     return jsonify({"active": queries.is_active(user_id)})
@@ -112,7 +113,8 @@ def get_calendar(user_id: str) -> ResponseReturnValue:
 @require_jwt
 @bp.response(201, AddressOut)
 @bp.alt_response(409, "NoPublicUrl")
-@validate_request()
+@bp.alt_response(412, "PreconditionFailed")
+@validate_request(headers=CONDITIONAL)
 def put_calendar(user_id: str) -> ResponseReturnValue:
     """Give the calendar a new address.
 
@@ -121,6 +123,7 @@ def put_calendar(user_id: str) -> ResponseReturnValue:
     config: Config = current_app.extensions["config"]
     if config.production and config.public_url is None:
         raise NoPublicUrl
+    check_untagged()
     address, digest = addresses.create(user_id)
     queries.activate(user_id, digest)
     return jsonify({"url": f"{config.public_url or request.root_url.rstrip('/')}/calendar/{address}.ics"}), 201
@@ -129,9 +132,11 @@ def put_calendar(user_id: str) -> ResponseReturnValue:
 @bp.route("", methods=["DELETE"])
 @require_jwt
 @bp.response(204)
-@validate_request()
+@bp.alt_response(412, "PreconditionFailed")
+@validate_request(headers=CONDITIONAL)
 def delete_calendar(user_id: str) -> ResponseReturnValue:
     """Take the address of the calendar away."""
+    check_untagged()
     queries.deactivate(user_id)
     return no_content()
 
@@ -145,11 +150,11 @@ def delete_calendar(user_id: str) -> ResponseReturnValue:
     description="Open tasks that are due from 90 days ago to two years ahead, at most 5000.",
     headers=ETAG_HEADER,
 )
-@feeds.alt_response(304, "NotModified")
+@conditional_read
 @feeds.alt_response(404, "NotFound")
 @feeds.alt_response(429, "TooManyRequests")
 @feeds.alt_response(503, "Unavailable")
-@validate_request(query=FeedQuery(), headers=["If-None-Match"])
+@validate_request(query=FeedQuery(), headers=CONDITIONAL)
 def read_calendar(address: str, query: tuple[Form, bool]) -> ResponseReturnValue:
     """Read a calendar.
 

@@ -12,8 +12,9 @@ from marshmallow import fields, post_load, validate
 
 from todo.auth import require_jwt
 from todo.http.body import IMPORT_MAX_BYTES, read_bytes
+from todo.http.etags import check_untagged
 from todo.http.fields import NO_NUL, Output
-from todo.http.openapi import FaultOut
+from todo.http.openapi import CONDITIONAL, FaultOut
 from todo.http.parameters import Boolean, Choice
 from todo.http.problems import FAULTS_MAX, Fault, UnprocessableContent
 from todo.http.requests import QuerySchema, validate_request
@@ -133,7 +134,8 @@ class ImportOut(Output):
     responses={400: "BadRequest", 413: "ContentTooLarge", 415: "UnsupportedMediaType"},
 )
 @bp.response(200, ImportOut)
-@validate_request(query=ImportQuery())
+@bp.alt_response(412, "PreconditionFailed")
+@validate_request(query=ImportQuery(), headers=CONDITIONAL)
 def import_tasks(user_id: str, query: ImportRequest) -> ResponseReturnValue:
     """Import tasks from a file.
 
@@ -150,6 +152,7 @@ def import_tasks(user_id: str, query: ImportRequest) -> ResponseReturnValue:
         imports.accept(contents)
     if contents.faults:
         raise UnprocessableContent(contents.faults)
+    check_untagged()
     outcome = imports.write(user_id, contents.tasks, dry_run=query.dry_run)
     return jsonify(
         {
