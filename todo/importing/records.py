@@ -122,11 +122,10 @@ def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def time_zone(name: str) -> ZoneInfo | None:
-    """Return the time zone of an IANA name, or None if there is none."""
+    """Return the time zone of an IANA name, in any case, or None if there is none."""
     try:
-        return ZoneInfo(name)
-    # A value may be no possible name, or a path that leads out of the folder of the database.
-    except (KeyError, ValueError, OSError):
+        return dates.zone(name)
+    except KeyError:
         return None
 
 

@@ -13,9 +13,9 @@ from marshmallow import fields, post_load, validate
 from todo.auth import require_jwt
 from todo.http.body import IMPORT_MAX_BYTES, read_bytes
 from todo.http.etags import check_untagged
-from todo.http.fields import NO_NUL, Output
+from todo.http.fields import Output
 from todo.http.openapi import CONDITIONAL, FaultOut
-from todo.http.parameters import Boolean, Choice
+from todo.http.parameters import Boolean, Choice, TimeZone
 from todo.http.problems import FAULTS_MAX, Fault, UnprocessableContent
 from todo.http.requests import QuerySchema, validate_request
 from todo.importing import imports
@@ -23,7 +23,6 @@ from todo.importing.formats import FORMATS
 from todo.importing.imports import COMMAND, FAIL, SAMPLE, SKIP, TASKS_MAX
 from todo.importing.records import Unreadable
 from todo.tasks.schemas import TaskOut
-from todo.tasks.summary import TimeZone
 
 bp = Blueprint("importing", __name__, url_prefix="/api/<user_id>", description="Tasks from elsewhere.")
 
@@ -56,14 +55,7 @@ class ImportQuery(QuerySchema):
         metadata={"description": "The format of the file. By default it is recognised by its content."},
     )
     dry_run = Boolean(metadata={"description": "Whether to report what an import would do, and do nothing."})
-    zone = TimeZone(
-        metadata={
-            "description": "The time zone of times that state none, by its IANA name. The default is UTC.",
-            "type": "string",
-            "pattern": NO_NUL,
-            "examples": ["Europe/Prague"],
-        }
-    )
+    zone = TimeZone("The time zone of times that state none")
     on_error = Choice(
         {FAIL: False, SKIP: True},
         metadata={
