@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 from flask import Response, current_app, jsonify, request
 from flask.typing import ResponseReturnValue
-from flask_smorest import Blueprint
 from marshmallow import ValidationError, fields, post_load
 
 from config import Config
 from todo.auth import require_jwt
 from todo.calendar import addresses, ical, queries
 from todo.calendar.ical import MEDIA_TYPE, Form
+from todo.http.documented import Blueprint
 from todo.http.etags import QueryETag, check_untagged, conditional_read, no_content
 from todo.http.fields import Output
 from todo.http.openapi import CONDITIONAL, ETAG_HEADER

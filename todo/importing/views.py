@@ -7,11 +7,11 @@ from zoneinfo import ZoneInfo
 
 from flask import jsonify
 from flask.typing import ResponseReturnValue
-from flask_smorest import Blueprint
 from marshmallow import fields, post_load, validate
 
 from todo.auth import require_jwt
 from todo.http.body import IMPORT_MAX_BYTES, read_bytes
+from todo.http.documented import Blueprint
 from todo.http.etags import check_untagged
 from todo.http.fields import Output
 from todo.http.openapi import CONDITIONAL, FaultOut
