@@ -53,6 +53,8 @@ WRITES = [
     ("restore", lambda call, ids: call("POST", f"/trash/{ids[0]}/restore"), True),
     ("delete another", lambda call, ids: call("DELETE", f"/tasks/{ids[1]}"), True),
     ("replay of what is deleted", lambda call, _: call("POST", "/tasks", KEY, title="y"), False),
+    ("import", lambda call, _: call("POST", "/import", data="title\nimported\n", query="format=csv"), True),
+    ("import again", lambda call, _: call("POST", "/import", data="title\nimported\n", query="format=csv"), False),
     ("discard", lambda call, ids: call("DELETE", f"/trash/{ids[1]}"), False),
     ("empty", lambda call, _: call("DELETE", "/trash"), False),
     ("read", lambda call, _: call("GET", "/tasks/changes"), False),
@@ -116,6 +118,7 @@ def test_every_statement_that_raises_a_revision_is_among_the_writes_above():
             ):
                 raising.add(f"{file.parent.name} {name}")
     assert raising == {
+        "importing create_tasks",
         "tasks create_task",
         "tasks create_task_once",
         "tasks delete_task",

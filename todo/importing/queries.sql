@@ -47,4 +47,6 @@ created AS (
     SELECT %(caller)s, {names}, created_at, updated_at, completed_at, last_revision + number, idempotency_key, ''::bytea
     FROM new, raised ORDER BY number
 )
-SELECT coalesce(array_agg(ordinality), '{}') AS known FROM known;
+SELECT coalesce(array_agg(ordinality), '{}') AS known,
+    (SELECT last_revision + (SELECT count(*) FROM new) FROM raised) AS list_revision
+FROM known;

@@ -25,8 +25,8 @@ MEMORY_MAX_BYTES = 64 * 1024
 UNSENT_MEMORY_MAX_BYTES = 32 * 1024 * 1024
 UNSENT_FILES_MAX_BYTES = 512 * 1024 * 1024
 
-# gunicorn writes the header and the body of a response by themselves. A write up to this size waits for the next one, so
-# that most responses take one system call and one packet.
+# gunicorn writes the header and the body of a response one after the other. A write up to this size waits for the next
+# one, so that most responses take one system call and one packet.
 HELD_MAX_BYTES = 4 * 1024
 
 READ_BYTES = 64 * 1024
