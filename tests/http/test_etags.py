@@ -211,25 +211,123 @@ def test_concurrent_writes_with_one_etag_are_one_write(app, call, user):
     assert call("GET", "/tasks").json == [winner]
 
 
-@pytest.mark.parametrize(("method", "path", "body"), WRITES)
-def test_write_that_waits_for_another_one_is_decided_after_it(
-    app, database_url, call, task, user, wait_for_lock, method, path, body
-):
-    def write():
-        headers = {"If-Match": '"3"'}
-        responses.append(call_as(app.test_client(), user)(method, path.format(id=task["id"]), headers, **body))
+@pytest.fixture
+def write_behind_a_toggle(app, database_url, task, user, wait_for_lock):
+    """Return a function that sends a write with the ETag of the task while another request toggles it."""
 
-    responses, writer = [], threading.Thread(target=write)
-    with closing(psycopg2.connect(database_url)) as other, other.cursor() as cursor:
-        parameters = {"caller": user, "task_id": task["id"], "among": None, "besides": []}
-        cursor.execute(queries.TOGGLE, parameters)
-        writer.start()
-        wait_for_lock()
-        other.commit()
-    writer.join()
-    problem = assert_problem(responses[0], 412)
+    def send(method, path, body):
+        def write():
+            headers = {"If-Match": '"3"'}
+            responses.append(call_as(app.test_client(), user)(method, path.format(id=task["id"]), headers, **body))
+
+        responses, writer = [], threading.Thread(target=write)
+        with closing(psycopg2.connect(database_url)) as other, other.cursor() as cursor:
+            parameters = {"caller": user, "task_id": task["id"], "among": None, "besides": []}
+            cursor.execute(queries.TOGGLE, parameters)
+            writer.start()
+            wait_for_lock()
+            other.commit()
+        writer.join()
+        return responses[0]
+
+    return send
+
+
+@pytest.mark.parametrize(("method", "path", "body"), [case for case in WRITES if case.id != "complete"])
+def test_write_that_waits_for_another_one_is_decided_after_it(write_behind_a_toggle, call, task, method, path, body):
+    problem = assert_problem(write_behind_a_toggle(method, path, body), 412)
     assert problem["current"] == call("GET", f"/tasks/{task['id']}").json
     assert (problem["current"]["revision"], problem["current"]["completed"]) == (4, True)
+
+
+# Changes that have been made already (RFC 9110, section 13.1.1)
+
+DUE = {"due_date": "2026-03-01T09:30:00Z"}
+ALREADY_SO = [
+    pytest.param("PUT", {"title": "new", "description": "d"}, {"title": "new", "description": "d"}, id="put"),
+    pytest.param("PUT", {"title": "new", "description": None}, {"title": "new"}, id="put without a description"),
+    pytest.param("PATCH", {"title": "new"}, {"title": "  new "}, id="white space around the title"),
+    pytest.param("PATCH", {"description": ""}, {"description": ""}, id="an empty description"),
+    pytest.param("PATCH", {"description": None}, {"description": None}, id="null"),
+    pytest.param("PATCH", {"priority": "low"}, {"priority": "LOW"}, id="case of the priority"),
+    pytest.param("PATCH", DUE, {"due_date": "2026-03-01T10:30+01:00"}, id="another offset"),
+    pytest.param("PATCH", {"due_date": "2026-03-02"}, {"due_date": "2026-03-02"}, id="a date"),
+    pytest.param("PATCH", {"tags": ["B", "a"]}, {"tags": [" B", "a", "b"]}, id="a repeated tag"),
+    pytest.param("PATCH", {"tags": []}, {"tags": None}, id="no tags"),
+    pytest.param("PATCH", {"title": "new"}, {"title": "new", "revision": 1, "unknown": 1}, id="ignored members"),
+    pytest.param("PATCH", {"completed": True}, {"completed": True}, id="completed"),
+    pytest.param("PATCH /complete", {"completed": True}, {"completed": True}, id="complete"),
+]
+NOT_SO = [
+    pytest.param("PUT", {"title": "new", "description": "d"}, {"title": "new"}, id="put that clears the description"),
+    pytest.param("PATCH", {"title": "new"}, {"title": "New"}, id="case of the title"),
+    pytest.param("PATCH", {"title": "new", "completed": True}, {"title": "new", "completed": False}, id="one of two"),
+    pytest.param("PATCH", {"description": None}, {"description": ""}, id="empty for null"),
+    pytest.param("PATCH", {"tags": ["a", "B"]}, {"tags": ["B", "a"]}, id="order of tags"),
+    pytest.param("PATCH", {"tags": ["B"]}, {"tags": ["b"]}, id="spelling of a tag"),
+    pytest.param("PATCH", {"due_date": "2026-03-02"}, {"due_date": "2026-03-02T23:59:59.999999Z"}, id="end of a date"),
+    pytest.param("PATCH /complete", {"completed": True}, {"completed": False}, id="reopening"),
+    pytest.param("PATCH /complete", {"completed": True}, {}, id="toggle"),
+]
+
+
+def send_stale(call, task, method, there, body):
+    """Bring a task to a state, and send a write with the ETag that it had before."""
+    method, _, path = method.partition(" ")
+    current = call("PATCH", f"/tasks/{task['id']}", **there).json
+    call("POST", "/tasks", title="another")
+    return current, call(method, f"/tasks/{task['id']}{path}", {"If-Match": '"2"'}, **body)
+
+
+@pytest.mark.parametrize(("method", "there", "body"), ALREADY_SO)
+def test_stale_write_of_what_is_so_already_succeeds_and_changes_nothing(call, task, method, there, body):
+    current, response = send_stale(call, task, method, there, body)
+    assert (response.status_code, response.json) == (200, current)
+    assert response.headers["ETag"] == f'"{current["revision"]}"'
+    assert call("GET", "/tasks").headers["ETag"].startswith('"5-' if current["revision"] == 4 else '"4-')
+
+
+@pytest.mark.parametrize(("method", "there", "body"), NOT_SO)
+def test_stale_write_of_anything_else_fails(call, task, method, there, body):
+    current, response = send_stale(call, task, method, there, body)
+    assert assert_problem(response, 412)["current"] == current
+    assert call("GET", f"/tasks/{task['id']}").json == current
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_write_whose_response_was_lost_succeeds_again_and_a_deletion_is_not_found(call, task, method):
+    path, headers = f"/tasks/{task['id']}", {"If-Match": '"3"'}
+    first = call(method, path, headers, title="new")
+    again = call(method, path, headers, title="new")
+    assert (again.status_code, again.json, again.headers["ETag"]) == (200, first.json, first.headers["ETag"])
+    assert call("DELETE", path, {"If-Match": '"4"'}).status_code == 204
+    assert_problem(call("DELETE", path, {"If-Match": '"4"'}), 404)
+
+
+@pytest.mark.parametrize("etags", ["*", '"3"'])
+def test_if_none_match_excludes_a_write_of_what_is_so_already(call, task, etags):
+    headers = {"If-Match": '"2"', "If-None-Match": etags}
+    for method, body in (("PATCH", {"title": "z"}), ("PUT", {"title": "z", "description": "y"})):
+        assert_problem(call(method, f"/tasks/{task['id']}", headers, **body), 412)
+    assert_problem(call("PATCH", f"/tasks/{task['id']}", {"If-None-Match": etags}, title="z"), 412)
+
+
+def test_write_that_waits_for_one_with_the_same_effect_succeeds(write_behind_a_toggle, call, task):
+    response = write_behind_a_toggle("PATCH", "/tasks/{id}/complete", {"completed": True})
+    assert (response.status_code, response.headers["ETag"]) == (200, '"4"')
+    assert response.json == call("GET", f"/tasks/{task['id']}").json
+
+
+def test_writes_with_one_etag_and_one_effect_all_succeed_and_are_one(app, call, user):
+    path = f"/tasks/{call('POST', '/tasks', title='x').json['id']}"
+
+    def write(_):
+        return call_as(app.test_client(), user)("PATCH", path, {"If-Match": '"1"'}, title="y")
+
+    responses = at_once(8, write)
+    assert {response.status_code for response in responses} == {200}
+    assert [response.json for response in responses] == [call("GET", path).json] * 8
+    assert responses[0].json["revision"] == 2
 
 
 # Writes without a change

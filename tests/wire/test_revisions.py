@@ -60,6 +60,11 @@ WRITERS = 16
 WRITES = 10_000
 
 
+def count_of(task: Task) -> int:
+    """Return the number in the description of a counter."""
+    return int(task["description"].partition(" ")[0])
+
+
 class Counting:
     """A writer that increments counters which other writers increment too, and creates and deletes tasks of its own.
 
@@ -78,6 +83,7 @@ class Counting:
         self._headers = bearer(user)
         self._newest = newest
         self._counters = list(newest)
+        self._seed = seed
         self._random = Random(seed)
         self._own: list[Task] = []
 
@@ -109,10 +115,14 @@ class Counting:
         return answer
 
     def _count(self, line: Line) -> None:
-        """Increment a counter from its known state, and again from the current state after each 412."""
+        """Increment a counter from its known state, and again from the current state after each 412.
+
+        The writer's name stands beside the number, or an increment would count as made already when another writer has
+        made the same one.
+        """
         task = self._any()
         while True:
-            one_more = {"description": str(int(task["description"]) + 1)}
+            one_more = {"description": f"{count_of(task) + 1} by {self._seed}"}
             answer = line.call("PATCH", path_of(task), self._headers | {"If-Match": tag_of(task)}, one_more)
             if answer.status_code == 200:
                 break
@@ -186,7 +196,7 @@ def test_ten_thousand_optimistic_writes_at_once_lose_no_update(server, user):
     tasks = listed.get_json()
     counted = sum((writer.counted for writer in writers), Counter())
     assert sum(writer.writes for writer in writers) == WRITES
-    assert {task["id"]: int(task["description"]) for task in tasks[:10]} == counted
+    assert {task["id"]: count_of(task) for task in tasks[:10]} == counted
     assert revision_of(listed) == len(created) + sum(writer.effective for writer in writers)
     assert len({task["revision"] for task in tasks}) == len(tasks)
     page = send("GET", CHANGES).get_json()

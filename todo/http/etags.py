@@ -158,11 +158,14 @@ class Preconditions:
             raise PreconditionFailed("If-None-Match excludes the present state, so nothing was changed.", **members)
 
     def parameters(self) -> dict[str, list[int] | None]:
-        """Return the revisions at which a statement writes, None for any; and those at which it does not."""
+        """Return the revisions at which a statement writes, None for any; and those at which it does not.
+
+        Of the latter, None stands for all: it compares with no revision as true.
+        """
         among = None if self.if_match is None or self.if_match.any else self.if_match.revisions()
         if self.if_none_match is None:
             return {"among": among, "besides": []}
-        return {"among": [] if self.if_none_match.any else among, "besides": self.if_none_match.revisions()}
+        return {"among": among, "besides": None if self.if_none_match.any else self.if_none_match.revisions()}
 
 
 NO_PRECONDITIONS = Preconditions()

@@ -143,7 +143,7 @@ def update_task(
 
     Raises:
         TaskNotFound: the caller has no such task.
-        PreconditionFailed: it is in another state.
+        PreconditionFailed: it is in another state, and other than these members would make it.
 
     """
     columns = columns_of(members)

@@ -50,10 +50,11 @@ created AS (
 )
 SELECT * FROM created UNION ALL SELECT * FROM live UNION ALL SELECT * FROM deleted;
 
--- Writes to a task in its newest state. Where nothing differs it keeps its revision and its time. A change always moves
--- the time forward, even when the clock was set back or two changes share a microsecond. A task that stays completed
--- keeps the time of its completion. That the revision is below the next one is always true, and makes PostgreSQL lock
--- the list first.
+-- Writes to a task in its newest state. Where nothing differs it keeps its revision and its time, and it does not matter
+-- in which revisions the client is ready to change it: what the client wants is so already, perhaps by an earlier request
+-- of its own whose response was lost (RFC 9110, section 13.1.1). A change always moves the time forward, even when the
+-- clock was set back or two changes share a microsecond. A task that stays completed keeps the time of its completion.
+-- That the revision is below the next one is always true, and makes PostgreSQL lock the list first.
 -- prepared: update_task
 WITH locked AS (
     SELECT revision + 1 AS next_revision FROM task_lists WHERE user_id = %(caller)s FOR UPDATE
@@ -69,7 +70,7 @@ changed AS (
         updated_at = CASE WHEN {differs} THEN greatest(now(), updated_at + interval '1 microsecond') ELSE updated_at END
     FROM locked
     WHERE user_id = %(caller)s AND id = %(task_id)s AND revision < next_revision
-        AND (%(among)s::bigint[] IS NULL OR revision = ANY (%(among)s::bigint[]))
+        AND (%(among)s::bigint[] IS NULL OR revision = ANY (%(among)s::bigint[]) OR NOT ({differs}))
         AND revision <> ALL (%(besides)s::bigint[])
     RETURNING {columns}
 ),
