@@ -13,7 +13,7 @@ from gunicorn.http.unreader import IterUnreader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from todo.http.body import BODY_MAX_BYTES, DISCARD_MAX_BYTES, IMPORT_MAX_BYTES
+from todo.http.body import BODY_MAX_BYTES, DISCARD_MAX_BYTES, IMPORT_MAX_BYTES, LONGER_BODIES
 from todo.serving.framing import CHUNK_LINE_MAX_BYTES, FRAMING_MAX_BYTES, HEAD_MAX_BYTES, Message
 
 KIB = 1024
@@ -24,6 +24,14 @@ MUTATIONS = int(os.environ.get("FRAMING_MUTATIONS", "3000"))
 GET = b"GET /api/me/tasks HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /api/me/tasks HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+LONGER = [
+    pytest.param(b"%b%b" % (route.replace("<user_id>", user).encode(), end), max_bytes, id=f"{route} {user} {end}")
+    for route, max_bytes in LONGER_BODIES.items()
+    for user, end in (("me", b""), ("user%2D1", b"/"), ("%C3%A9", b"?q=%2F#x"))
+]
+BATCH_MAX_BYTES = LONGER_BODIES["/api/<user_id>/tasks/batch"]
 
 
 def with_length(body: bytes, name: bytes = b"Content-Length") -> bytes:
@@ -246,6 +254,23 @@ def test_message_holds_at_most_what_the_limits_allow(body):
     assert peak < 420 * KIB
 
 
+@pytest.mark.parametrize("size", [1000, 64 * KIB])
+def test_message_with_a_longer_body_holds_at_most_what_the_limits_allow(size):
+    head = POST.replace(b"tasks", b"tasks/batch") + b"X: %b\r\n" % (b"x" * 60_000) + CHUNKED[len(POST) :]
+    tracemalloc.start()
+    try:
+        message = Message(head)
+        while not message.is_ready:
+            message.feed(chunk(b"x" * size))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    # The content grows in steps, and what stands for a body that is too large is made while it is still there.
+    assert peak < 2 * BATCH_MAX_BYTES + 420 * KIB
+    assert message.held <= BATCH_MAX_BYTES + 64 * KIB
+
+
 def test_message_at_the_limits_of_a_chunked_body_is_accepted(configuration):
     number = FRAMING_MAX_BYTES // (CHUNK_LINE_MAX_BYTES + 4)
     extension = b";" + b"e" * (CHUNK_LINE_MAX_BYTES - 2)
@@ -255,6 +280,39 @@ def test_message_at_the_limits_of_a_chunked_body_is_accepted(configuration):
     assert (message.is_ready, message.rest()) == (True, GET)
     ((*_, content),) = parsed(configuration, message.request())
     assert content == b"x" * BODY_MAX_BYTES
+
+
+OTHER_SPELLINGS = [b"/api/me/tasks/b%61tch", b"http://localhost/api/me/tasks/batch", b"/api/me/tasks%2fbatch"]
+LONGER += [pytest.param(target, BATCH_MAX_BYTES, id=target.decode()) for target in OTHER_SPELLINGS]
+ORDINARY = [
+    b"/api/me/tasks",
+    b"/api/me/tasks/batch/1",
+    b"/api/a/b/tasks/batch",
+    b"//api/me/tasks/batch",
+    b"http://[",
+    b"*",
+]
+LONGER += [pytest.param(target, BODY_MAX_BYTES, id=target.decode()) for target in ORDINARY]
+
+
+@pytest.mark.parametrize(("target", "max_bytes"), LONGER)
+@pytest.mark.parametrize("before", [b"", b"\r\n"], ids=["", "an-empty-line-first"])
+def test_message_has_the_limit_of_its_route(before, target, max_bytes):
+    head = before + b"POST %b HTTP/1.1\r\nHost: localhost\r\n" % target
+    for size in (max_bytes, max_bytes + 1):
+        whole = Message(head + b"Content-Length: %d\r\n\r\n" % size + b"x" * size)
+        in_chunks = Message(head + CHUNKED[len(POST) :] + chunk(b"x" * size) + b"0\r\n\r\n")
+        assert whole.is_ready
+        assert in_chunks.is_ready
+        assert whole.is_shortened == in_chunks.is_last == (size > max_bytes)
+        assert len(in_chunks.request()) > size
+
+
+@pytest.mark.parametrize("line", [b"", b"POST", b"POST ", b"POST  HTTP/1.1"])
+def test_message_with_a_malformed_request_line_has_the_ordinary_limit(line):
+    message = Message(line + b"\r\nContent-Length: %d\r\n\r\n" % (BODY_MAX_BYTES + 1))
+
+    assert message.is_shortened == message.has_head
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def worker(monkeypatch):
     worker = Worker.__new__(Worker)
     worker.poller = selectors.DefaultSelector()
     worker.connections, worker.sending, worker.paused, worker.all_unsent = {}, {}, {}, Unsent()
-    worker._accept_paused_until, worker._swept = -math.inf, math.inf
+    worker._accept_paused_until, worker._swept, worker._unchecked_bytes = -math.inf, math.inf, 0
     worker.hub = Hub(per_user=20, most=None, age_s=3600)
     worker.hub.attend(80, lambda: None)
     yield worker
@@ -189,6 +189,24 @@ def test_incomplete_requests_that_take_too_much_are_dropped_the_oldest_first(wor
 
     worker._sweep(time.monotonic())
     assert list(worker.connections) == connections[2:]
+
+
+def test_incomplete_requests_are_checked_as_soon_as_much_has_arrived(worker, connected, monkeypatch):
+    monkeypatch.setattr(worker_module, "REQUESTS_MAX_BYTES", 350)
+    monkeypatch.setattr(worker_module, "UNCHECKED_MAX_BYTES", 450)
+    worker.cfg = SimpleNamespace(keepalive=30)
+    connections = []
+    for _ in range(6):
+        connection, client = connected()
+        worker._wait_for_request(connection)
+        client.sendall(b"G" * 100)
+        connections.append(connection)
+
+    worker._poll(0)
+    # The check came between two of them, whose bytes are read at the next poll.
+    assert [connection.message.held for connection in worker.connections] == [100, 100, 100, 0]
+    worker._poll(0)
+    assert [connection.message.held for connection in worker.connections] == [100] * 4
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """The body of a request: read within bounds, and parsed as JSON (RFC 8259)."""
 
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -10,17 +11,29 @@ from marshmallow import missing
 
 from todo.http.problems import BadRequest, ContentTooLarge, UnsupportedMediaType
 
+# How long a body may be, and for which routes it may be longer. The paths of a route are those with and without a
+# trailing slash.
 BODY_MAX_BYTES = 64 * 1024
-
-# The routes with another limit, by their templates. The worker reads no more of a request, either.
 IMPORT_MAX_BYTES = 2 * 1024 * 1024
-BODY_LIMITS: Mapping[str, int] = {"/api/<user_id>/import": IMPORT_MAX_BYTES}
+LONGER_BODIES = {"/api/<user_id>/tasks/batch": 512 * 1024, "/api/<user_id>/import": IMPORT_MAX_BYTES}
 
 DISCARD_MAX_BYTES = 16 * 1024 * 1024
 DISCARD_MAX_S = 5
 NESTING_MAX = 100
 
+PATHS = {re.compile(re.sub(r"<\w+>", "[^/]+", route) + "/?"): max_bytes for route, max_bytes in LONGER_BODIES.items()}
+
 INCOMPLETE = "The request body ended before it was complete."
+
+
+def body_max_bytes(path: str) -> int:
+    """Return how many bytes the body of a request may have.
+
+    Args:
+        path: The path of the request, without percent-encoding.
+
+    """
+    return next((max_bytes for paths, max_bytes in PATHS.items() if paths.fullmatch(path)), BODY_MAX_BYTES)
 
 
 def read_json(media_types: Sequence[str]) -> Any:
@@ -34,7 +47,7 @@ def read_json(media_types: Sequence[str]) -> Any:
 
     Raises:
         BadRequest: The body is incomplete, is not JSON, or is nested too deeply.
-        ContentTooLarge: The body is longer than its route allows.
+        ContentTooLarge: The body is longer than `body_max_bytes` of the path.
         UnsupportedMediaType: The body has another media type or a content coding.
 
     """
@@ -61,7 +74,7 @@ def read_bytes(media_types: Sequence[str], too_large: str | None = None) -> byte
 
     """
     try:
-        data = _read(BODY_LIMITS.get(str(request.url_rule), BODY_MAX_BYTES))
+        data = _read()
     except ContentTooLarge:
         raise ContentTooLarge(too_large) from None
     if not data:
@@ -79,19 +92,19 @@ def read_bytes(media_types: Sequence[str], too_large: str | None = None) -> byte
     return data
 
 
-def _read(most: int) -> bytes:
-    length = request.content_length or 0
+def _read() -> bytes:
+    length, max_bytes = request.content_length or 0, body_max_bytes(request.path)
     data = b""
     try:
         # Nothing is read where the length alone is too large. The worker of this project does not wait for such a body.
-        while max(length, len(data)) <= most:
-            if not (piece := request.stream.read(most + 1 - len(data))):
+        while max(length, len(data)) <= max_bytes:
+            if not (piece := request.stream.read(max_bytes + 1 - len(data))):
                 break
             data += piece
     except Exception as error:
         # Each server has its own exceptions for a body that is cut short or framed wrongly.
         raise BadRequest(INCOMPLETE, reason=type(error).__name__) from error
-    if max(length, len(data)) > most:
+    if max(length, len(data)) > max_bytes:
         _discard_rest()
         raise ContentTooLarge
     # The part that arrived may be valid JSON by itself, and is still not the body that the client meant to send.

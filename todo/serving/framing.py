@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Generator
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote
 
-from todo.http.body import BODY_LIMITS, BODY_MAX_BYTES, DISCARD_MAX_BYTES
+from gunicorn.util import split_request_uri
+
+from todo.http.body import BODY_MAX_BYTES, DISCARD_MAX_BYTES, body_max_bytes
 
 HEAD_MAX_BYTES = 64 * 1024
 
@@ -27,13 +29,6 @@ EXTENSION = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+" % (TOKEN, TOKEN,
 CHUNK_LINE = re.compile(rb"([0-9a-fA-F]++)(?:%b)*+" % EXTENSION)
 NO_TRAILERS = rb"authorization|content-length|content-type|host|te|trailer|transfer-encoding"
 TRAILER = re.compile(rb"(?!(?:%b):)%b:[\t -~\x80-\xff]*+" % (NO_TRAILERS, TOKEN), re.IGNORECASE)
-
-# The path in the target of a request, which may begin with a scheme and a host (RFC 9112, section 3.2); and the paths
-# whose bodies have another limit, as the application matches them, with or without a slash at the end.
-TARGET = re.compile(rb"(?:\r\n)?[^ \r\n]++ (?:[A-Za-z]++://[^/ ?\r\n]*+)?([^ ?\r\n]++)")
-LIMITS = {
-    re.compile(re.sub(rb"<[^>]+>", rb"[^/]++", rule.encode()) + rb"/?"): limit for rule, limit in BODY_LIMITS.items()
-}
 
 # How a decoded body that is handed on ends: it is complete, or it is malformed there.
 LAST_CHUNK = b"0\r\n\r\n"
@@ -74,10 +69,10 @@ class Message:
 
     __slots__ = (
         "_at",
+        "_body_max_bytes",
         "_content",
         "_ending",
         "_framing_size",
-        "_limit",
         "_steps",
         "data",
         "head_size",
@@ -98,11 +93,12 @@ class Message:
         self.is_too_large = False
         self.is_shortened = False
         self.wants_continue = False
-        # Of a chunked body: what is decoded, how that ends, the size of its framing, and where in `data` it goes on.
+        # Of a chunked body: how long it may be, what is decoded, how that ends, the size of its framing, and where in
+        # `data` it goes on.
+        self._body_max_bytes = BODY_MAX_BYTES
         self._content: bytearray | bytes | None = None
         self._ending = b""
         self._framing_size = 0
-        self._limit = BODY_MAX_BYTES
         self._at = 0
         self._steps = self._follow()
         self._advance()
@@ -153,7 +149,6 @@ class Message:
             searched = max(0, len(self.data) - len(HEAD_END) + 1)
             yield
         self.head_size = head + len(HEAD_END)
-        self._limit = self._body_limit()
         found = FIELD.findall(self.data, 0, head + len(LINE_END))
         fields: list[tuple[bytes, bytes]] = [(name.lower(), value.strip().lower()) for name, value in found]
         self.wants_continue = (b"expect", b"100-continue") in fields and not self._is_of_http_1_0()
@@ -168,18 +163,24 @@ class Message:
                 # Whatever the body is, the request is refused, because two parsers could disagree about its end.
                 del self.data[self.head_size :]
 
-    def _body_limit(self) -> int:
-        target = TARGET.match(self.data, 0, self.head_size)
-        path = unquote_to_bytes(target[1]) if target else b""
-        return next((limit for rule, limit in LIMITS.items() if rule.fullmatch(path)), BODY_MAX_BYTES)
+    def _request_line(self) -> bytes:
+        # An empty line may precede it (RFC 9112, section 2.2).
+        return bytes(self.data[: self.data.find(LINE_END, len(LINE_END))])
 
     def _is_of_http_1_0(self) -> bool:
-        # An empty line may precede the first one (RFC 9112, section 2.2).
-        return self.data[: self.data.find(LINE_END, len(LINE_END))].endswith(b" HTTP/1.0")
+        return self._request_line().endswith(b" HTTP/1.0")
+
+    def _path(self) -> str:
+        """Return the path as the application will see it; an empty text if the target of the request is malformed."""
+        _, target, *_ = [*self._request_line().decode("latin-1").split(" ", 2), ""]
+        try:
+            return unquote(split_request_uri(target).path)
+        except ValueError:
+            return ""
 
     def _body_of_length(self, length: int) -> Generator[None]:
         """Follow a body with `Content-Length`."""
-        if length <= self._limit:
+        if length <= BODY_MAX_BYTES or length <= body_max_bytes(self._path()):
             while len(self.data) < self.head_size + length:
                 yield
             self.size = self.head_size + length
@@ -206,6 +207,7 @@ class Message:
         """Decode a body with `Transfer-Encoding: chunked` (RFC 9112, section 7.1)."""
         self._at = self.head_size
         self._content = bytearray()
+        self._body_max_bytes = body_max_bytes(self._path())
         try:
             yield from self._chunks(self._content)
             yield from self._trailers()
@@ -214,7 +216,7 @@ class Message:
             del self.data[self.head_size :]
         except BodyTooLarge:
             # The application refuses it by its size.
-            self._content, self._ending = bytes(self._limit + 1), LAST_CHUNK
+            self._content, self._ending = bytes(self._body_max_bytes + 1), LAST_CHUNK
             del self.data[self.head_size :]
         else:
             self._ending = LAST_CHUNK
@@ -228,7 +230,7 @@ class Message:
                 raise MalformedFraming
             if (length := int(line[1], 16)) == 0:
                 return
-            if len(content) + length > self._limit:
+            if len(content) + length > self._body_max_bytes:
                 raise BodyTooLarge
             missing = length + len(LINE_END)
             while True:

@@ -43,8 +43,10 @@ from todo.telemetry.logs import log
 # The longest time from the first byte of a request to its last. It occupies no thread meanwhile.
 REQUEST_MAX_S = 60
 
-# What the incomplete requests of a process may take. Beyond it the oldest are closed.
+# What the incomplete requests of a process may take. Beyond it the oldest are closed. It is checked whenever so much
+# has arrived since the last time, and at each sweep.
 REQUESTS_MAX_BYTES = 64 * 1024 * 1024
+UNCHECKED_MAX_BYTES = 8 * 1024 * 1024
 
 # A client must receive at least this many bytes a second of its response, on average over each such period, and all of
 # it within the last of these times.
@@ -177,6 +179,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self.paused: dict[Connection, Callable[[Connection], None]] = {}
         self._paused_since = 0.0
         self.all_unsent = Unsent()
+        self._unchecked_bytes = 0
         self._swept = 0.0
         self._accept_paused_until = -math.inf
         super().init_process()
@@ -223,6 +226,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         pause_s = DISCARD_PAUSE_S if self.paused else sweep_s
         for key, _ in self.poller.select(min(pause_s, self.hub.delay_s())):
             key.data(key.fileobj)
+            if self._unchecked_bytes > UNCHECKED_MAX_BYTES:
+                # The other sockets are still readable at the next poll, unless they are closed here.
+                self._drop_oldest_incomplete()
+                break
         self._poke()
         if self.paused:
             self._resume()
@@ -248,6 +255,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 self._unregister(connection, connection.at_deadline)
         for connection in self.tpool.overdue(QUEUE_MAX_S):
             self._refusing_pool.put(connection)
+        self._drop_oldest_incomplete()
+
+    def _drop_oldest_incomplete(self) -> None:
+        """Close the connections that were accepted first, until the incomplete requests take no more than they may."""
+        self._unchecked_bytes = 0
         reading = [
             connection
             for connection in list(self.connections)
@@ -336,6 +348,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 connection.deadline = time.monotonic() + REQUEST_MAX_S
                 connection.at_deadline = self._enqueue_incomplete
             message.feed(data)
+            self._unchecked_bytes += len(data)
             if message.wants_continue and not message.is_ready:
                 message.wants_continue = False
                 connection.sock.sendall(CONTINUE)
