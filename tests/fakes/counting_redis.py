@@ -35,8 +35,8 @@ class _Commands(socketserver.StreamRequestHandler):
             match words:
                 case [command, *_] if command in self.server.refuses:
                     answer = "-ERR not now"
-                case ["EVALSHA", _, "1", key, seconds]:
-                    self.server.counts[key] += 1
+                case ["EVALSHA", _, "1", key, seconds, hits]:
+                    self.server.counts[key] = max(0, self.server.counts[key] + int(hits))
                     self.server.lifetimes[key] = int(seconds)
                     answer = f"*2\r\n:{self.server.counts[key]}\r\n:{seconds}000"
                 case ["PING"]:

@@ -366,7 +366,7 @@ class SwitchableStore:
         self.is_away = is_away
         self.hits = 0
 
-    def hit(self, _key, window_s):
+    def hit(self, _key, window_s, _hits=1):
         self.hits += 1
         if self.is_away:
             raise RedisError
@@ -403,7 +403,7 @@ def test_store_that_several_threads_find_away_is_one_log_line_and_one_pause(monk
     all_threads = threading.Barrier(8, timeout=10)
     hit = store.hit
 
-    def hit_at_once(key, window_s):
+    def hit_at_once(key, window_s, _hits):
         all_threads.wait()
         return hit(key, window_s)
 
@@ -423,7 +423,7 @@ def test_hit_that_was_under_way_when_the_store_went_does_not_bring_it_back(capfd
     fail_open = FailOpenStore(store)
     hit = store.hit
 
-    def hit_slowly(key, window_s):
+    def hit_slowly(key, window_s, _hits):
         window = hit(key, window_s)
         store.hit, store.is_away = hit, True
         assert fail_open.hit("other", 60) is None

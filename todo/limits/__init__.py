@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from flask import Flask, Response, current_app, g, request
 
 from config import IN_MEMORY, Config
-from todo.http.problems import TooManyFailures, TooManyRequests, Unauthorized, handle_problem
+from todo.http.problems import ContentTooLarge, TooManyFailures, TooManyRequests, Unauthorized, handle_problem
 from todo.telemetry.logs import log
 
 if TYPE_CHECKING:
     from todo.limits.limiter import Limit, Store
 
-__all__ = ["count_call", "count_read", "init_app"]
+__all__ = ["count_call", "count_operations", "count_read", "init_app"]
 
 CALLS, FAILURES, READS = "call_limit", "failure_limit", "read_limit"
 
@@ -95,6 +95,26 @@ def count_call(user_id: str) -> None:
     """
     limit: Limit | None = current_app.extensions[CALLS]
     if limit is not None and (wait_s := limit.count(user_id)):
+        raise TooManyRequests(wait_s, reason="rate limit: the user is over it", user_id=user_id)
+
+
+def count_operations(user_id: str, number: int) -> None:
+    """Count a call, which is counted once already, as so many calls; where that is too much, as none.
+
+    Raises:
+        ContentTooLarge: the limit never allows so many at once.
+        TooManyRequests: the limit would be exceeded.
+
+    """
+    limit: Limit | None = current_app.extensions[CALLS]
+    if limit is None or number == 1:
+        return
+    if number > limit.hits_max:
+        limit.count(user_id, -1)
+        rule = f"The rate limit allows {limit.hits_max} operations at once: send no more of them in one request."
+        raise ContentTooLarge(rule, reason="rate limit: more operations than it ever allows", user_id=user_id)
+    if wait_s := limit.count(user_id, number - 1):
+        limit.count(user_id, -number)
         raise TooManyRequests(wait_s, reason="rate limit: the user is over it", user_id=user_id)
 
 

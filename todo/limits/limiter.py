@@ -14,7 +14,7 @@ from todo.telemetry.logs import hashed
 
 
 class Window(NamedTuple):
-    """The state of one window after a hit.
+    """The state of one window after hits.
 
     Attributes:
         hits: How often the key was hit in this window.
@@ -29,11 +29,13 @@ class Window(NamedTuple):
 class Store(Protocol):
     """The place where counts are kept."""
 
-    def hit(self, key: str, window_s: int) -> Window | None:
-        """Add one to the count of a key, whose window begins with its first hit.
+    def hit(self, key: str, window_s: int, hits: int = 1) -> Window | None:
+        """Add hits to the count of a key, whose window begins with the first; with a negative number, take them back.
+
+        A window that has ended meanwhile has none to take back.
 
         Returns:
-            The window, or None where the hit was not counted.
+            The window, or None where the hits were not counted.
 
         """
 
@@ -59,11 +61,17 @@ class Limit:
             for name, quota in zip(self._names, self._quotas, strict=True)
         )
 
-    def count(self, identity: str) -> int:
-        """Count one more hit, and set the headers of the response (draft-ietf-httpapi-ratelimit-headers-11).
+    @property
+    def hits_max(self) -> int:
+        """How many hits all quotas allow at once."""
+        return min(quota.amount for quota in self._quotas)
+
+    def count(self, identity: str, hits: int = 1) -> int:
+        """Count more hits, and set the headers of the response (draft-ietf-httpapi-ratelimit-headers-11).
 
         Args:
             identity: The caller, of which the store learns a hash only.
+            hits: How many; a negative number takes them back.
 
         Returns:
             The seconds to wait when a quota is exceeded; 0 when none is, or when the store is unavailable.
@@ -72,7 +80,7 @@ class Limit:
         caller = hashed(identity)
         states, wait_s = [], 0
         for name, quota in zip(self._names, self._quotas, strict=True):
-            window = self._store.hit(quota.key_for(caller, self._subject), quota.get_expiry())
+            window = self._store.hit(quota.key_for(caller, self._subject), quota.get_expiry(), hits)
             if window is None:
                 return 0
             left_s = max(1, math.ceil(window.left_s))

@@ -23,10 +23,11 @@ class MemoryStore:
         )
         self._lock = threading.Lock()
 
-    def hit(self, key: str, window_s: int) -> Window:
-        """Add one to the count of a key, whose window begins with its first hit."""
+    def hit(self, key: str, window_s: int, hits: int = 1) -> Window:
+        """Add hits to the count of a key, whose window begins with the first; a negative number takes them back."""
         now = time.monotonic()
         with self._lock:
-            hits, ends_at = self._windows.get(key) or (0, now + window_s)
-            self._windows[key] = (hits + 1, ends_at)
-        return Window(hits + 1, ends_at - now)
+            count, ends_at = self._windows.get(key) or (0, now + window_s)
+            count = max(0, count + hits)
+            self._windows[key] = (count, ends_at)
+        return Window(count, ends_at - now)

@@ -20,7 +20,7 @@ AWAY, BACK = "rate limits are not enforced: their store is unavailable", "rate l
 
 
 class RedisStore:
-    """A store that takes one round trip for each hit.
+    """A store that takes one round trip each time.
 
     The Redis storage of `limits` would take a second one to find out when the window ends.
 
@@ -32,8 +32,12 @@ class RedisStore:
     PREFIX = "LIMITS:"
 
     SCRIPT = """
-        local count = redis.call("INCR", KEYS[1])
-        if count == 1 then
+        local count = redis.call("INCRBY", KEYS[1], ARGV[2])
+        if count <= 0 then
+            redis.call("DEL", KEYS[1])
+            return {0, ARGV[1] * 1000}
+        end
+        if count == tonumber(ARGV[2]) then
             redis.call("EXPIRE", KEYS[1], ARGV[1])
         end
         return {count, redis.call("PTTL", KEYS[1])}
@@ -52,15 +56,15 @@ class RedisStore:
         # It is run by its digest, and sent in full where Redis does not know it.
         self._script = client.register_script(self.SCRIPT)
 
-    def hit(self, key: str, window_s: int) -> Window:
-        """Add one to the count of a key, whose window begins with its first hit.
+    def hit(self, key: str, window_s: int, hits: int = 1) -> Window:
+        """Add hits to the count of a key, whose window begins with the first; with a negative number, take them back.
 
         Raises:
             RedisError: the store did not respond in time, or refused.
 
         """
-        hits, left_ms = self._script([self.PREFIX + key], [window_s])
-        return Window(hits, left_ms / 1000)
+        count, left_ms = self._script([self.PREFIX + key], [window_s, hits])
+        return Window(count, left_ms / 1000)
 
 
 class FailOpenStore:
@@ -80,13 +84,13 @@ class FailOpenStore:
         self._pause_s = 0
         self._pause_ends_at = 0.0
 
-    def hit(self, key: str, window_s: int) -> Window | None:
-        """Add one to the count of a key, or return None where the store is unavailable."""
+    def hit(self, key: str, window_s: int, hits: int = 1) -> Window | None:
+        """Add hits to the count of a key, or return None where the store is unavailable."""
         is_attempt = self._pause_s > 0
         if is_attempt and not self._may_try_again():
             return None
         try:
-            window = self._store.hit(key, window_s)
+            window = self._store.hit(key, window_s, hits)
         except RedisError:
             self._pause()
             return None
