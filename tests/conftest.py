@@ -4,7 +4,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from fakes.counting_redis import CountingRedis
 from fakes.postgres_proxy import PostgresProxy
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import text
 from support import Call, call_as, config_for, migrate, new_database, new_user, start_postgres
 
 from todo import create_app
@@ -162,6 +164,23 @@ def proxied(proxy: PostgresProxy, database_url: str, request: pytest.FixtureRequ
     yield app
     with app.app_context():
         db.engine.dispose()
+
+
+@pytest.fixture
+def wait_for_lock(app: Flask) -> Callable[[], None]:
+    """Return a function that waits until a statement of the service waits for another transaction."""
+    # Of a message PostgreSQL shows the beginning alone, which does not name the user where it prepares a statement.
+    waiting = text("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'todo'")
+
+    def wait() -> None:
+        with app.app_context(), db.engine.connect() as connection:
+            for _ in range(500):
+                if connection.execute(waiting).first():
+                    return
+                time.sleep(0.01)
+        raise AssertionError("no statement waits for a lock")
+
+    return wait
 
 
 @pytest.fixture

@@ -15,11 +15,12 @@ import pytest
 import yaml
 from flask import Flask
 from prometheus_client import CollectorRegistry
-from support import bearer
+from support import bearer, call_as
 
 import config
 from benchmarks.ratios import short, spread
 from todo.extensions import cors
+from todo.http.body import LONGER_BODIES
 from todo.http.problems import Problem
 from todo.tasks.schemas import TaskOut
 
@@ -70,10 +71,10 @@ def code(file: Path) -> list[str]:
     return [*spans, *blocks(file, "sh", "")]
 
 
-def example(document: str, language: str) -> str:
-    """Return the one example in a language that computes a checksum."""
+def example(document: str, language: str, word: str = "checksum") -> str:
+    """Return the one example in a language that has this word in it."""
     found = [textwrap.dedent(block) for name, block in FENCE.findall(document) if name == language]
-    (block,) = [block for block in found if "checksum" in block]
+    (block,) = [block for block in found if word in block]
     return block
 
 
@@ -338,6 +339,8 @@ LIMITS = [
     ("`description`", "tasks", "DESCRIPTION_MAX", "{} characters", 1),
     ("one tag", "tasks", "TAG_MAX", "{} characters", 1),
     ("`Idempotency-Key`", "http", "IDEMPOTENCY_KEY_MAX", "{} characters", 1),
+    ("operations of a batch", "batch", "OPERATIONS_MAX", "{}", 1),
+    ("revisions in one `if_revision`", "batch", "REVISIONS_MAX", "{}", 1),
     ("`limit`", "http", "PAGE_MAX", "{}", 1),
     ("`offset`", "http", "OFFSET_MAX", "{:,}", 1),
     ("faults in the `detail` of a 422", "http", "SENTENCES_MAX", "{}", 1),
@@ -401,6 +404,58 @@ def test_map_names_every_module_of_the_application():
         assert heading == "todo/" or packages <= named, heading
     described = set(re.findall(r"^### `todo/(\w+)/`$", page, re.MULTILINE))
     assert described == {path.parent.name for path in (ROOT / "todo").glob("*/__init__.py")}
+
+
+def test_limits_of_bodies_are_documented_by_route():
+    (batch,) = LONGER_BODIES.values()
+    assert f"| body of a batch | {batch // 1024} KiB | 413 |" in text_of(ROOT / "docs" / "operate" / "limits.md")
+
+
+def test_outbox_in_python_pushes_until_everything_has_arrived(client, user):
+    shown = {}
+    exec(example(text_of(ROOT / "docs" / "api" / "batch.md"), "python", "Outbox"), shown)
+    call = call_as(client, user)
+    losses = iter([False, True, True])
+
+    def send(batch):
+        response = call("POST", "/tasks/batch", **batch)
+        if next(losses, False):
+            raise OSError
+        return response.status_code, response.json
+
+    outbox = shown["Outbox"](send)
+    for number in range(150):
+        outbox.create(title=f"task {number}")
+    # The response to the second hundred is lost, twice.
+    assert [outbox.push(), outbox.push(), outbox.push()] == [False, False, True]
+    assert [task["title"] for task in call("GET", "/tasks").json] == [f"task {number}" for number in range(150)]
+    assert list(outbox.tasks.values()) == call("GET", "/tasks").json
+
+    one, two, three = list(outbox.tasks)[:3]
+    call("PATCH", f"/tasks/{two}", title="by another device")
+    call("DELETE", f"/tasks/{three}")
+    outbox.update(one, title="a")
+    outbox.update(one, completed=True)
+    outbox.update(two, title="b")
+    outbox.update(three, title="c")
+    outbox.create(title="")
+    assert outbox.push()
+    assert outbox.queue == []
+    assert {task["id"]: task for task in call("GET", "/tasks").json} == outbox.tasks
+    (stale, current), (invalid, detail) = outbox.conflicts
+    assert (stale["id"], current["title"]) == (two, "by another device")
+    assert (invalid["op"], detail.split()[0]) == ("create", "title")
+
+    outbox.update(two, title="mine")
+    losses = iter([True])
+    assert not outbox.push()
+    outbox.update(two, title="mine after all")
+    outbox.delete(one)
+    assert outbox.push()
+    assert {task["id"]: task for task in call("GET", "/tasks").json} == outbox.tasks
+    assert outbox.tasks[two]["title"] == "mine after all"
+    assert one not in outbox.tasks
+    assert len(outbox.conflicts) == 2
 
 
 def test_checksum_in_python_is_that_of_the_feed(client, user):

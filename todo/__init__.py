@@ -6,7 +6,7 @@ from typing import Any
 from flask import Flask
 
 from config import ROOT, Config
-from todo import auth, calendar, cli, commands, doctor, events, health, importing, limits, tasks, trash, users
+from todo import auth, batch, calendar, cli, commands, doctor, events, health, importing, limits, tasks, trash, users
 from todo.database import engine, migrate
 from todo.extensions import ORJSONProvider, api, db, init_cors
 from todo.http import etags, hardening, openapi, pages, problems, routing
@@ -64,6 +64,7 @@ def create_app(config: Config | None = None) -> Flask:
     openapi.register_components(links=tasks.LINKS, schemas=tasks.COMPONENTS)
     api.register_blueprint(tasks.bp, parameters=[openapi.USER_PARAMETER])
     api.register_blueprint(events.bp, parameters=[openapi.USER_PARAMETER])
+    api.register_blueprint(batch.bp, parameters=[openapi.USER_PARAMETER])
     api.register_blueprint(trash.bp, parameters=[openapi.USER_PARAMETER])
     api.register_blueprint(users.bp, parameters=[openapi.USER_PARAMETER])
     api.register_blueprint(importing.bp, parameters=[openapi.USER_PARAMETER])

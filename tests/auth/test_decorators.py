@@ -144,6 +144,7 @@ def test_every_route_but_the_public_ones_needs_a_token(app, client):
                 guarded.add(rule.rule)
     assert guarded == {
         "/api/<user_id>/tasks",
+        "/api/<user_id>/tasks/batch",
         "/api/<user_id>/tasks/changes",
         "/api/<user_id>/tasks/events",
         "/api/<user_id>/tasks/summary",

@@ -126,6 +126,13 @@ def service(url):
         db.engine.dispose()
 
 
+QUEUE = [
+    {"op": "create", "key": "b", "task": {"title": "x"}},
+    {"op": "delete", "id": 2},
+    {"op": "restore", "id": 2},
+    {"op": "update", "id": 1, "task": {"title": "z"}},
+]
+
 # In this order: status, method, path below the user's own, headers, body. The tasks have the ids 1 and 2.
 CALLS = [
     (201, "POST", "/tasks", {"Idempotency-Key": "a"}, {"title": "x", "tags": ["y"]}),
@@ -139,6 +146,8 @@ CALLS = [
     (412, "PATCH", "/tasks/1", {"If-Match": '"1"'}, {"title": "z"}),
     (200, "PATCH", "/tasks/1", {}, {"title": "z"}),
     (200, "PATCH", "/tasks/1/complete", {}, None),
+    (200, "POST", "/tasks/batch", {}, {"operations": QUEUE[:2]}),
+    (200, "POST", "/tasks/batch", {}, {"operations": QUEUE[2:]}),
     (204, "DELETE", "/tasks/1", {}, None),
     (200, "GET", "/trash", {}, None),
     (200, "POST", "/trash/1/restore", {}, None),

@@ -34,6 +34,13 @@ def seed(app, user, count):
 
 KEY = {"Idempotency-Key": "key"}
 
+
+def queue(ids, title="batched"):
+    """Return the operations of a batch."""
+    created = {"op": "create", "key": "batched", "task": {"title": "x"}}
+    return [created, {"op": "update", "id": ids[0], "task": {"title": title}}]
+
+
 # In this order, with whether each raises the revision. The tasks are numbered by their creation.
 WRITES = [
     ("create", lambda call, _: call("POST", "/tasks", title="x"), True),
@@ -57,6 +64,15 @@ WRITES = [
     ("import again", lambda call, _: call("POST", "/import", data="title\nimported\n", query="format=csv"), False),
     ("discard", lambda call, ids: call("DELETE", f"/trash/{ids[1]}"), False),
     ("empty", lambda call, _: call("DELETE", "/trash"), False),
+    ("create with a precondition", lambda call, _: call("POST", "/tasks", {"If-Match": "*"}, title="x"), True),
+    ("batch", lambda call, ids: call("POST", "/tasks/batch", operations=queue(ids)), True),
+    ("batch again", lambda call, ids: call("POST", "/tasks/batch", operations=queue(ids)), False),
+    (
+        "batch with a precondition",
+        lambda call, ids: call("POST", "/tasks/batch", {"If-Match": "*"}, operations=queue(ids, "z")),
+        True,
+    ),
+    ("refused batch", lambda call, ids: call("POST", "/tasks/batch", operations=queue(ids, ""), atomic=True), False),
     ("read", lambda call, _: call("GET", "/tasks/changes"), False),
 ]
 
@@ -118,6 +134,7 @@ def test_every_statement_that_raises_a_revision_is_among_the_writes_above():
             ):
                 raising.add(f"{file.parent.name} {name}")
     assert raising == {
+        "batch finish",
         "importing create_tasks",
         "tasks create_task",
         "tasks create_task_once",

@@ -36,6 +36,7 @@ def test_openapi_lists_every_call_and_its_errors(client):
     expected = {
         ("/api/{user_id}/tasks", "get"): {"200"} | common | read,
         ("/api/{user_id}/tasks", "post"): {"201"} | common | body | failed,
+        ("/api/{user_id}/tasks/batch", "post"): {"200"} | common | row | body | write,
         ("/api/{user_id}/tasks/changes", "get"): {"200", "410"} | common | read,
         ("/api/{user_id}/tasks/events", "get"): {"200"} | common | read,
         ("/api/{user_id}/tasks/summary", "get"): {"200"} | common | read,
@@ -108,6 +109,7 @@ def test_openapi_has_the_operation_ids_that_clients_are_generated_with(client):
         "deleteTask",
         "completeTask",
         "streamEvents",
+        "runBatch",
         "listTrash",
         "emptyTrash",
         "restoreTask",
@@ -145,6 +147,21 @@ def test_openapi_accepts_merge_patches(client):
     for path in ("/api/{user_id}/tasks/{task_id}", "/api/{user_id}/tasks/{task_id}/complete"):
         patch = client.get("/openapi.json").json["paths"][path]["patch"]
         assert set(patch["requestBody"]["content"]) == {"application/json", "application/merge-patch+json"}
+
+
+def test_openapi_tells_the_operations_of_a_batch_apart(client):
+    schemas = client.get("/openapi.json").json["components"]["schemas"]
+    operations = schemas["BatchIn"]["properties"]["operations"]
+    assert (operations["minItems"], operations["maxItems"]) == (1, 100)
+    mapping = operations["items"]["discriminator"]["mapping"]
+    assert operations["items"]["discriminator"]["propertyName"] == "op"
+    assert operations["items"]["oneOf"] == [{"$ref": reference} for reference in mapping.values()]
+    assert list(mapping) == ["create", "update", "delete", "restore"]
+    for kind, reference in mapping.items():
+        operation = schemas[reference.removeprefix("#/components/schemas/")]
+        assert operation["properties"]["op"]["enum"] == [kind]
+        assert "op" in operation["required"]
+        assert "additionalProperties" not in operation
 
 
 def test_openapi_links_lead_to_calls_with_their_parameters(client):

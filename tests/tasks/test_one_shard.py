@@ -1,5 +1,6 @@
 """Every statement touches the shard of its user alone, where users are spread over shards."""
 
+import json
 from contextlib import closing
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from sqlalchemy import text
 from support import call_as, config_for, new_database, new_user
 
 from todo import create_app
+from todo.batch import queries as batch
 from todo.calendar import queries as calendar
 from todo.events import beat
 from todo.extensions import db
@@ -28,6 +30,13 @@ TABLES = {
     "trash": "PRIMARY KEY (user_id, id), UNIQUE (user_id, revision)",
 }
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+OPERATIONS = [
+    {"number": 0, "op": "create", "key": "key", "digest": "\\x00", "members": INITIAL | {"title": "x"}},
+    {"number": 1, "op": "update", "id": 7, "revisions": [1, 2], "members": {"title": "x"}},
+    {"number": 2, "op": "delete", "id": 8},
+    {"number": 3, "op": "restore", "id": 9},
+]
 
 
 def sharded(name, keys):
@@ -95,16 +104,18 @@ def sample(user):
     page = {"before": 9, "since": 1, "deleted_since": 1, "rows": 11, "offset": 0, "batch": 10}
     known |= {"among": [1, 2], "besides": [3]}
     sent = {"tasks": '[{"title": "x", "id": 7, "idempotency_key": "key"}]', "with_completed": True}
+    sent |= {"operations": json.dumps(OPERATIONS), "keys": ["key"], "restored": [9], "atomic": True}
     return row | times | known | page | sent | {"caller": user, "user": user, "task_id": 7}
 
 
 STATEMENTS = {
     f"{module.__name__} {name}": sql
-    for module in (queries, changes, summary, beat, trash, purging, user_queries, importing, calendar)
+    for module in (queries, batch, changes, summary, beat, trash, purging, user_queries, importing, calendar)
     for name, sql in module.SQL.items()
     if name not in ("list_changed", "list_expired", "update_task")
 }
 STATEMENTS["toggle"] = queries.TOGGLE
+STATEMENTS["batch"] = batch.message(frozenset({"create", "update", "delete", "restore"}))
 STATEMENTS |= {
     f"update {' '.join(sorted(names))}": queries.update_statement(frozenset(names))
     for names in (
@@ -193,6 +204,15 @@ def test_calls_of_a_user_leave_rows_in_one_shard(shards, cursor, users):
         for task in made:
             call("DELETE", f"/tasks/{task['id']}")
         call("POST", f"/trash/{made[0]['id']}/restore")
+        queue = [
+            {"op": "create", "key": "another", "task": {"title": "y"}},
+            {"op": "restore", "id": made[1]["id"]},
+            {"op": "update", "id": made[0]["id"], "task": {"title": "newer"}},
+        ]
+        results = call("POST", "/tasks/batch", operations=queue).json["results"]
+        queue = [{"op": "delete", "id": results[n]["task"]["id"]} for n in (0, 1)]
+        results += call("POST", "/tasks/batch", operations=queue).json["results"]
+        assert [result["status"] for result in results] == [201, 200, 200, 204, 204]
         assert call("GET", "/tasks?sort=title&count=true").headers["X-Total-Count"] == "1"
         for created in (1, 0):
             assert (
@@ -204,8 +224,8 @@ def test_calls_of_a_user_leave_rows_in_one_shard(shards, cursor, users):
         assert client.get(path).status_code == 200
         assert call("GET", "/tasks/summary").json["by_tag"] == [{"tag": "a", "count": 1}]
         page = call("GET", f"/tasks/changes?since={since}").json
-        assert ([task["revision"] for task in page["tasks"]], page["count"]) == ([6], 1)
-        assert page["deleted"][0]["id"] == made[1]["id"]
+        assert ([task["revision"] for task in page["tasks"]], page["count"]) == ([9], 1)
+        assert [gone["id"] for gone in page["deleted"]][:2] == [results[0]["task"]["id"], made[1]["id"]]
         for name in TABLES:
             cursor.execute(f"SELECT tableoid::regclass::text FROM {name} WHERE user_id = %s", (user,))
             assert set(cursor.fetchall()) == {(f"{name}_{shard}",)}

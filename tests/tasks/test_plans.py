@@ -16,6 +16,7 @@ import pytest
 from support import config_for, new_database
 
 from todo import create_app
+from todo.batch import queries as batch
 from todo.database.prepared import SEPARATOR, Prepared, forms_of
 from todo.events import beat
 from todo.extensions import db
@@ -50,6 +51,18 @@ POPULATION = """
     ANALYZE;
 """
 
+# As many as there can be: some of each kind.
+OPERATIONS = [
+    {"number": number}
+    | (
+        {"op": "create", "key": f"key-{number}", "digest": "\\x00", "members": INITIAL | {"title": "x"}},
+        {"op": "update", "id": number, "members": {"title": "x"}},
+        {"op": "delete", "id": number},
+        {"op": "restore", "id": 1000000 + number},
+    )[number % 4]
+    for number in range(100)
+]
+
 PARAMETERS = (
     {
         "caller": "user-1",
@@ -64,13 +77,14 @@ PARAMETERS = (
     }
     | {"key": "key", "digest": b"digest", "before": 9900, "since": 9100, "deleted_since": 9100}
     | {"rows": 11, "offset": 0, "batch": 10, "now": NOW, "day": NOW, "begin": NOW, "end": NOW}
+    | {"operations": json.dumps(OPERATIONS), "keys": ["key-7"], "restored": [1000001], "atomic": True}
     | INITIAL
     | columns_of({"title": "x", "completed": True, "priority": "low", "tags": ["a"]})
 )
 
 STATEMENTS = {
     f"{module.__name__} {name}": sql
-    for module in (queries, changes, summary, beat, trash, purging, users)
+    for module in (queries, batch, changes, summary, beat, trash, purging, users)
     for name, sql in module.SQL.items()
     if name != "update_task"
 }

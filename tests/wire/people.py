@@ -114,8 +114,11 @@ class Person:
     def _write(self, writer: Caller, random: Random, done: threading.Event) -> None:
         """Create and change tasks at random."""
         while not done.is_set():
-            if random.random() < 0.3 or not self.held:
+            lot = random.random()
+            if lot < 0.25 or not self.held:
                 self._create(writer, once=random.random() < 0.7)
+            elif lot < 0.4:
+                self._push(writer, random)
             else:
                 self._change(writer, random)
 
@@ -143,6 +146,46 @@ class Person:
         assert created["title"] == title
         self.held[created["id"]] = created
         self.answers.append(201)
+
+    def _push(self, writer: Caller, random: Random) -> None:
+        """Send a batch, and send it again until there is a response."""
+        titles = [uuid.uuid4().hex for _ in range(random.randint(0, 3))]
+        self.sent.update(titles)
+        operations: list[dict[str, Any]] = [
+            {"op": "create", "key": title, "task": {"title": title}} for title in titles
+        ]
+        tasks = list(self.held.values())[-20:]
+        for task in random.sample(tasks, min(len(tasks), 5)):
+            operation: dict[str, Any] = {
+                "op": random.choice(["update", "update", "delete", "restore"]),
+                "id": task["id"],
+            }
+            if operation["op"] == "update":
+                operation["task"] = {"description": uuid.uuid4().hex}
+            elif operation["op"] == "delete":
+                self.removed.add(task["id"])
+            if operation["op"] != "restore" and random.random() < 0.5:
+                operation["if_revision"] = task["revision"]
+            operations.append(operation)
+        random.shuffle(operations)
+        answers: list[Response | None] = []
+
+        def answered() -> bool:
+            answers.append(writer.call("POST", f"{TASKS}/batch", None, {"operations": operations}))
+            return answers[-1] is not None
+
+        wait_until(answered, "answered in the end")
+        assert answers[-1] is not None
+        assert answers[-1].status_code == 200, answers[-1].data
+        batch = answers[-1].get_json()
+        assert len(answers) > 1 or not any("replayed" in result for result in batch["results"])
+        for operation, result in zip(operations, batch["results"], strict=True):
+            assert result["status"] in {200, 201, 204, 404, 412}, result
+            assert (result["status"] == 201) == (operation["op"] == "create")
+            if "task" in result and "deleted" not in result:
+                self.held[result["task"]["id"]] = result["task"]
+        assert batch["before"] <= batch["revision"] <= batch["before"] + len(operations)
+        self.answers.append(200)
 
     def _change(self, writer: Caller, random: Random) -> None:
         """Send a random request about a task, or about a deleted one."""

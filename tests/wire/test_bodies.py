@@ -9,6 +9,7 @@ from support import assert_problem, bearer, claims, sign, sized
 from wire.server import CHUNKED, Line, Response, Server, chunked, request
 
 LIMIT = 64 * 1024
+BATCH_LIMIT = 512 * 1024
 
 
 def send_raw(server: Server, user: str, method: str, path: str, headers: dict[str, str], data: bytes) -> bytes:
@@ -103,6 +104,22 @@ def test_body_in_chunks_that_is_good_up_to_the_limit_is_refused_whole(server, us
         assert_problem(answer, 413)
 
     assert tasks(server, user) == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/me/tasks/batch", "/api/me/tasks/b%61tch/?x=%2F", "http://localhost/api/me/tasks/batch"]
+)
+@pytest.mark.parametrize("framing", ["content-length", "chunks"])
+def test_body_of_a_batch_may_have_512_kib(server, user, path, framing):
+    operations = json.dumps({"operations": [{"op": "restore", "id": 1}], "filler": ""}).encode()
+    with Line(server.port) as line:
+        for size, status in ((BATCH_LIMIT, 200), (BATCH_LIMIT + 1, 413)):
+            body = operations.replace(b'""', b'"' + b"x" * (size - len(operations)) + b'"')
+            if framing == "chunks":
+                line.send(request("POST", path, bearer(user) | CHUNKED) + chunked(body, size=10_000))
+            else:
+                line.send(request("POST", path, bearer(user) | {"Content-Length": str(size)}) + body)
+            assert line.receive("POST").status_code == status
 
 
 @pytest.mark.parametrize("size", [LIMIT + 1, 70_000, 300_000, 1_000_000])

@@ -117,12 +117,12 @@ class Counting:
     def _count(self, line: Line) -> None:
         """Increment a counter from its known state, and again from the current state after each 412.
 
-        The writer's name stands beside the number, or an increment would count as made already when another writer has
-        made the same one.
+        Each increment has a name beside the number, or it would count as made already when another one, from the same
+        state, has led to the same number.
         """
         task = self._any()
         while True:
-            one_more = {"description": f"{count_of(task) + 1} by {self._seed}"}
+            one_more = {"description": f"{count_of(task) + 1} by {self.writes} of {self._seed}"}
             answer = line.call("PATCH", path_of(task), self._headers | {"If-Match": tag_of(task)}, one_more)
             if answer.status_code == 200:
                 break

@@ -175,6 +175,12 @@ class Transaction:
             self._execute(cursor, sql, parameters)
             return _rows(cursor, cursor.fetchall())
 
+    def returning(self, sql: str, parameters: Parameters) -> Sequence[Any]:
+        """Run a statement that writes, and return its rows. What they state is announced after the commit."""
+        rows = self.read(sql, parameters)
+        self._changes.append(_change_of(parameters, rows))
+        return rows
+
     def write(self, sql: str, parameters: Parameters) -> int:
         """Run a statement, and return how many rows it wrote. What its rows state is announced after the commit."""
         with self._connection.cursor() as cursor:

@@ -51,11 +51,14 @@ def parse(header: str | None, values: Mapping[str, Any]) -> Idempotency | None:
     if not 1 <= len(key) <= IDEMPOTENCY_KEY_MAX or "\0" in key:
         rule = f"{HEADER} must have 1 to {IDEMPOTENCY_KEY_MAX} characters, with or without quotation marks around them."
         raise UnprocessableContent([{"header": HEADER, "detail": rule}])
-    return Idempotency(key, _digest(values))
+    return identify(key, values)
 
 
-def _digest(values: Mapping[str, Any]) -> bytes:
-    """Return the digest of the values. An absent member has the digest of the value that it gets by default."""
+def identify(key: str, values: Mapping[str, Any]) -> Idempotency:
+    """Return the identity of a creation with these validated values.
+
+    In the digest an absent member is the same as one with the value that it gets by default.
+    """
     significant = {name: value for name, value in values.items() if value not in (None, False, [])}
     document = orjson.dumps(significant, default=tuple, option=orjson.OPT_SORT_KEYS)
-    return hashlib.blake2b(document, digest_size=DIGEST_BYTES, person=DIGEST_PERSON).digest()
+    return Idempotency(key, hashlib.blake2b(document, digest_size=DIGEST_BYTES, person=DIGEST_PERSON).digest())

@@ -11,7 +11,7 @@ from marshmallow import fields
 from todo.extensions import api
 from todo.http import problems
 from todo.http.documented import Blueprint
-from todo.http.fields import Output
+from todo.http.fields import OneOf, Output
 from todo.http.routing import Int64Converter
 
 V = TypeVar("V", bound=Callable[..., Any])
@@ -127,6 +127,8 @@ class FaultOut(Output):
     parameter = fields.String(metadata={"description": "Its query parameter."})
     header = fields.String(metadata={"description": "Its request header."})
     detail = fields.String(required=True, metadata={"example": "title is required."})
+    status = fields.Integer(metadata={"description": "Of a refused operation of a batch: its status code."})
+    current = fields.Nested("TaskOut", metadata={"description": "Of a refused operation of a batch: the current task."})
 
 
 class ProblemOut(Output):
@@ -144,7 +146,9 @@ class ProblemOut(Output):
             "example": "audience: expected http://localhost:3000, got http://127.0.0.1:3000",
         }
     )
-    errors = fields.List(fields.Nested(FaultOut), metadata={"description": "With a 422: the faults, at most 100."})
+    errors = fields.List(
+        fields.Nested(FaultOut), metadata={"description": "The faults, at most 100, or the refused operations."}
+    )
     more = fields.Integer(
         metadata={"description": "With a 422 of more than 100 faults: how many are not in `errors`.", "minimum": 1}
     )
@@ -202,6 +206,7 @@ def init_app(app: Flask) -> None:
     # Pages are linked with `Link`, so nothing uses the schema of the library's own pagination.
     del api.spec.components.schemas["PaginationMetadata"]
     api.ma_plugin.converter.add_parameter_attribute_function(_query_attributes)
+    api.ma_plugin.converter.add_attribute_function(_one_of)
     for name, parameter in REQUEST_HEADERS.items():
         api.spec.components.parameter(name, "header", {"schema": {"type": "string"}} | parameter)
     api.spec.components.response(
@@ -245,6 +250,18 @@ def _query_attributes(_: Any, field: fields.Field[Any], *, ret: dict[str, Any], 
     names = [f"`{alias}`" for alias, name in aliases.items() if name == field.name]
     description = " ".join([ret["description"], *([f"Also {', '.join(names)}."] if names else [])])
     return {"allowEmptyValue": True, "description": description} | getattr(field, "style", {})
+
+
+def _one_of(converter: Any, field: fields.Field[Any], **__: Any) -> dict[str, Any]:
+    """Document an object of several kinds (OpenAPI 3.1, Discriminator Object)."""
+    if not isinstance(field, OneOf):
+        return {}
+    references = {kind: converter.resolve_nested_schema(schema) for kind, schema in field.kinds.items()}
+    mapping = {kind: reference["$ref"] for kind, reference in references.items()}
+    return {
+        "oneOf": list(references.values()),
+        "discriminator": {"propertyName": field.discriminator, "mapping": mapping},
+    }
 
 
 def _response(problem: type[problems.Problem], headers: dict[str, Any]) -> dict[str, Any]:

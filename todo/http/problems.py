@@ -14,6 +14,7 @@
     ├── NoPublicUrl             409  the settings lack the address that the response would have
     ├── CursorExpired           410  the deletions since the cursor are no longer all recorded
     ├── PreconditionFailed      412  a precondition fails: `current` is the present state of a task
+    ├── OperationsRefused       412  a batch that is all or nothing; or the status of its first refused operation
     ├── ContentTooLarge         413
     ├── UnsupportedMediaType    415
     ├── UnprocessableContent    422  the body is valid JSON and breaks a rule: `errors` lists the faults
@@ -73,9 +74,9 @@ class Problem(Exception):
 
     """
 
-    status: ClassVar[HTTPStatus]
+    status: HTTPStatus
     # Set only where the name of the status differs between versions of Python.
-    title: ClassVar[str | None] = None
+    title: str | None = None
     detail: str
     headers: Mapping[str, str] = {}
     # Whether the response has the reason outside production.
@@ -96,6 +97,17 @@ class Problem(Exception):
         self.headers = {**self.headers, **(headers or {})}
         self.members = members
         super().__init__(reason or self.detail)
+
+    def as_members(self, **of_the_request: Any) -> dict[str, Any]:
+        """Return the members of the problem, with those that tell of its request before its extension members."""
+        return {
+            "type": "about:blank",
+            "title": self.title or self.status.phrase,
+            "status": self.status.value,
+            "detail": self.detail,
+            **of_the_request,
+            **self.members,
+        }
 
 
 class BadRequest(Problem):
@@ -216,19 +228,26 @@ class UnsupportedMediaType(Problem):
 
 
 class UnprocessableContent(Problem):
-    """422: the body is valid JSON, or absent, and the request breaks a rule; `errors` lists up to 100 faults."""
+    """422: the body is valid JSON, or absent, and the request breaks a rule; `errors` lists up to 100 faults.
+
+    Args:
+        errors: All faults.
+        listed: How many of them the response lists at most.
+        **kwargs: `reason`, `user_id` and `headers`, as of every problem.
+
+    """
 
     status = HTTPStatus(422)
     title = "Unprocessable Content"
 
-    def __init__(self, errors: Sequence[Fault], **kwargs: Any) -> None:
+    def __init__(self, errors: Sequence[Fault], *, listed: int = FAULTS_MAX, **kwargs: Any) -> None:
         # A person reads the first sentences, a program the entries.
         sentences = [error["detail"] for error in errors[:SENTENCES_MAX]]
         if len(errors) > SENTENCES_MAX:
             sentences.append(f"There are {len(errors) - SENTENCES_MAX} more faults.")
-        members: dict[str, Any] = {"errors": list(errors[:FAULTS_MAX])}
+        members: dict[str, Any] = {"errors": list(errors[:listed])}
         # Otherwise a small body could bring about a response that is thirty times as large.
-        if (more := len(errors) - FAULTS_MAX) > 0:
+        if (more := len(errors) - listed) > 0:
             members["more"] = more
         super().__init__(" ".join(sentences), **members, **kwargs)
 
@@ -239,6 +258,27 @@ class IdempotencyKeyReused(UnprocessableContent):
     def __init__(self) -> None:
         rule = "Idempotency-Key has been used for another task: take a new key for a new task."
         super().__init__([{"header": "Idempotency-Key", "detail": rule}])
+
+
+class OperationsRefused(Problem):
+    """412: a batch that is all or nothing has refused operations, which `errors` lists; the first decides the status.
+
+    Args:
+        refused: The problem of each refused operation by its position in the batch, in ascending order.
+
+    """
+
+    status = HTTPStatus.PRECONDITION_FAILED
+
+    def __init__(self, refused: Mapping[int, Problem]) -> None:
+        first, problem = next(iter(refused.items()))
+        self.status, self.title = problem.status, problem.title
+        errors = [
+            {"pointer": f"#/operations/{position}", "status": problem.status.value, "detail": problem.detail}
+            | {name: value for name, value in problem.members.items() if name == "current"}
+            for position, problem in refused.items()
+        ]
+        super().__init__(f"Nothing was changed. Operation {first} was refused: {problem.detail}", errors=errors)
 
 
 class PreconditionRequired(Problem):
@@ -299,15 +339,7 @@ def build_response(problem: Problem) -> Response:
     """Build the response to a problem (RFC 9457)."""
     response = Response(
         current_app.json.dumps(
-            {
-                "type": "about:blank",
-                "title": problem.title or problem.status.phrase,
-                "status": problem.status.value,
-                "detail": problem.detail,
-                "instance": _instance(request.path),
-                "request_id": requests.current().request_id,
-                **problem.members,
-            }
+            problem.as_members(instance=_instance(request.path), request_id=requests.current().request_id)
         ),
         status=problem.status,
         mimetype=PROBLEM_JSON,

@@ -15,12 +15,13 @@ from werkzeug.http import parse_list_header
 
 from todo.http.body import read_json
 from todo.http.documented import Blueprint
-from todo.http.problems import Fault, UnprocessableContent
-
-SUGGESTIONS_MAX = 100
+from todo.http.problems import FAULTS_MAX, Fault, UnprocessableContent
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
+
+# What a fragment holds as it is, beside what never needs an escape (RFC 3986, section 3.5).
+FRAGMENT_SAFE = "~!$&'()*+,;=:@?"
 
 PREFERENCE_APPLIED = "Preference-Applied"
 STRICT_APPLIED = {PREFERENCE_APPLIED: "handling=strict"}
@@ -111,7 +112,7 @@ def validate_request(
             faults: list[Fault] = []
             if strict:
                 unknown = [name for name in request.args if query is None or query.resolve(name) is None]
-                faults = _unknown(unknown, parameters, _in_query)
+                faults = unknown_names(unknown, parameters, _in_query)
             if query is not None:
                 kwargs["query"] = load_query(query, faults, strict=strict)
             if body is not None:
@@ -180,9 +181,16 @@ def load_query(schema: QuerySchema, faults: Sequence[Fault], *, strict: bool) ->
 
 
 def load_body(
-    schema: Schema, document: Any, known_members: frozenset[str], faults: list[Fault], *, strict: bool
+    schema: Schema,
+    document: Any,
+    known_members: frozenset[str],
+    faults: list[Fault],
+    *,
+    strict: bool,
+    pointer: str = "#",
+    listed: int = FAULTS_MAX,
 ) -> Any:
-    """Validate a parsed body.
+    """Validate a parsed body, or a part of it.
 
     Args:
         schema: The schema of the body.
@@ -190,53 +198,62 @@ def load_body(
         known_members: The members that are no fault with `Prefer: handling=strict`.
         faults: The faults found so far. They are reported together with those of the body.
         strict: Whether unknown members are faults.
+        pointer: Where the document is in the body.
+        listed: How many faults are listed at most.
 
     Raises:
         UnprocessableContent: There is at least one fault.
 
     """
+
+    def locate(name: str) -> Fault:
+        return {"pointer": member_pointer(pointer, name)}
+
     headers = STRICT_APPLIED if strict else None
     if not isinstance(document, dict):
         rule = "A JSON body is required." if document is missing else "The body must be a JSON object."
-        raise UnprocessableContent([*faults, {"pointer": "#", "detail": rule}], headers=headers)
+        raise UnprocessableContent([*faults, {"pointer": pointer, "detail": rule}], headers=headers)
     names: Mapping[str, str] = {}
     unknown = [name for name in document if name not in known_members]
     if isinstance(schema, AliasedSchema):
         unknown = [name for name in unknown if schema.resolve(name) is None]
         sent = [(name, field, value) for name, value in document.items() if (field := schema.resolve(name))]
-        document, names, conflicts = _merge(schema, sent, _in_body)
+        document, names, conflicts = _merge(schema, sent, locate)
         faults = faults + conflicts
     if strict:
-        faults = faults + _unknown(unknown, schema.fields, _in_body)
+        faults = faults + unknown_names(unknown, schema.fields, locate, listed)
     try:
         loaded = schema.load(document)
     except ValidationError as error:
         messages = error.messages_dict
-        whole = [Fault(pointer="#", detail=message) for message in messages.pop("_schema", [])]
+        whole = [Fault(pointer=pointer, detail=message) for message in messages.pop("_schema", [])]
+        as_sent = {names.get(field, field): member for field, member in messages.items()}
         members = [
-            fault for field, member in messages.items() for fault in _member_faults(names.get(field, field), member)
+            fault
+            for name, member in as_sent.items()
+            for fault in _member_faults(name, member_pointer(pointer, name), member)
         ]
         # A misspelt member usually explains a fault of the whole body, such as "nothing to change".
-        raise UnprocessableContent([*(faults or whole), *members], headers=headers) from None
+        raise UnprocessableContent([*(faults or whole), *members], listed=listed, headers=headers) from None
     if faults:
-        raise UnprocessableContent(faults, headers=headers)
+        raise UnprocessableContent(faults, listed=listed, headers=headers)
     return loaded
 
 
-def _member_faults(name: str, messages: Sequence[str] | Mapping[int, Sequence[str]]) -> Iterable[Fault]:
-    """Yield the faults of a member, or of each element if the member is an array."""
-    if isinstance(messages, Mapping):
-        for index, element_messages in messages.items():
-            for message in element_messages:
-                yield {"pointer": f"{_in_body(name)['pointer']}/{index}", "detail": f"{name}[{index}] {message}"}
-    else:
+def _member_faults(name: str, pointer: str, messages: Sequence[str] | Mapping[Any, Any]) -> Iterable[Fault]:
+    """Yield the faults of a member, of each element if it is an array, and of each member if it is an object."""
+    if not isinstance(messages, Mapping):
         for message in messages:
-            yield {**_in_body(name), "detail": f"{name} {message}"}
+            yield {"pointer": pointer, "detail": f"{name} {message}"}
+        return
+    for key, inner in messages.items():
+        inner_name = f"{name}[{key}]" if isinstance(key, int) else f"{name}.{key}"
+        yield from _member_faults(inner_name, member_pointer(pointer, str(key)), inner)
 
 
-def _in_body(name: str) -> Fault:
-    """Point at a member of the body with a URI fragment (RFC 6901, section 6)."""
-    return {"pointer": "#/" + quote(name.replace("~", "~0").replace("/", "~1"), safe="~!$&'()*+,;=:@?")}
+def member_pointer(pointer: str, name: str) -> str:
+    """Return the pointer to a member of what a pointer leads to, as a URI fragment (RFC 6901, section 6)."""
+    return f"{pointer}/{quote(name.replace('~', '~0').replace('/', '~1'), safe=FRAGMENT_SAFE)}"
 
 
 def _in_query(name: str) -> Fault:
@@ -279,12 +296,21 @@ def _means_the_same(field: fields.Field[Any], one: Any, other: Any) -> bool:
         return repr(one) == repr(other)
 
 
-def _unknown(names: Iterable[str], suggested: Iterable[str], locate: Callable[[str], Fault]) -> list[Fault]:
-    """Return a fault for each of these unknown names."""
+def unknown_names(
+    names: Iterable[str], suggested: Iterable[str], locate: Callable[[str], Fault], listed: int = FAULTS_MAX
+) -> list[Fault]:
+    """Return a fault for each of these unknown names.
+
+    Args:
+        names: The unknown names.
+        suggested: Those of which the nearest is named.
+        locate: Makes the position of a fault from a name.
+        listed: How many faults are listed at most. The others need no nearest name, which takes time to find.
+
+    """
     faults: list[Fault] = []
     for name in names:
-        # The search for the nearest name takes time, and hundreds of unknown names are no spelling mistakes.
-        nearest = get_close_matches(name, suggested, n=1, cutoff=0) if len(faults) < SUGGESTIONS_MAX else []
+        nearest = get_close_matches(name, suggested, n=1, cutoff=0) if len(faults) < listed else []
         hint = f"; did you mean {nearest[0]}?" if nearest else "."
         faults.append({**locate(name), "detail": f"{name} is not known here{hint}"})
     return faults

@@ -9,7 +9,7 @@ MIN, MAX = -(2**63), 2**63 - 1
 INTEGER = re.compile("-?[0-9]+")
 
 # The paths that have a name in the place of an id. They have methods of their own.
-NAMES = ("changes", "events", "summary")
+NAMES = ("batch", "changes", "events", "summary")
 
 # Stands for all ids that are none. Ids are positive, so no row has it.
 NO_ID = MIN

@@ -88,7 +88,8 @@ def create_task(
         preconditions: What must be true of the list. With any of them it takes several round trips.
 
     Returns:
-        The task, and whether it was created now: one that the same key created before is returned as it is today.
+        The task, and whether it was created now: one that the same key created before is returned as it is today, with
+        the time of its deletion if it is in the trash.
 
     Raises:
         IdempotencyKeyReused: the key created a task of another body.
@@ -99,7 +100,7 @@ def create_task(
         return _create(statements.write, caller, members, idempotency)
     with statements.transaction(REQUEST_LIMITS) as transaction:
         (locked,) = transaction.read(SQL["lock_list"], {"caller": caller})
-        task, is_new = _create(transaction.read, caller, members, idempotency)
+        task, is_new = _create(transaction.returning, caller, members, idempotency)
         # A creation that is repeated has succeeded already, and changed the list itself.
         if is_new:
             preconditions.check(lambda etags: etags.include_list(locked.revision))
@@ -120,7 +121,8 @@ def _create(
     (row,) = write(SQL["create_task_once"], parameters)
     if bytes(row.idempotency_digest) != idempotency.digest:
         raise IdempotencyKeyReused
-    return as_task(row), row.created
+    deletion = {} if row.deleted_at is None else {"deleted_at": row.deleted_at}
+    return as_task(row) | deletion, row.created
 
 
 def get_task(caller: str, task_id: int) -> TaskRow:

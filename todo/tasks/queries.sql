@@ -28,13 +28,14 @@ RETURNING revision;
 -- prepared: create_task_once
 {lock_list};
 WITH live AS (
-    SELECT {columns}, idempotency_digest, false AS created
+    SELECT {columns}, NULL::timestamp AS deleted_at, idempotency_digest, false AS created
     FROM tasks WHERE user_id = %(caller)s AND idempotency_key = %(key)s
 ),
 deleted AS (
-    SELECT {columns}, idempotency_digest, false AS created
+    SELECT {columns}, deleted_at, idempotency_digest, false AS created
     FROM (
-        SELECT stored.* FROM trash, jsonb_populate_record(NULL::tasks, trash.task) AS stored
+        SELECT stored.*, timezone('UTC', trash.deleted_at) AS deleted_at
+        FROM trash, jsonb_populate_record(NULL::tasks, trash.task) AS stored
         WHERE trash.user_id = %(caller)s AND trash.task ->> 'idempotency_key' = %(key)s
     ) AS stored
 ),
@@ -46,7 +47,7 @@ raised AS (
 created AS (
     INSERT INTO tasks (user_id, {names}, completed_at, revision, idempotency_key, idempotency_digest)
     SELECT %(caller)s, {values}, CASE WHEN %(completed)s THEN now() END, next_revision, %(key)s, %(digest)s FROM raised
-    RETURNING {columns}, idempotency_digest, true AS created
+    RETURNING {columns}, NULL::timestamp AS deleted_at, idempotency_digest, true AS created
 )
 SELECT * FROM created UNION ALL SELECT * FROM live UNION ALL SELECT * FROM deleted;
 

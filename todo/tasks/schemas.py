@@ -310,5 +310,13 @@ class TaskOut(Output):
     )
 
 
+class CreatedTaskOut(TaskOut):
+    """The task in the response to a creation."""
+
+    deleted_at = UtcDateTime(
+        metadata=TIMESTAMP | {"description": "Of a task that was created earlier and is in the trash: its deletion."}
+    )
+
+
 # The members that the server alone writes. They are ignored in a request, even with `Prefer: handling=strict`.
 READ_ONLY = frozenset(TaskOut().fields) - frozenset(TaskPatch().fields)

@@ -24,7 +24,16 @@ from todo.tasks.changes import ChangesOut, ChangesQuery, ChangesRequest
 from todo.tasks.filters import TaskQuery
 from todo.tasks.listing import Listing
 from todo.tasks.responses import tagged, task_tag
-from todo.tasks.schemas import READ_ONLY, CompletionQuery, TaskCompletion, TaskIn, TaskOut, TaskPatch, completion
+from todo.tasks.schemas import (
+    READ_ONLY,
+    CompletionQuery,
+    CreatedTaskOut,
+    TaskCompletion,
+    TaskIn,
+    TaskOut,
+    TaskPatch,
+    completion,
+)
 from todo.tasks.summary import SummaryOut, SummaryQuery, Today
 
 bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks", description="A user's tasks.")
@@ -85,7 +94,7 @@ def summarize_tasks(user_id: str, query: Today) -> ResponseReturnValue:
 @require_jwt
 @bp.response(
     201,
-    TaskOut,
+    CreatedTaskOut,
     headers={
         "Location": response_header("The path of the new task.", format="uri-reference", example="/api/me/tasks/42"),
         "Idempotent-Replayed": response_header(

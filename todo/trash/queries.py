@@ -11,7 +11,7 @@ from todo.tasks.responses import task_tag
 from todo.tasks.rows import COLUMNS, TaskRow, as_task, tasks
 
 # The columns of a task that come back as they were.
-KEPT = (name for name in tasks.c.keys() if name not in ("updated_at", "revision"))  # noqa: SIM118 (columns iterate as columns)
+KEPT = tuple(name for name in tasks.c.keys() if name not in ("updated_at", "revision"))  # noqa: SIM118 (columns iterate as columns)
 SQL = statements.load(__file__, columns=COLUMNS, names=", ".join(KEPT))
 SQL["list_and_count_trash"] = statements.fill(SQL["list_and_count_trash"], page=SQL["list_trash"])
 
