@@ -102,7 +102,6 @@ def sample(user):
         "revision": 8,
     }
     page = {"before": 9, "since": 1, "deleted_since": 1, "rows": 11, "offset": 0, "batch": 10}
-    known |= {"among": [1, 2], "besides": [3]}
     sent = {"tasks": '[{"title": "x", "id": 7, "idempotency_key": "key"}]', "with_completed": True}
     sent |= {"operations": json.dumps(OPERATIONS), "keys": ["key"], "restored": [9], "atomic": True}
     return row | times | known | page | sent | {"caller": user, "user": user, "task_id": 7}
