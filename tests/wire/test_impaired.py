@@ -130,7 +130,7 @@ def test_answer_that_breaks_off_is_asked_for_once_more_by_a_read_and_never_by_a_
 
     proxy.answer_bytes = size
     assert server.call("GET", "/api/me/tasks", bearer(user)).data == whole
-    reads = [sql for sql in proxy.queries if "FROM tasks" in sql]
+    reads = [sql for sql in proxy.queries if "EXECUTE page_by_id" in sql]
     assert len(reads) == 2
 
     proxy.queries.clear()

@@ -15,7 +15,8 @@ from werkzeug.http import parse_list_header
 
 from todo.http.body import read_json
 from todo.http.documented import Blueprint
-from todo.http.problems import FAULTS_MAX, Fault, UnprocessableContent
+from todo.http.problems import FAULTS_MAX, Fault, TaskNotFound, UnprocessableContent
+from todo.http.routing import NO_ID
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -122,6 +123,9 @@ def validate_request(
                 kwargs["body"] = load_body(body, document, known_members, faults, strict=strict)
             elif faults:
                 raise UnprocessableContent(faults, headers=STRICT_APPLIED)
+            if kwargs.get("task_id") == NO_ID:
+                # No database is needed to know that.
+                raise TaskNotFound
             response = view(*args, **kwargs)
             if strict:
                 response = make_response(response)
