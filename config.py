@@ -44,6 +44,9 @@ IN_MEMORY = "memory://"
 STORE_PATH = re.compile("/?[0-9]*")
 STORE_OPTION = re.compile("ssl_[a-z_]+|socket_(connect_)?timeout")
 
+# What the calls can be adapted to; `todo/dialects/` does it.
+DIALECTS = ("alias", "toggle", "stats")
+
 DEFAULT_PORTS = {"http": 80, "https": 443}
 URL_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 ORIGIN = re.compile(r"https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
@@ -418,6 +421,22 @@ class CommaSeparated(fields.Field[tuple[str, ...]]):
         return parts
 
 
+class Words(CommaSeparated):
+    """Any of several words, in any case, each of them once.
+
+    Args:
+        *words: The words, in lower case.
+
+    """
+
+    def __init__(self, *words: str) -> None:
+        choice = f"{', '.join(words[:-1])} or {words[-1]}"
+        super().__init__(f"any of {choice}", "|".join(map(re.escape, words)), choice)
+
+    def _deserialize(self, value: Any, *others: Any, **options: Any) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(super()._deserialize(value.lower(), *others, **options)))
+
+
 Rule = Text | Flag | Number | CommaSeparated
 
 
@@ -548,6 +567,11 @@ class Config:
         False,
         Flag(),
         "Whether every change of a task must carry `If-Match`. Without it the response is then 428.",
+    )
+    compatibility: tuple[str, ...] = setting(
+        (),
+        Words(*DIALECTS),
+        "What front-ends that were written for other back-ends expect; `docs/better-auth.md` has what each word does.",
     )
     rate_limit: str | None = setting(None, RateLimits(), "How often a user may call.", unset="no limit")
     rate_limit_failed_auth: str | None = setting(

@@ -19,7 +19,7 @@ LAYERS = (
     ("todo.tasks", "todo.commands", "todo.health"),
     ("todo.calendar", "todo.events", "todo.trash", "todo.users"),
     ("todo.batch", "todo.cli", "todo.importing"),
-    ("todo.doctor",),
+    ("todo.dialects", "todo.doctor"),
     ("todo.serving",),
     ("todo",),
     ("todo.__main__",),

@@ -6,7 +6,22 @@ from typing import Any
 from flask import Flask
 
 from config import ROOT, Config
-from todo import auth, batch, calendar, cli, commands, doctor, events, health, importing, limits, tasks, trash, users
+from todo import (
+    auth,
+    batch,
+    calendar,
+    cli,
+    commands,
+    dialects,
+    doctor,
+    events,
+    health,
+    importing,
+    limits,
+    tasks,
+    trash,
+    users,
+)
 from todo.database import engine, migrate
 from todo.extensions import ORJSONProvider, api, db, init_cors
 from todo.http import etags, hardening, openapi, pages, problems, routing
@@ -76,6 +91,8 @@ def create_app(config: Config | None = None) -> Flask:
     app.register_blueprint(trash.commands)
     app.register_blueprint(users.commands)
     app.register_blueprint(doctor.bp)
+    # After the routes, which it adapts, and before the preconditions, whose problems it adapts too.
+    dialects.init_app(app, config)
     # After all others that add headers to responses, so that the headers of a 304 or a 412 are added to it.
     etags.init_app(app)
     # Last, to replace the error handler that flask-smorest registers with openapi.

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import orjson
 from flask import Flask, Response, current_app, request
 
+from todo.http import adapters
 from todo.http.documented import Blueprint
 from todo.http.problems import PreconditionFailed, PreconditionRequired, handle_problem
 
@@ -235,7 +236,7 @@ class QueryETag:
         self._suffix: str | None = None
         if not cacheable:
             return
-        document = orjson.dumps([caller, *query])
+        document = orjson.dumps([caller, *query, *adapters.current().representation])
         digest = hashlib.blake2b(document, digest_size=DIGEST_BYTES, person=DIGEST_PERSON)
         self._suffix = suffix = f"-{digest.hexdigest()}"
         if (etags := ETags.sent("If-None-Match")) is not None:

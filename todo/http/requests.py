@@ -13,6 +13,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing
 from werkzeug.datastructures import MultiDict
 from werkzeug.http import parse_list_header
 
+from todo.http import adapters
 from todo.http.body import read_json
 from todo.http.documented import Blueprint
 from todo.http.problems import FAULTS_MAX, Fault, TaskNotFound, UnprocessableContent
@@ -126,7 +127,7 @@ def validate_request(
             if kwargs.get("task_id") == NO_ID:
                 # No database is needed to know that.
                 raise TaskNotFound
-            response = view(*args, **kwargs)
+            response = adapters.current().call(view, *args, **kwargs)
             if strict:
                 response = make_response(response)
                 response.headers.add(PREFERENCE_APPLIED, STRICT_APPLIED[PREFERENCE_APPLIED])
@@ -217,6 +218,8 @@ def load_body(
     if not isinstance(document, dict):
         rule = "A JSON body is required." if document is missing else "The body must be a JSON object."
         raise UnprocessableContent([*faults, {"pointer": pointer, "detail": rule}], headers=headers)
+    document, adapted = adapters.current().body(schema, document)
+    faults = faults + [Fault(**locate(name), detail=f"{name} {rule}") for name, rule in adapted]
     names: Mapping[str, str] = {}
     unknown = [name for name in document if name not in known_members]
     if isinstance(schema, AliasedSchema):
