@@ -8,6 +8,7 @@ from collections.abc import Callable
 from flask import Flask
 
 from config import Config
+from todo.dialects.mirrors import mirrors
 from todo.dialects.paths import alias, stats, toggle
 from todo.http import adapters
 from todo.http.adapters import Adapters
@@ -16,6 +17,7 @@ __all__ = ["init_app"]
 
 # In the order in which they are switched on: the other paths come last, so that those of the dialects have them too.
 DIALECTS: dict[str, Callable[[Flask, Adapters], None]] = {
+    "mirrors": mirrors,
     "stats": stats,
     "toggle": toggle,
     "alias": alias,
