@@ -10,6 +10,7 @@ from flask import Flask
 from config import Config
 from todo.dialects.mirrors import mirrors
 from todo.dialects.paths import alias, stats, toggle
+from todo.dialects.responses import delete_body, envelope, plain_errors
 from todo.http import adapters
 from todo.http.adapters import Adapters
 
@@ -17,7 +18,10 @@ __all__ = ["init_app"]
 
 # In the order in which they are switched on: the other paths come last, so that those of the dialects have them too.
 DIALECTS: dict[str, Callable[[Flask, Adapters], None]] = {
+    "delete-body": delete_body,
+    "envelope": envelope,
     "mirrors": mirrors,
+    "plain-errors": plain_errors,
     "stats": stats,
     "toggle": toggle,
     "alias": alias,
