@@ -45,7 +45,7 @@ STORE_PATH = re.compile("/?[0-9]*")
 STORE_OPTION = re.compile("ssl_[a-z_]+|socket_(connect_)?timeout")
 
 # What the calls can be adapted to; `todo/dialects/` does it.
-DIALECTS = ("alias", "toggle", "mirrors", "stats", "delete-body", "envelope", "plain-errors")
+DIALECTS = ("alias", "toggle", "mirrors", "stats", "delete-body", "envelope", "partial-put", "plain-errors")
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 URL_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")

@@ -11,6 +11,7 @@ from config import Config
 from todo.dialects.mirrors import mirrors
 from todo.dialects.paths import alias, stats, toggle
 from todo.dialects.responses import delete_body, envelope, plain_errors
+from todo.dialects.writes import partial_put
 from todo.http import adapters
 from todo.http.adapters import Adapters
 
@@ -21,6 +22,7 @@ DIALECTS: dict[str, Callable[[Flask, Adapters], None]] = {
     "delete-body": delete_body,
     "envelope": envelope,
     "mirrors": mirrors,
+    "partial-put": partial_put,
     "plain-errors": plain_errors,
     "stats": stats,
     "toggle": toggle,
