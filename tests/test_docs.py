@@ -545,3 +545,10 @@ def test_pages_that_load_from_their_own_origin_pass(foreign, tmp_path, content):
     (tmp_path / "a.html").write_text(content)
 
     assert list(foreign(tmp_path)) == []
+
+
+def test_every_dialect_has_a_row_in_the_table_and_a_note():
+    page = section(ROOT / "docs" / "better-auth.md", "Front-ends written for another back-end")
+
+    assert sorted(row[1] for row in rows(page)[1:]) == sorted(f"`{word}`" for word in config.DIALECTS)
+    assert sorted(re.findall(r"^- `([a-z-]+)`:", page, re.MULTILINE)) == sorted(config.DIALECTS)

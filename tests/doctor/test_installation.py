@@ -575,6 +575,19 @@ def test_clock_without_a_date_of_the_issuer_is_a_warning(make_app, date):
     assert report.warnings["clock"] == "not checked: the issuer's response has no current date"
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("", "none: the contract is that of openapi.json"),
+        ("stats", "stats (COMPATIBILITY)"),
+        ("toggle, Alias", "toggle, alias (COMPATIBILITY)"),
+    ],
+)
+def test_dialects_that_are_on_are_named(make_app, words, line):
+    report = examine(make_app(COMPATIBILITY=words))
+    assert report.of("dialects") == ("✓", "dialects", line, "")
+
+
 def test_front_end_that_may_call_is_good(make_app):
     report = examine(make_app(), "--origin", "https://app.example.com")
     assert report.status == 0

@@ -12,6 +12,7 @@ from config import Config, InvalidSettings
 from todo.commands import Command
 from todo.doctor.installation import (
     check_database,
+    check_dialects,
     check_front_ends,
     check_issuer,
     check_rate_limits,
@@ -73,6 +74,7 @@ def doctor(token: BinaryIO | None, origins: tuple[str, ...]) -> None:
             check_issuer(config),
             check_rate_limits(config),
             check_front_ends(config, origins),
+            check_dialects(config),
         )
     )
 

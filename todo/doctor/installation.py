@@ -340,6 +340,12 @@ def check_front_ends(config: Config, origins: Sequence[str]) -> Iterator[Result]
         yield passed("front-ends", f"{allowed} may call")
 
 
+def check_dialects(config: Config) -> Iterator[Result]:
+    """Report which contracts of other back-ends the calls are adapted to."""
+    names = ", ".join(config.compatibility)
+    yield passed("dialects", f"{names} (COMPATIBILITY)" if names else "none: the contract is that of openapi.json")
+
+
 def _front_end_remedy(origin: str, allowed: Sequence[str]) -> str:
     remedy = f"Add {origin} to CORS_ORIGINS."
     local = {origin.replace("//localhost", "//127.0.0.1"), origin.replace("//127.0.0.1", "//localhost")}
