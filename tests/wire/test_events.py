@@ -102,10 +102,11 @@ def test_change_by_any_process_reaches_a_listener_in_any_process(never_looking, 
 def test_changes_within_a_moment_are_one_event(never_looking, user):
     with Listener(never_looking.port, user) as listener:
         listener.next()
-        with Line(never_looking.port) as line:
-            for _ in range(3):
+        with ExitStack() as stack:
+            lines = [stack.enter_context(Line(never_looking.port)) for _ in range(3)]
+            for line in lines:
                 line.send(request("POST", "/api/me/tasks", bearer(user), {"title": "x"}))
-            assert [line.receive("POST").status_code for _ in range(3)] == [201] * 3
+            assert [line.receive("POST").status_code for line in lines] == [201] * 3
         event = listener.next()
         # On a busy machine the last one may come later.
         until_last = event.data["revision"] if event.data["revision"] == 3 else listener.next().data["revision"]

