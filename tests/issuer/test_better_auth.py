@@ -78,7 +78,9 @@ def test_flood_of_unknown_kids_on_a_real_server_costs_one_fetch_in_ten_seconds(
         thread.join()
     assert issuer.hits <= ATTEMPTS + (time.monotonic() - began) // ATTEMPT_INTERVAL_S
     assert issuer.hits >= 2
-    assert statuses == {401, 503}
+    # Whether one of them is known to be refused depends on who is waiting when a fetch ends.
+    assert 503 in statuses
+    assert statuses <= {401, 503}
 
 
 def test_server_that_starts_before_its_issuer_waits_for_it_and_outlives_it(
