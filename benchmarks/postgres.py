@@ -118,7 +118,7 @@ def administration(server: Any, database: str = "postgres") -> Iterator[Any]:
 
 def url(server: Any, database: str) -> str:
     """Return the URL of a database, as `DATABASE_URL` has it."""
-    return str(server.get_uri(database=database, driver="psycopg2"))
+    return str(server.get_uri(database=database))
 
 
 @contextmanager
