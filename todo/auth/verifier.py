@@ -57,8 +57,6 @@ class Verifier:
         verified = self._find(text)
         if verified is None or not self._is_still_valid(verified):
             verified = self._verify(Token(text))
-            with self._lock:
-                self._cache[_digest(text)] = verified
         return verified.caller
 
     def find_cached(self, text: str) -> Caller | None:
@@ -69,10 +67,11 @@ class Verifier:
     def verify_at_hand(self, text: str) -> Caller | None:
         """Return the caller that a token names; None if the token is refused, or its key would have to be fetched."""
         try:
-            kid = Token(text).header.get("kid")
+            token = Token(text)
+            kid = token.header.get("kid")
             if self._keys is not None and not (isinstance(kid, str) and self._keys.find_cached(kid)):
                 return None
-            return self(text)
+            return self._verify(token).caller
         except (Unauthorized, KeysUnavailable):
             return None
 
@@ -98,11 +97,15 @@ class Verifier:
         return self._keys is None or verified.key is None or self._keys.find_cached(verified.key.kid) == verified.key
 
     def _verify(self, token: Token) -> Verified:
+        """Apply all rules to a token, and cache it if it passes."""
         for rule, check in self.rules.items():
             result = check(token)
             if not result.passed:
                 raise result.problem(result.refusal(rule), user_id=token.user_id if token.is_genuine else None)
-        return Verified(Caller(str(token.user_id), token.claims["exp"]), token.key)
+        verified = Verified(Caller(str(token.user_id), token.claims["exp"]), token.key)
+        with self._lock:
+            self._cache[_digest(token.text)] = verified
+        return verified
 
 
 def _digest(text: str) -> bytes:
