@@ -87,16 +87,21 @@ def test_stream_begins_as_documented(never_looking, user):
         assert event.id == feed["next"]
 
 
+def assert_learn(listeners, server, user, *, writes):
+    """Assert that new listeners learn of each of some writes."""
+    for listener in listeners:
+        listener.next()
+    for _ in range(writes):
+        revision = write(server, user)
+        for listener in listeners:
+            until(listener, revision)
+
+
 def test_change_by_any_process_reaches_a_listener_in_any_process(never_looking, user):
     with ExitStack() as stack:
         # Processes take connections as they come, so some of these are in each.
         listeners = [stack.enter_context(Listener(never_looking.port, user)) for _ in range(12)]
-        for listener in listeners:
-            listener.next()
-        for _ in range(20):
-            revision = write(never_looking, user)
-            for listener in listeners:
-                until(listener, revision)
+        assert_learn(listeners, never_looking, user, writes=20)
 
 
 def test_changes_within_a_moment_are_one_event(never_looking, user):
@@ -335,12 +340,7 @@ def post_fork(server, worker):
     )
     with ExitStack() as stack:
         listeners = [stack.enter_context(Listener(server.port, user)) for _ in range(8)]
-        for listener in listeners:
-            listener.next()
-        for _ in range(4):
-            revision = write(server, user)
-            for listener in listeners:
-                until(listener, revision)
+        assert_learn(listeners, server, user, writes=4)
 
 
 def test_killed_process_is_replaced_by_one_that_tells_and_is_told(serve, settings, user):
