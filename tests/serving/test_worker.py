@@ -6,6 +6,7 @@ import os
 import re
 import selectors
 import socket
+import threading
 import time
 from contextlib import ExitStack, suppress
 from types import SimpleNamespace
@@ -33,17 +34,6 @@ def pair():
         connection.close()
 
 
-def test_connection_reported_readable_without_data_waits_on(pair):
-    """The kernel may report data, and then discard it because of a wrong checksum."""
-    connection, client = pair
-
-    Worker._read(None, connection)
-    assert not connection.message.data
-
-    client.sendall(b"G")
-    assert connection.sock.receive() == b"G"
-
-
 def test_client_whose_buffers_are_full_is_sent_the_rest_later_in_order(pair):
     connection, client = pair
     expected = bytes(range(256)) * 2_000
@@ -59,11 +49,8 @@ def test_client_whose_buffers_are_full_is_sent_the_rest_later_in_order(pair):
     assert not connection.sock.unsent
 
 
-def test_client_that_receives_a_response_slowly_is_waited_for_by_the_poller(pair):
-    connection, client = pair
-    worker = Worker.__new__(Worker)
-    worker.poller = selectors.DefaultSelector()
-    worker.sending, worker.paused = {}, {}
+def test_client_that_receives_a_response_slowly_is_waited_for_by_the_poller(worker, connected):
+    connection, client = connected()
     expected = bytes(range(256)) * 20_000
     connection.sock._keep(memoryview(expected))
     finished = []
@@ -76,7 +63,6 @@ def test_client_that_receives_a_response_slowly_is_waited_for_by_the_poller(pair
         assert bool(finished) == (not connection.sock.unsent)
         received += client.recv(1 << 20)
 
-    worker.poller.close()
     assert received == expected
     assert finished == [connection]
 
@@ -88,6 +74,8 @@ def worker(monkeypatch):
     worker.poller = selectors.DefaultSelector()
     worker.connections, worker.sending, worker.paused, worker.all_unsent = {}, {}, {}, Unsent()
     worker._accept_paused_until, worker._swept, worker._unchecked_bytes = -math.inf, math.inf, 0
+    worker._handing_back = threading.Lock()
+    worker.cfg = SimpleNamespace(keepalive=30, is_ssl=False)
     worker.hub = Hub(per_user=20, most=None, age_s=3600)
     worker.hub.attend(80, lambda: None)
     yield worker
@@ -112,6 +100,91 @@ def connected(worker):
 
 def fail(_connection):
     raise ValueError("a bug")
+
+
+def test_connection_reported_readable_without_data_waits_on(worker, connected):
+    """The kernel may report data, and then discard it because of a wrong checksum."""
+    connection, client = connected()
+    worker._wait_for_request(connection)
+
+    worker._read(connection)
+    assert not connection.message.data
+
+    client.sendall(b"G")
+    assert connection.sock.receive() == b"G"
+
+
+def run_poller(worker):
+    """Run the steps of everything that is readable now, and return how many there were."""
+    ready = worker.poller.select(0)
+    for key, _ in ready:
+        key.data(key.fileobj)
+    return len(ready)
+
+
+@pytest.fixture
+def at_work(worker, connected):
+    """Return a connection whose request a thread works on, and its client's end."""
+    connection, client = connected()
+    worker._enqueue = lambda connection: connection.load_request()
+    worker._wait_for_request(connection)
+    client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert run_poller(worker) == 1
+    assert not connection.is_polled
+    return connection, client
+
+
+def test_connection_stays_registered_while_a_thread_works_on_its_request(worker, at_work):
+    connection, client = at_work
+    (key,) = worker.poller.get_map().values()
+    assert run_poller(worker) == 0
+
+    worker._read_next(connection)
+    assert worker.poller.get_map()[connection.sock] is key
+    client.sendall(b"G")
+    assert run_poller(worker) == 1
+    assert connection.message.data == b"G"
+
+
+def test_request_that_arrives_while_a_thread_works_on_another_is_read_after_it(worker, at_work):
+    connection, client = at_work
+    client.sendall(b"G")
+    assert run_poller(worker) == 1
+    assert run_poller(worker) == 0
+
+    worker._read_next(connection)
+    assert connection.message.data == b""
+    assert run_poller(worker) == 1
+    assert connection.message.data == b"G"
+
+
+def test_client_that_leaves_while_a_thread_works_on_its_request_is_closed_after_it(worker, at_work):
+    connection, client = at_work
+    client.close()
+    assert run_poller(worker) == 1
+    assert list(worker.connections) == [connection]
+
+    worker._read_next(connection)
+    assert run_poller(worker) == 1
+    assert worker.connections == {}
+
+
+def test_event_that_a_thread_has_overtaken_reads_nothing(worker, at_work):
+    connection, client = at_work
+    client.sendall(b"G")
+    ((key, _),) = worker.poller.select(0)
+    connection.sock._keep(memoryview(b"the rest of a response"))
+    worker._wait_until_sent(connection, fail)
+
+    key.data(key.fileobj)
+    assert connection.sock.receive() == b"G"
+    assert worker.poller.get_map()[connection.sock].events == selectors.EVENT_WRITE
+
+
+def test_connection_closed_by_a_thread_leaves_its_number_to_the_next(worker, at_work):
+    connection, _ = at_work
+    worker._close(connection)
+    assert not worker.poller.get_map()
 
 
 def test_step_that_raises_closes_its_connection_and_no_other(worker, connected):
@@ -178,7 +251,6 @@ def test_responses_that_take_too_much_are_dropped_the_longest_first(worker, conn
 def test_incomplete_requests_that_take_too_much_are_dropped_the_oldest_first(worker, connected, monkeypatch, sent):
     monkeypatch.setattr(worker_module, "REQUESTS_MAX_BYTES", 2 * len(sent) - 60)
     worker.tpool = SimpleNamespace(overdue=lambda _: ())
-    worker.cfg = SimpleNamespace(keepalive=30)
     connections = []
     for _ in range(3):
         connection, client = connected()
@@ -194,7 +266,6 @@ def test_incomplete_requests_that_take_too_much_are_dropped_the_oldest_first(wor
 def test_incomplete_requests_are_checked_as_soon_as_much_has_arrived(worker, connected, monkeypatch):
     monkeypatch.setattr(worker_module, "REQUESTS_MAX_BYTES", 350)
     monkeypatch.setattr(worker_module, "UNCHECKED_MAX_BYTES", 450)
-    worker.cfg = SimpleNamespace(keepalive=30)
     connections = []
     for _ in range(6):
         connection, client = connected()

@@ -24,7 +24,7 @@ from blinker import Signal
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from todo.database.embedded import EmbeddedUnavailable
 from todo.database.engine import Pool
@@ -133,9 +133,9 @@ def _announce(change: ListChange | None) -> None:
 
 
 def _run(sql: str, parameters: Parameters, within: TimeLimits) -> Sequence[Any]:
-    with database_time, _connection(sql) as pooled:
-        connection: Any = pooled.dbapi_connection
-        session: Session = pooled.info["session"]
+    with database_time, _connection(sql) as lent:
+        connection: Any = lent.dbapi_connection
+        session: Session = lent.info["session"]
         with connection.cursor() as cursor:
             message = session.message(sql)
             try:
@@ -145,7 +145,7 @@ def _run(sql: str, parameters: Parameters, within: TimeLimits) -> Sequence[Any]:
                     raise
                 # Nothing of the message took effect. What the session keeps now is unknown, so it ends afterwards.
                 session.give_up(error)
-                pooled.invalidate(soft=True)
+                lent.invalidate(soft=True)
                 watch.wait(connection, within.result_s, cursor.execute, within.settings + sql, parameters)
             return _rows(cursor, cursor.fetchall())
 
@@ -225,8 +225,8 @@ def transaction(
         DatabaseUnavailable: PostgreSQL cannot answer now.
 
     """
-    with _connection("a transaction") as pooled:
-        opened = Transaction(pooled.dbapi_connection, within, isolation_level)
+    with _connection("a transaction") as lent:
+        opened = Transaction(lent.dbapi_connection, within, isolation_level)
         try:
             yield opened
         except BaseException:
@@ -239,7 +239,7 @@ def transaction(
 
 
 @contextmanager
-def _connection(sql: str) -> Iterator[PoolProxiedConnection]:
+def _connection(sql: str) -> Iterator[ConnectionPoolEntry]:
     """Borrow a connection from the pool.
 
     Raises:
@@ -248,12 +248,13 @@ def _connection(sql: str) -> Iterator[PoolProxiedConnection]:
 
     """
     engine: Engine = db.engine
-    pooled: PoolProxiedConnection | None = None
+    pool = cast(Pool, engine.pool)
+    lent: ConnectionPoolEntry | None = None
     try:
-        pooled = engine.raw_connection()
-        yield pooled
+        lent = pool.lend()
+        yield lent
     except psycopg2.Error as error:
-        is_lost = pooled is not None and _discard_if_lost(engine, pooled, error)
+        is_lost = lent is not None and _discard_if_lost(engine, lent, error)
         raise report(problem_of(error, sql, is_lost=is_lost)) from error
     except DBAPIError as error:
         # SQLAlchemy ran it: the first connection of a process asks for the server's version, and migrations run so.
@@ -263,22 +264,22 @@ def _connection(sql: str) -> Iterator[PoolProxiedConnection]:
     except EmbeddedUnavailable as error:
         raise report(DatabaseUnavailable(reason=str(error))) from error
     finally:
-        if pooled is not None:
-            if pooled.dbapi_connection is not None and pooled.dbapi_connection.closed:
-                pooled.invalidate()
-            pooled.close()
+        if lent is not None:
+            if lent.dbapi_connection is not None and lent.dbapi_connection.closed:
+                lent.invalidate()
+            pool.take_back(lent)
 
 
-def _discard_if_lost(engine: Engine, pooled: PoolProxiedConnection, error: psycopg2.Error) -> bool:
+def _discard_if_lost(engine: Engine, lent: ConnectionPoolEntry, error: psycopg2.Error) -> bool:
     """Discard a connection that is dead or cannot write, and report whether it was.
 
     After a failover the same host name may lead to a server that can write.
     """
     if error.pgcode != READ_ONLY:
-        if not engine.dialect.is_disconnect(error, pooled, None):  # type: ignore[arg-type]
+        if not engine.dialect.is_disconnect(error, lent.dbapi_connection, None):  # type: ignore[arg-type]
             return False
         cast(Pool, engine.pool).lost_at = time.monotonic()
-    pooled.invalidate(error)
+    lent.invalidate(error)
     return True
 
 

@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import orjson
@@ -195,6 +196,12 @@ def check_if_match(etag: str | None, **members: Any) -> None:
 def evaluate(response: Response) -> Response:
     """Evaluate the preconditions of a read, where it succeeded, and return the response to send."""
     if request.method not in ("GET", "HEAD") or response.status_code not in (200, 304):
+        return response
+    headers = request.headers
+    if "If-Match" not in headers and (
+        response.status_code == HTTPStatus.NOT_MODIFIED or "If-None-Match" not in headers
+    ):
+        # There is none, or the view has evaluated it.
         return response
     etag = response.headers.get("ETag")
     try:

@@ -1,6 +1,6 @@
 """The ids of a request: one for its response and its log line, one for the whole trace that it is part of."""
 
-import os
+import random
 import re
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ def request_id(header: str | None) -> str:
     """Return a request's id: the client's `X-Request-ID` when it is well formed, else a new one."""
     if header and WELL_FORMED_REQUEST_ID.fullmatch(header):
         return header
-    return os.urandom(16).hex()
+    return _hex_digits(32)
 
 
 def trace(header: str | None) -> Trace:
@@ -41,10 +41,19 @@ def trace(header: str | None) -> Trace:
     The flag whether the client records the trace is passed on. A trace that starts here is not recorded.
     """
     if header and (parent := TRACEPARENT.fullmatch(header)):
-        trace_id, span_id = parent[1], os.urandom(8).hex()
+        trace_id, span_id = parent[1], _hex_digits(16)
         flags = int(parent[2], 16) & SAMPLED
     else:
-        ids = os.urandom(24).hex()
+        ids = _hex_digits(48)
         trace_id, span_id = ids[:32], ids[32:]
         flags = 0
     return Trace(trace_id, f"00-{trace_id}-{span_id}-{flags:02x}")
+
+
+def _hex_digits(number: int) -> str:
+    """Return so many random hexadecimal digits.
+
+    Nobody has to be unable to guess an id. The system's own randomness is a system call, during which another thread
+    takes the interpreter; each process has a seed of its own, a forked one too.
+    """
+    return f"{random.getrandbits(4 * number):0{number}x}"
