@@ -48,8 +48,7 @@ def borrow_through_sqlalchemy(sql, _parameters):
 
 
 @pytest.mark.parametrize("run", [statements.read, statements.write, borrow_through_sqlalchemy])
-def test_connection_closed_while_idle_is_replaced_before_use(warm, proxy, run, monkeypatch):
-    monkeypatch.setattr(engine, "IN_USE_S", 0)
+def test_connection_closed_while_idle_is_replaced_before_use(warm, proxy, run):
     with db.engine.connect() as connection:
         idle = connection.connection.dbapi_connection.fileno()
     proxy.cut()
@@ -59,15 +58,7 @@ def test_connection_closed_while_idle_is_replaced_before_use(warm, proxy, run, m
     assert sum(NUMBER in query for query in proxy.queries) == 1
 
 
-def test_connection_in_use_a_moment_ago_is_not_looked_at(warm, proxy, monkeypatch):
-    monkeypatch.setattr(engine, "IN_USE_S", 60)
-    monkeypatch.setattr(engine, "_has_something_to_read", pytest.fail)
-    assert statements.read(NUMBER, {})[0].number == 1
-    assert proxy.queries == [ASKED]
-
-
-def test_connection_that_the_server_spoke_on_is_pinged_and_kept(warm, proxy, monkeypatch):
-    monkeypatch.setattr(engine, "IN_USE_S", 0)
+def test_connection_that_the_server_spoke_on_is_pinged_and_kept(warm, proxy):
     with db.engine.connect() as connection:
         idle = connection.connection.dbapi_connection.fileno()
     proxy.notice()

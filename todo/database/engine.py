@@ -41,10 +41,6 @@ PAUSE_S = 2
 TRUSTED_IDLE_S = 30
 PING_S = 3
 
-# One that was in use a moment ago is not even looked at: under load that look would be a system call of each request,
-# during which another thread takes the interpreter.
-IN_USE_S = 0.01
-
 CONNECT_ARGS: Mapping[str, Any] = {
     "connect_timeout": CONNECT_TIMEOUT_S,
     "application_name": "todo",
@@ -164,8 +160,7 @@ class Pool(QueuePool):
             return True
         if idle_since < self.lost_at:
             return False
-        idle_s = time.monotonic() - idle_since
-        if idle_s > TRUSTED_IDLE_S or (idle_s > IN_USE_S and _has_something_to_read(connection.fileno())):
+        if time.monotonic() - idle_since > TRUSTED_IDLE_S or _has_something_to_read(connection.fileno()):
             try:
                 watch.wait(connection, PING_S, cast(Dialect, self._dialect).do_ping, connection)
             except psycopg2.Error:
