@@ -10,7 +10,7 @@ AUDIT := .venv/audit/bin
 WORKERS ?= 3
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
 
-.PHONY: help run quick test check coverage test-issuer test-browser test-schema test-generators test-faults bench lint format types \
+.PHONY: help run quick test check coverage test-issuer test-browser test-schema test-generators test-faults client bench lint format types \
 	audit sbom notices openapi docs lock clean
 
 help: ## List the targets
@@ -44,6 +44,11 @@ test-schema: $(READY) ## Compare the running service with openapi.json; ARGS="--
 
 test-generators: $(READY) .venv/generators/.ready tests/generators/node_modules ## Generate clients from openapi.json, check their types and run them (needs Node 20)
 	$(BIN)/pytest tests/generators $(ARGS)
+
+client: $(READY) clients/typescript/node_modules ## Check and test the TypeScript client, also against a real server (needs Node 20)
+	@cd clients/typescript && npm run --silent build && npm run --silent lint && npm run --silent types && npm test --silent
+	cd clients/typescript && npm run --silent demo -- --check
+	$(BIN)/pytest tests/clients $(ARGS)
 
 bench: $(READY) ## Measure beside comparable services; ARGS=--quick measures briefly (needs Node 20 and wrk)
 	$(BIN)/python -m benchmarks.compare $(ARGS)
@@ -95,12 +100,12 @@ LOCK := --quiet --upgrade --strip-extras --annotation-style=line --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 clean: ## Remove .venv, the development database, the built documentation and installed Node packages
-	rm -rf .venv instance site .cache tests/issuer/node_modules tests/generators/node_modules benchmarks/peers/fastify/node_modules
+	rm -rf .venv instance site .cache tests/*/node_modules clients/*/node_modules clients/*/dist benchmarks/peers/fastify/node_modules
 
-tests/%/node_modules: tests/%/package-lock.json
+%/node_modules: %/package-lock.json
 	@node -e 'if (parseInt(process.versions.node) < 20) throw "Node 20 or newer is needed."'
-	@echo "Installing the Node packages of tests/$* (once) ..."
-	@npm ci --prefix tests/$* --ignore-scripts --no-audit --no-fund --silent
+	@echo "Installing the Node packages of $* (once) ..."
+	@npm ci --prefix $* --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
 # Creates the environment $(1) and installs the requirement files $(2) there: with uv where it is installed, else with pip.

@@ -1,0 +1,23 @@
+export { createTasks } from "./engine.js";
+export type {
+  Change,
+  Conflict,
+  Drift,
+  Dropped,
+  Entry,
+  Id,
+  Item,
+  NewTask,
+  Options,
+  Priority,
+  Problem,
+  Query,
+  Resolution,
+  Snapshot,
+  SortKey,
+  Status,
+  Storage,
+  Task,
+  TaskPatch,
+  Tasks,
+} from "./types.js";
