@@ -200,6 +200,7 @@ export function createTasks(options: Options): Tasks {
     opening ??= open().catch((error) => {
       opening = undefined;
       fail(error);
+      finish(waiting, false);
       if (!closing.signal.aborted) timer = setTimeout(start, notBefore - Date.now());
     });
     return opening;
@@ -299,7 +300,7 @@ export function createTasks(options: Options): Tasks {
     else if (isAsked && session) wake(true);
     else if (done) {
       publish({ ...done[1], ready: status.ready });
-      finish(done[0]);
+      finish(waiting, done[0]);
     } else if (called) void call(...called);
   }
 
@@ -307,7 +308,7 @@ export function createTasks(options: Options): Tasks {
     closing.abort();
     resign();
     clearTimeout(hiding);
-    finish(false);
+    finish(waiting, false);
     await opening;
     await queue;
     channel?.close();
@@ -327,8 +328,8 @@ export function createTasks(options: Options): Tasks {
 
   // ------------------------------------------------------------------------------------------------------- the loop
 
-  function finish(isInStep: boolean): void {
-    for (const done of waiting.splice(0)) done(isInStep);
+  function finish(waiters: typeof waiting, isInStep: boolean): void {
+    for (const done of waiters.splice(0)) done(isInStep);
   }
 
   function schedule(ms: number): void {
@@ -353,10 +354,12 @@ export function createTasks(options: Options): Tasks {
     const { signal } = own;
     clearTimeout(timer);
     isRunning = true;
+    const waiters: typeof waiting = [];
     let isInStep = false;
     try {
       while (isWanted) {
         isWanted = false;
+        waiters.push(...waiting.splice(0));
         if (!state.cursor) await pull(signal);
         await push(signal);
         await pull(signal);
@@ -369,9 +372,11 @@ export function createTasks(options: Options): Tasks {
     }
     isRunning = false;
     post({ done: [isInStep, status] });
-    finish(isInStep);
+    finish(waiters, isInStep);
     if (signal.aborted) wake();
     else if (isInStep) void listen(own);
+    // Who asked while this was failing is served by another attempt.
+    else if (waiting.length) wake(true);
     else schedule(notBefore - Date.now());
   }
 
@@ -532,12 +537,11 @@ export function createTasks(options: Options): Tasks {
       return () => listeners.delete(listener);
     },
     async sync() {
-      if (!closing.signal.aborted) await start();
-      if (closing.signal.aborted || !storage) return false;
-      return new Promise((done) => {
-        waiting.push(done);
-        wake(true);
-      });
+      if (closing.signal.aborted) return false;
+      const done = new Promise<boolean>((resolved) => waiting.push(resolved));
+      await start();
+      wake(true);
+      return done;
     },
     async clear() {
       // An earlier page may have left something.

@@ -22,11 +22,6 @@ export function claims(token: string): { sub?: string; userId?: string; exp?: nu
   }
 }
 
-/** Return the delay of a `Retry-After` in milliseconds (RFC 9110, section 10.2.3), at most an hour; 0 if there is none. */
-function retryAfter(value: string | null): number {
-  return Math.min(3_600_000, Number(value) * 1000 || Math.max(0, Date.parse(value ?? "") - Date.now()) || 0);
-}
-
 export interface Client {
   /** Return a token that has not expired. */
   bearer(refused?: boolean): Promise<string>;
@@ -67,12 +62,13 @@ export function createClient(options: Options): Client {
         if (response.ok) return await (read ? read(response, beat) : response.json());
         if (response.status === 401 && !again) continue;
         const problem = await response.json().catch(() => ({}));
-        const { status, statusText: detail, headers: answered } = response;
-        const refused = {
+        const { status, statusText: detail } = response;
+        const refused: Refused = {
           problem: { detail, ...problem, status },
-          retryAfter: retryAfter(answered.get("Retry-After")),
+          // This server sends seconds; a date (RFC 9110, section 10.2.3) counts as none. An hour is enough.
+          retryAfter: Math.min(Number(response.headers.get("Retry-After")) || 0, 3600) * 1000,
         };
-        throw Object.assign(new Error(detail), refused satisfies Partial<Refused>);
+        throw refused;
       }
     } finally {
       clearTimeout(timer);

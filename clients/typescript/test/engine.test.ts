@@ -593,13 +593,13 @@ describe("a failure", () => {
     expect(serverTitles()).toEqual(["a"]);
   });
 
-  test("with a Retry-After that is a date waits until then", async () => {
-    network.next = [{ status: 503, headers: { "Retry-After": new Date(Date.now() + 40_000).toUTCString() } }];
+  test("with a Retry-After of years waits for an hour", async () => {
+    network.next = [{ status: 503, headers: { "Retry-After": "99999999" } }];
     const tasks = client(network);
     await tasks.sync();
-    await pass(39_000);
+    await pass(3_500_000);
     expect(network.calls).toHaveLength(1);
-    await pass(12_000);
+    await pass(1_100_000);
     await until(() => tasks.status.online);
   });
 
@@ -623,6 +623,17 @@ describe("a failure", () => {
     // One that is asked for does not wait.
     network.isDown = false;
     expect(await tasks.sync()).toBe(true);
+  });
+
+  test("that was under way when a sync was asked for is followed by another attempt", async () => {
+    const tasks = await inStep();
+    let later: Promise<boolean> | undefined;
+    network.next = ["unreachable"];
+    network.before = () => {
+      later ??= tasks.sync();
+    };
+    expect(await tasks.sync()).toBe(false);
+    expect(await later).toBe(true);
   });
 
   test("of an edit does not hurry the next attempt", async () => {
