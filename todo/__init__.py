@@ -1,6 +1,8 @@
 """A task backend: tasks per user over HTTP, protected by JWT bearer tokens, stored in PostgreSQL."""
 
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from flask import Flask
@@ -87,6 +89,9 @@ def create_app(config: Config | None = None) -> Flask:
     api.register_blueprint(calendar.feeds)
     api.register_blueprint(health.bp)
     app.register_blueprint(pages.bp)
+    # Images come without it.
+    if not config.production and find_spec("todo.demo"):
+        app.register_blueprint(import_module("todo.demo").bp)
     app.register_blueprint(cli.bp)
     app.register_blueprint(trash.commands)
     app.register_blueprint(users.commands)

@@ -99,11 +99,19 @@ def dev() -> None:
 
 
 def greeting(config: Config) -> str:
-    """Return the message with the address of the server and a call to paste, with a token that works."""
+    """Return the message with the address of the server, a page and a call to paste, with a token that works."""
     address = f"http://{config.address}"
     if config.jwks_url is None:
         token = development_token(config, DEMO_USER, DAY_S)
-        user, origin = DEMO_USER, f"A token for {DEMO_USER}, valid for a day:\n\n{token}"
+        user = DEMO_USER
+        # Browsers send no fragment, so no log has the token.
+        origin = f"""Two devices side by side, in a browser:
+
+{address}/demo#token={token}
+
+A token for {DEMO_USER}, valid for a day:
+
+{token}"""
     else:
         user, token = "me", "$TOKEN"
         origin = f"Tokens come from {config.better_auth_url}: a front-end gets one with authClient.token()."

@@ -392,8 +392,8 @@ export function createTasks(options: Options): Tasks {
   async function listen(own: AbortController): Promise<void> {
     const { signal } = own;
     if (streaming === own) return;
-    let wait = POLL_MS;
-    if (canStream && streamNotBefore <= Date.now()) {
+    let wait = canStream ? streamNotBefore - Date.now() : POLL_MS;
+    if (wait <= 0) {
       wait = RECONNECT_MS;
       streaming = own;
       const read = async ({ body }: Response, beat: () => void) => {
@@ -415,9 +415,9 @@ export function createTasks(options: Options): Tasks {
         }
       };
       await client.request(path(`/events?since=${state.cursor}`), signal, { read }).catch((error) => {
-        const { problem, retryAfter = 0 } = error as Partial<Refused>;
-        if (problem) wait = Math.max(POLL_MS, retryAfter);
-        streamNotBefore = Date.now() + wait;
+        const { retryAfter } = error as Partial<Refused>;
+        // A stream that broke is opened again as soon as a call succeeds, a refused one later.
+        if (retryAfter !== undefined) streamNotBefore = Date.now() + (wait = Math.max(POLL_MS, retryAfter));
       });
       if (streaming === own) streaming = undefined;
     }

@@ -684,6 +684,16 @@ describe("events", () => {
     expect(titles(tasks)).toEqual(["meanwhile"]);
   });
 
+  test("that break are opened again as soon as a call succeeds", async () => {
+    const tasks = await inStep();
+    for (const stream of server.streams) stream.error(new TypeError("network error"));
+    server.streams.clear();
+    await tasks.sync();
+    await until(() => network.streamed === 2);
+    server.create({ title: "theirs" });
+    await until(() => titles(tasks).includes("theirs"));
+  });
+
   test("that are silent for 60 s are dead", async () => {
     await inStep();
     await pass(59_000);

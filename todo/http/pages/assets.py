@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Self
 
 from werkzeug.http import generate_etag
 
@@ -34,6 +35,12 @@ class Asset:
     body: bytes
     mimetype: str
     etag: str
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file of one of the types above, unchanged."""
+        body = path.read_bytes()
+        return cls(body, TYPES[path.suffix], generate_etag(body))
 
 
 def locate(name: str) -> Path:
@@ -69,6 +76,4 @@ def read(name: str) -> Asset:
         AssetMissing: the file does not exist.
 
     """
-    path = locate(name)
-    body = path.read_bytes()
-    return Asset(body, TYPES[path.suffix], generate_etag(body))
+    return Asset.read(locate(name))

@@ -30,13 +30,13 @@ SCROLLBAR_STYLE = "'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='"
 @bp.route("/docs")
 def swagger_ui() -> ResponseReturnValue:
     """Return the page of Swagger UI, in which calls can be tried."""
-    return _page("docs/swagger-ui.html", {"style-src": "'self'"})
+    return page_response("docs/swagger-ui.html", {"style-src": "'self'"})
 
 
 @bp.route("/redoc")
 def redoc() -> ResponseReturnValue:
     """Return the page of ReDoc, which is made for reading."""
-    return _page("docs/redoc.html", {"style-src": f"'self' {EMPTY_STYLE} {SCROLLBAR_STYLE}", "worker-src": "blob:"})
+    return page_response("docs/redoc.html", {"style-src": f"'self' {EMPTY_STYLE} {SCROLLBAR_STYLE}", "worker-src": "blob:"})
 
 
 @bp.route("/docs/assets/<name>")
@@ -49,7 +49,11 @@ def asset(name: str) -> ResponseReturnValue:
     """
     if name not in assets.ASSETS:
         raise NotFound
-    file = assets.read(name)
+    return asset_response(assets.read(name))
+
+
+def asset_response(file: assets.Asset) -> Response:
+    """Return the response with a file that a page loads."""
     response = Response(file.body, mimetype=file.mimetype)
     response.set_etag(file.etag)
     # The content behind a name changes with the installed version, so a browser revalidates it each time, nearly
@@ -58,7 +62,14 @@ def asset(name: str) -> ResponseReturnValue:
     return response
 
 
-def _page(template: str, policy: dict[str, str]) -> Response:
+def page_response(template: str, policy: dict[str, str]) -> Response:
+    """Return the response with a page.
+
+    Args:
+        template: The name of its template.
+        policy: What it needs beyond the policy of all pages (CSP Level 3).
+
+    """
     response = Response(render_template(template), mimetype="text/html")
     response.headers["Content-Security-Policy"] = "; ".join(
         f"{directive} {sources}" for directive, sources in (POLICY | policy).items()
