@@ -33,7 +33,7 @@ check: lint types coverage ## Run everything that a change has to pass: lint, ty
 test-issuer: $(READY) tests/issuer/node_modules ## Test tokens against a real Better Auth (needs Node 20)
 	ISSUER=better-auth $(PYTEST) tests/issuer
 
-test-browser: $(READY) ## Test the pages in a browser (needs Chromium)
+test-browser: $(READY) clients/typescript/node_modules ## Test the pages in a browser (needs Chromium and Node 20)
 	$(BIN)/pytest tests/browser
 
 test-faults: $(READY) .venv/otel/.ready ## Test poolers, Redis, broken networks and OpenTelemetry, and soak for SOAK_S seconds (needs root, pgbouncer, redis-server and iproute2)

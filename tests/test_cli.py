@@ -573,6 +573,7 @@ def test_greeting_with_an_issuer_names_where_tokens_come_from(with_issuer):
     message = cli.greeting(with_issuer.extensions["config"])
     assert "Tokens come from http://localhost:3000" in message
     assert 'curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/api/me/tasks' in message
+    assert "/demo" not in message
 
 
 def test_seed_adds_a_dozen_believable_tasks_once(run, client, user):
@@ -708,4 +709,7 @@ def test_greeting_has_a_call_to_paste(app, client):
         r'^curl -H "Authorization: (Bearer \S+)" http://127\.0\.0\.1:8000(/api/user-123/tasks)$', message, re.MULTILINE
     )
     assert client.get(call[2], headers={"Authorization": call[1]}).status_code == 200
+    page = re.search(r"^http://127\.0\.0\.1:8000(/demo)#token=(\S+)$", message, re.MULTILINE)
+    assert f"Bearer {page[2]}" == call[1]
+    assert client.get(page[1]).status_code == 200
     assert new_user() not in message

@@ -460,7 +460,7 @@ def test_outbox_in_python_pushes_until_everything_has_arrived(client, user):
 
 def test_checksum_in_python_is_that_of_the_feed(client, user):
     shown = {}
-    exec(example(text_of(ROOT / "docs" / "api" / "sync.md"), "python"), shown)
+    exec(example(text_of(ROOT / "docs" / "api" / "sync.md"), "python", "def checksum"), shown)
     for tasks in range(3):
         feed = client.get("/api/me/tasks/changes", headers=bearer(user)).json
         assert feed["count"] == tasks
@@ -468,6 +468,43 @@ def test_checksum_in_python_is_that_of_the_feed(client, user):
         assert shown["checksum"](feed["tasks"][::-1]) == feed["checksum"]
         client.post("/api/me/tasks", headers=bearer(user), json={"title": "x"})
     assert shown["checksum"](feed["tasks"][:1]) != feed["checksum"]
+
+
+def test_follower_in_python_keeps_a_copy(client, user):
+    shown = {}
+    for word in ("def checksum", "def catch_up"):
+        exec(example(text_of(ROOT / "docs" / "api" / "sync.md"), "python", word), shown)
+    call = call_as(client, user)
+    expired = iter([False, False, False, True])
+
+    def get(path):
+        if next(expired, False):
+            return 410, {"detail": "Gone"}
+        # Two changes a page.
+        response = call("GET", f"{path}{'&' if '?' in path else '?'}limit=2")
+        return response.status_code, response.json
+
+    def stored():
+        return {task["id"]: task for task in call("GET", "/tasks").json}
+
+    copy = {}
+    ids = [call("POST", "/tasks", title=f"task {number}").json["id"] for number in range(5)]
+    since = shown["catch_up"](get, copy)
+    assert copy == stored()
+
+    call("DELETE", f"/tasks/{ids[0]}")
+    call("PATCH", f"/tasks/{ids[1]}", title="b")
+    # The cursor has expired.
+    since = shown["catch_up"](get, copy, since)
+    assert copy == stored()
+
+    # The copy is wrong.
+    del copy[ids[2]]
+    shown["catch_up"](get, copy, since)
+    assert copy == stored()
+
+    with pytest.raises(RuntimeError, match="since"):
+        shown["catch_up"](get, copy, "nonsense")
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ LAYERS = (
     ("todo.database", "todo.limits"),
     ("todo.auth",),
     ("todo.tasks", "todo.commands", "todo.health"),
-    ("todo.calendar", "todo.events", "todo.trash", "todo.users"),
+    ("todo.calendar", "todo.demo", "todo.events", "todo.trash", "todo.users"),
     ("todo.batch", "todo.cli", "todo.importing"),
     ("todo.dialects", "todo.doctor"),
     ("todo.serving",),

@@ -3,6 +3,9 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { build } from "esbuild";
 
+const licence = async (name) =>
+  `${name}: ${(await readFile(new URL(`node_modules/${name}/LICENSE`, import.meta.url), "utf8")).trim()}`;
+const notices = await Promise.all(["idb", "eventsource-parser"].map(licence));
 const FILE = new URL("../../todo/demo/static/todo-sync.js", import.meta.url);
 
 const { outputFiles } = await build({
@@ -11,8 +14,7 @@ const { outputFiles } = await build({
   format: "esm",
   target: "es2022",
   minify: true,
-  legalComments: "inline",
-  banner: { js: "// Built by `npm run demo` in clients/typescript. idb (ISC) and eventsource-parser (MIT) are in it." },
+  banner: { js: `/* Built by \`npm run demo\` in clients/typescript. In it are:\n\n${notices.join("\n\n")}\n*/` },
   write: false,
 });
 const [{ text }] = outputFiles;

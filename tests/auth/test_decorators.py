@@ -18,6 +18,8 @@ PUBLIC = {
     "/docs",
     "/redoc",
     "/docs/assets/<name>",
+    "/demo",
+    "/demo/assets/<name>",
     "/calendar/<address>.ics",
 }
 

@@ -272,7 +272,7 @@ class Device {
     element.classList.add("edited");
     element.append(form);
     form.scrollIntoView({ block: "nearest" });
-    fields.title.focus();
+    fields.title.select();
   }
 
   /** Keep what the other device did, and offer what this one wanted. */

@@ -1,4 +1,34 @@
-// Built by `npm run demo` in clients/typescript. idb (ISC) and eventsource-parser (MIT) are in it.
+/* Built by `npm run demo` in clients/typescript. In it are:
+
+idb: ISC License (ISC)
+Copyright (c) 2016, Jake Archibald <jaffathecake@gmail.com>
+
+Permission to use, copy, modify, and/or distribute this software for any purpose with or without fee is hereby granted, provided that the above copyright notice and this permission notice appear in all copies.
+
+THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES WITH REGARD TO THIS SOFTWARE INCLUDING ALL IMPLIED WARRANTIES OF MERCHANTABILITY AND FITNESS. IN NO EVENT SHALL THE AUTHOR BE LIABLE FOR ANY SPECIAL, DIRECT, INDIRECT, OR CONSEQUENTIAL DAMAGES OR ANY DAMAGES WHATSOEVER RESULTING FROM LOSS OF USE, DATA OR PROFITS, WHETHER IN AN ACTION OF CONTRACT, NEGLIGENCE OR OTHER TORTIOUS ACTION, ARISING OUT OF OR IN CONNECTION WITH THE USE OR PERFORMANCE OF THIS SOFTWARE.
+
+eventsource-parser: MIT License
+
+Copyright (c) 2026 Espen Hovlandsdal <espen@hovlandsdal.com>
+
+Permission is hereby granted, free of charge, to any person obtaining a copy
+of this software and associated documentation files (the "Software"), to deal
+in the Software without restriction, including without limitation the rights
+to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+copies of the Software, and to permit persons to whom the Software is
+furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all
+copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+SOFTWARE.
+*/
 var te=class extends Error{constructor(t,n){super(t),this.name="ParseError",this.type=n.type,this.field=n.field,this.value=n.value,this.line=n.line}},Le=10,wt=13,z=32;function ye(e){}function Ve(e){if(typeof e=="function")throw new TypeError("`config` must be an object, got a function instead. Did you mean `createParser({onEvent: fn})`?");let{onEvent:t=ye,onError:n=ye,onRetry:r=ye,onComment:u,maxBufferSize:p}=e,d=[],w=0,g=!0,f,s="",l=0,b,v=!1;function C(i){if(v)throw new Error("Cannot feed parser: it was terminated after exceeding the configured max buffer size. Call `reset()` to resume parsing.");if(g&&(g=!1,i.charCodeAt(0)===239&&i.charCodeAt(1)===187&&i.charCodeAt(2)===191&&(i=i.slice(3))),d.length===0){let I=x(i);I!==""&&(d.push(I),w=I.length),S();return}if(i.indexOf(`
 `)===-1&&i.indexOf("\r")===-1){d.push(i),w+=i.length,S();return}d.push(i);let a=d.join("");d.length=0,w=0;let h=x(a);h!==""&&(d.push(h),w=h.length),S()}function S(){p!==void 0&&(w+s.length<=p||(v=!0,d.length=0,w=0,f=void 0,s="",l=0,b=void 0,n(new te(`Buffered data exceeded max buffer size of ${p} characters`,{type:"max-buffer-size-exceeded"}))))}function x(i){let a=0;if(i.indexOf("\r")===-1){let h=i.indexOf(`
 `,a);for(;h!==-1;){if(a===h){l>0&&t({id:f,event:b,data:s}),f=void 0,s="",l=0,b=void 0,a=h+1,h=i.indexOf(`
