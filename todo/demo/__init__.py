@@ -1,4 +1,4 @@
-"""The page at `/demo`: two devices of one user side by side, over the built TypeScript client. For development alone."""
+"""The page at `/demo`, for development: two devices of one user side by side, over the built TypeScript client."""
 
 from todo.demo.views import bp
 

@@ -91,6 +91,7 @@ export function createTasks(options: Options): Tasks {
 
   const closing = new AbortController();
   let opening: Promise<void> | undefined;
+  let unstored = 0;
   /** What is done with the storage, one after the other. */
   let queue = Promise.resolve();
 
@@ -180,7 +181,7 @@ export function createTasks(options: Options): Tasks {
   async function store(entry: Entry): Promise<void> {
     // What the storage does not take is kept in memory, and sent all the same.
     await write({ log: [entry] }).catch(() => {
-      entry.seq ??= -1 - log.indexOf(entry);
+      entry.seq ??= --unstored;
     });
     wake();
   }
@@ -317,6 +318,7 @@ export function createTasks(options: Options): Tasks {
   }
 
   async function wipe(): Promise<void> {
+    closing.abort();
     resign();
     delete device()[name];
     await enqueue(async () => storage?.clear());
@@ -355,24 +357,24 @@ export function createTasks(options: Options): Tasks {
     clearTimeout(timer);
     isRunning = true;
     const waiters: typeof waiting = [];
-    let isInStep = false;
-    try {
-      while (isWanted) {
-        isWanted = false;
-        waiters.push(...waiting.splice(0));
+    let isInStep = true;
+    while (isWanted && isInStep) {
+      isWanted = false;
+      waiters.push(...waiting.splice(0));
+      try {
         if (!state.cursor) await pull(signal);
         await push(signal);
         await pull(signal);
+        failures = notBefore = 0;
+        publish({ online: true, syncedAt: Date.now(), error: null });
+      } catch (error) {
+        isInStep = false;
+        if (!signal.aborted) fail(error);
       }
-      isInStep = true;
-      failures = notBefore = 0;
-      publish({ online: true, syncedAt: Date.now(), error: null });
-    } catch (error) {
-      if (!signal.aborted) fail(error);
+      post({ done: [isInStep, status] });
+      finish(waiters, isInStep);
     }
     isRunning = false;
-    post({ done: [isInStep, status] });
-    finish(waiters, isInStep);
     if (signal.aborted) wake();
     else if (isInStep) void listen(own);
     // Who asked while this was failing is served by another attempt.

@@ -91,7 +91,7 @@ export async function prepare(
 }
 
 /**
- * Apply the results of a batch.
+ * Apply the results of a batch. The entries of the outbox that follow are changed in place.
  *
  * @returns The change, what was refused, and whether an operation has to be merged with a newer task and sent again.
  */
@@ -101,13 +101,13 @@ export function settle(
   log: Entry[],
   items: Map<Id, Item>,
   resolve: (id: Id) => Id,
-): { change: Change & { log: Entry[] }; dropped: Dropped[]; isStale: boolean } {
+): { change: Change; dropped: Dropped[]; isStale: boolean } {
   const put: Item[] = [];
   const drop: Id[] = [];
   const done: number[] = [];
   const dropped: Dropped[] = [];
   const answered = new Set<number | undefined>(batch.flatMap(({ seqs }) => seqs));
-  let rest = log.filter(({ seq }) => !answered.has(seq));
+  const changed = new Set<Entry>();
   let isStale = false;
   batch.forEach((one, position) => {
     const { id, operation, seqs } = one;
@@ -128,11 +128,13 @@ export function settle(
     if (!task) return;
     // What the user did meanwhile is about the server's task, and the server's form of the values.
     const sent: TaskPatch = "task" in operation ? operation.task : {};
-    rest = rest.map((entry) => {
-      if (entry.id !== id && resolve(entry.id) !== task.id) return entry;
-      return { ...entry, id: task.id, ...(entry.base && { base: rebased(entry.base, sent, task) }) };
-    });
+    for (const entry of log) {
+      if (answered.has(entry.seq) || (entry.id !== id && resolve(entry.id) !== task.id)) continue;
+      entry.id = task.id;
+      if (entry.base) entry.base = rebased(entry.base, sent, task);
+      // What has no position yet is stored after this.
+      if (entry.seq) changed.add(entry);
+    }
   });
-  const changed = rest.filter((entry) => !log.includes(entry));
-  return { change: { put, drop, done, log: changed, state: { batch: undefined } }, dropped, isStale };
+  return { change: { put, drop, done, log: [...changed], state: { batch: undefined } }, dropped, isStale };
 }

@@ -733,6 +733,15 @@ describe("events", () => {
   });
 });
 
+test("a device is in step between two changes, however many follow", async () => {
+  const tasks = client(network);
+  network.before = (path) => {
+    if (path === "/changes" && server.revision < 50) server.create({ title: `${server.revision}` });
+  };
+  expect(await tasks.sync()).toBe(true);
+  expect(tasks.status.online).toBe(true);
+});
+
 describe("the store", () => {
   test("returns the same list until something changes, and tells who subscribed", async () => {
     const tasks = await inStep();

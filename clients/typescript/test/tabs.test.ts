@@ -175,6 +175,28 @@ describe("the storage", () => {
     expect([...server.tasks.values()]).toMatchObject([{ title: "b" }]);
   });
 
+  test("has an edit once that was made while its creation was answered", async () => {
+    const first = tab();
+    await first.sync();
+    network.before = (path) => {
+      if (path !== "/batch") return;
+      network.before = undefined;
+      first.update(id, { title: "b" });
+      network.next = [undefined, { status: 503 }];
+    };
+    const id = first.add({ title: " a " });
+    await until(() => first.status.error);
+    await first.close();
+    const second = tab();
+    second.subscribe(() => {});
+    await until(() => second.status.ready);
+    expect(second.list()).toMatchObject([{ id: 1, key: id, title: "b" }]);
+    expect(second.status.pending).toBe(1);
+    await second.sync();
+
+    expect([...server.tasks.values()]).toMatchObject([{ title: "b", revision: 2 }]);
+  });
+
   test("opens without a network for the last user of this device", async () => {
     const first = tab();
     first.add({ title: "mine" });

@@ -36,7 +36,9 @@ def swagger_ui() -> ResponseReturnValue:
 @bp.route("/redoc")
 def redoc() -> ResponseReturnValue:
     """Return the page of ReDoc, which is made for reading."""
-    return page_response("docs/redoc.html", {"style-src": f"'self' {EMPTY_STYLE} {SCROLLBAR_STYLE}", "worker-src": "blob:"})
+    return page_response(
+        "docs/redoc.html", {"style-src": f"'self' {EMPTY_STYLE} {SCROLLBAR_STYLE}", "worker-src": "blob:"}
+    )
 
 
 @bp.route("/docs/assets/<name>")
