@@ -41,6 +41,19 @@ def server(
 
 
 @pytest.fixture(scope="session")
+def development(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the URL of a server for development, since no other has the demo; behind a prefix, the harder case."""
+    log = tmp_path_factory.mktemp("gunicorn") / "log"
+    server = Server(log, DATABASE_URL=database_url, SCRIPT_NAME="/behind/a-prefix", ENVIRONMENT="development")
+    try:
+        server.wait_until_healthy("/behind/a-prefix/health")
+        yield f"{server.url}/behind/a-prefix"
+        assert server.stop() == 0
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Return a running Chromium."""
     with sync_playwright() as playwright:

@@ -8,22 +8,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 from support import bearer, new_user
-from wire.server import Server
 
 AXE = Path(__file__).parents[2] / "clients" / "typescript" / "node_modules" / "axe-core" / "axe.min.js"
 
 
-@pytest.fixture(scope="module")
-def server(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the URL of a server for development, since no other has the page; behind a prefix, the harder case."""
-    log = tmp_path_factory.mktemp("gunicorn") / "log"
-    server = Server(log, DATABASE_URL=database_url, SCRIPT_NAME="/behind/a-prefix", ENVIRONMENT="development")
-    try:
-        server.wait_until_healthy("/behind/a-prefix/health")
-        yield f"{server.url}/behind/a-prefix"
-        assert server.stop() == 0
-    finally:
-        server.kill()
+@pytest.fixture
+def server(development: str) -> str:
+    """Return the URL of a server that has the page."""
+    return development
 
 
 @pytest.fixture

@@ -73,7 +73,6 @@ class Device {
   set isOnline(value) {
     this.switch.ariaChecked = value;
     this.switch.lastChild.textContent = value ? "Online" : "Offline";
-    this.root.classList.toggle("offline", !value);
     find(`#${this.root.id}-line`).classList.toggle("cut", !value);
     if (!value) {
       this.cut.abort();
