@@ -362,6 +362,8 @@ export function createTasks(options: Options): Tasks {
       isWanted = false;
       waiters.push(...waiting.splice(0));
       try {
+        // Nobody says what other tabs have stored.
+        if (!canStream) await reload();
         if (!state.cursor) await pull(signal);
         await push(signal);
         await pull(signal);

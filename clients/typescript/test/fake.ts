@@ -201,6 +201,21 @@ export function tokenOf(claims: object): string {
   return `${part({ alg: "none" })}.${part(claims)}.`;
 }
 
+/** Web Locks, as far as they are used here: one holder, and a queue that can be left. */
+export class FakeLocks {
+  #tails = new Map<string, Promise<unknown>>();
+
+  request(name: string, { signal }: { signal: AbortSignal }, run: () => Promise<void>): Promise<unknown> {
+    const before = this.#tails.get(name) ?? Promise.resolve();
+    const own = before.then(() => (signal.aborted ? undefined : run()));
+    this.#tails.set(
+      name,
+      own.catch(() => {}),
+    );
+    return own;
+  }
+}
+
 const opened: Tasks[] = [];
 
 /** Return a client of a network, which is closed after the test. */

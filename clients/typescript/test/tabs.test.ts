@@ -4,22 +4,18 @@ import "fake-indexeddb/auto";
 import { IDBFactory } from "fake-indexeddb";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Conflict, Tasks } from "../src/index.js";
-import { client, closeAll, FakeNetwork, FakeServer, pass, stopClock, titles, tokenOf, until } from "./fake.js";
-
-/** Web Locks, as far as they are used here: one holder, and a queue that can be left. */
-class FakeLocks {
-  #tails = new Map<string, Promise<unknown>>();
-
-  request(name: string, { signal }: { signal: AbortSignal }, run: () => Promise<void>): Promise<unknown> {
-    const before = this.#tails.get(name) ?? Promise.resolve();
-    const own = before.then(() => (signal.aborted ? undefined : run()));
-    this.#tails.set(
-      name,
-      own.catch(() => {}),
-    );
-    return own;
-  }
-}
+import {
+  client,
+  closeAll,
+  FakeLocks,
+  FakeNetwork,
+  FakeServer,
+  pass,
+  stopClock,
+  titles,
+  tokenOf,
+  until,
+} from "./fake.js";
 
 /** A page that can be hidden; all tabs of a test share it. */
 class FakeDocument extends EventTarget {
