@@ -37,20 +37,16 @@ export function select(items: Iterable<Item>, query: Query): Item[] {
     .filter(Boolean);
   const tags = [query.tag ?? []].flat().map(folded);
   const priorities = [query.priority ?? []].flat();
-  const found = [...items].filter((item) => {
-    const at = due(item.due_date);
-    const own = item.tags.map(folded);
-    const text = folded([item.title, item.description, ...item.tags].join("\n"));
-    return (
+  const found = [...items].filter(
+    (item) =>
       (status === "all" || (status === "completed") === item.completed) &&
-      (status !== "overdue" || at < Date.now()) &&
+      (status !== "overdue" || due(item.due_date) < Date.now()) &&
       (!priorities.length || priorities.includes(item.priority ?? "none")) &&
-      tags.every((tag) => own.includes(tag)) &&
-      words.every((word) => text.includes(word)) &&
-      (!query.due_after || at >= due(query.due_after, true)) &&
-      (!query.due_before || at < due(query.due_before, true))
-    );
-  });
+      tags.every((tag) => item.tags.some((own) => folded(own) === tag)) &&
+      words.every((word) => folded([item.title, item.description, ...item.tags].join("\n")).includes(word)) &&
+      (!query.due_after || due(item.due_date) >= due(query.due_after, true)) &&
+      (!query.due_before || due(item.due_date) < due(query.due_before, true)),
+  );
   const keys = [query.sort ?? [], ""].flat();
   const ranked = found.map((item) => ({ item, ranks: keys.map((key) => rank(item, key.replace("-", ""))) }));
   const order = (one: Rank, other: Rank, sign: number) =>

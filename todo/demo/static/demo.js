@@ -442,5 +442,9 @@ const given = new URLSearchParams(location.hash.slice(1)).get("token");
 // The token is not left where it is bookmarked or shared.
 if (given) history.replaceState(null, "", location.pathname);
 const token = given ?? sessionStorage.getItem("token");
-if (token) open(token);
+if (!isSecureContext) {
+  // Browsers give no cryptography to a page that came by plain HTTP from another machine.
+  find("#caption").hidden = false;
+  find("#caption").textContent = "Open this page on the machine itself, at 127.0.0.1, or by HTTPS.";
+} else if (token) open(token);
 else askForToken();
