@@ -10,8 +10,8 @@ AUDIT := .venv/audit/bin
 WORKERS ?= 3
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
 
-.PHONY: help run quick test check coverage test-issuer test-browser test-schema test-generators test-faults client bench lint format types \
-	audit sbom notices openapi docs lock clean
+.PHONY: help run quick test check coverage test-issuer test-browser test-schema test-generators test-faults client bench lint \
+	format types audit sbom notices openapi docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
