@@ -612,8 +612,8 @@ class Config:
     public_url: str | None = setting(
         None,
         HttpUrl(),
-        "The address of this service as clients reach it. The addresses of calendars begin with it; in production "
-        "there are no calendars without it.",
+        "The address of this service as clients reach it. The addresses of calendars and of `/mcp` begin with it; in "
+        "production there are none of them without it.",
         unset="outside production, the address of the request",
         example="https://api.example.com",
     )
@@ -675,6 +675,18 @@ class Config:
         return urlsplit(self.better_auth_url)._replace(path="").geturl()
 
     @property
+    def authorization_server(self) -> str | None:
+        """The base URL of Better Auth's API, which is what its OAuth provider writes as `iss`."""
+        return None if self.better_auth_url is None else _with_base_path(self.better_auth_url)
+
+    @property
+    def resource(self) -> str | None:
+        """The `aud` of access tokens of assistants, the address of `/mcp`; None where there are no such tokens."""
+        if self.public_url is None or self.better_auth_url is None:
+            return None
+        return f"{self.public_url}/mcp"
+
+    @property
     def issuers(self) -> tuple[str, ...]:
         """The accepted values of `iss`; with none, the claim is not checked."""
         return self.jwt_issuer or ((self.issuer_origin,) if self.issuer_origin else ())
@@ -702,6 +714,11 @@ class Config:
         except ValidationError as error:
             raise InvalidSettings(error.messages_dict) from None
         return config
+
+
+def _with_base_path(url: str) -> str:
+    """Return the base URL of Better Auth's API: a path in its address is the one of the API."""
+    return url if urlsplit(url).path else url + BETTER_AUTH_BASE_PATH
 
 
 def variables() -> dict[str, str]:
@@ -766,9 +783,7 @@ class _Rules(Schema):
         if loaded.get("rate_limit"):
             loaded.setdefault("rate_limit_failed_auth", "60/minute")
         if base := loaded.get("better_auth_url"):
-            # A path in the address is that of Better Auth's API; without one it is the default path.
-            base += "" if urlsplit(base).path else BETTER_AUTH_BASE_PATH
-            loaded.setdefault("jwks_url", f"{base}/jwks")
+            loaded.setdefault("jwks_url", f"{_with_base_path(base)}/jwks")
         return Config(**loaded)
 
 

@@ -9,6 +9,7 @@ from flask import Flask
 
 from config import ROOT, Config
 from todo import (
+    assistants,
     auth,
     batch,
     calendar,
@@ -88,6 +89,7 @@ def create_app(config: Config | None = None) -> Flask:
     api.register_blueprint(calendar.bp, parameters=[openapi.USER_PARAMETER])
     api.register_blueprint(calendar.feeds)
     api.register_blueprint(health.bp)
+    assistants.init_app(app, config)
     app.register_blueprint(pages.bp)
     # Images come without it.
     if not config.production and find_spec("todo.demo"):

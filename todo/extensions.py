@@ -73,6 +73,9 @@ cors = CORS(
         "sentry-trace",
         "Confirm",
         "Last-Event-ID",
+        "MCP-Protocol-Version",
+        "Mcp-Method",
+        "Mcp-Name",
     ],
     expose_headers=[
         "ETag",

@@ -7,14 +7,14 @@ from flask import Flask
 
 from config import Config, secret_faults
 from todo.auth import fetch, keys
-from todo.auth.decorators import require_jwt, token_lifetime_s
+from todo.auth.decorators import allow_access_tokens, require_jwt, token_lifetime_s
 from todo.auth.development import development_secret
 from todo.auth.jwks import KeyCache
-from todo.auth.rules import issuer_rules, shared_secret_rules
+from todo.auth.rules import Rules, access_token_rules, issuer_rules, shared_secret_rules
 from todo.auth.verifier import Verifier
 from todo.telemetry.logs import log
 
-__all__ = ["after_fork", "init_app", "require_jwt", "token_lifetime_s", "with_secret"]
+__all__ = ["after_fork", "allow_access_tokens", "init_app", "require_jwt", "token_lifetime_s", "with_secret"]
 
 
 def with_secret(config: Config, instance_path: str) -> Config:
@@ -40,10 +40,17 @@ def _verifier(config: Config, issuer_keys: KeyCache | None) -> Verifier:
         if secrets:
             log.info("tokens are verified with the issuer's keys: BETTER_AUTH_SECRET is not used")
         rules = issuer_rules(issuer_keys, issuers=config.issuers, audiences=config.audiences)
-        return Verifier(rules, keys=issuer_keys)
+        return Verifier(rules, access_token_rules=_access_token_rules(config, issuer_keys), keys=issuer_keys)
     for fault in [fault for secret in secrets for fault in secret_faults(secret)]:
         log.warning("weak secret: production would refuse it", fault=fault)
     return Verifier(shared_secret_rules(secrets, issuers=config.issuers, audiences=config.audiences))
+
+
+def _access_token_rules(config: Config, issuer_keys: KeyCache) -> Rules | None:
+    issuer, resource = config.authorization_server, config.resource
+    if issuer is None or resource is None:
+        return None
+    return access_token_rules(issuer_keys, issuer=issuer, resource=resource)
 
 
 def _issuer_keys(config: Config) -> KeyCache | None:

@@ -1,4 +1,4 @@
-"""The guard in front of every view that reads or writes a user's data."""
+"""The guards in front of every view that reads or writes a user's data."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from flask import current_app, g, request
 
-from todo.auth.rules import LEEWAY_S
+from todo.auth.access import SCOPES, challenge
+from todo.auth.rules import ACCESS_TOKEN, LEEWAY_S
 from todo.auth.tokens import Caller
 from todo.http.documented import Blueprint
 from todo.http.problems import InvalidToken, MissingToken, Unauthorized, WrongUser
@@ -63,20 +64,52 @@ def require_jwt(view: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(documented)
     def guarded(*args: Any, user_id: str, **kwargs: Any) -> R:
-        record = requests.current()
-        try:
-            caller = authenticate(request.headers.get("Authorization"), current_app.extensions["token_verifier"])
-        except Unauthorized as problem:
-            # Recorded before the problem is handled, because a rate limit turns the 401 into a 429.
-            record.refused_rule = problem.refusal.rule
-            raise
-        record.user_id = caller.id
-        g.caller = caller
-        user_id = authorize(caller, user_id)
+        user_id = authorize(_identify(_refuse_access_tokens), user_id)
         count_call(user_id)
         return view(*args, user_id=user_id, **kwargs)  # type: ignore[arg-type]
 
     return guarded  # type: ignore[return-value]
+
+
+def allow_access_tokens(view: Callable[P, R]) -> Callable[P, R]:
+    """Restrict a view to callers, and pass it the caller as `caller`, with the scopes of an access token.
+
+    A 401 says where clients find the issuer of access tokens, if there is one (RFC 9728, section 5.1).
+    """
+
+    @wraps(view)
+    def guarded(*args: Any, **kwargs: Any) -> R:
+        try:
+            caller = _identify()
+        except Unauthorized as problem:
+            problem.headers = {"WWW-Authenticate": challenge(problem.headers["WWW-Authenticate"], SCOPES)}
+            raise
+        count_call(caller.id)
+        return view(*args, caller=caller, **kwargs)  # type: ignore[arg-type]
+
+    return guarded
+
+
+def _identify(check: Callable[[Caller], None] | None = None) -> Caller:
+    """Return the caller of the request, recorded, if a further check of them passes."""
+    record = requests.current()
+    try:
+        caller = authenticate(request.headers.get("Authorization"), current_app.extensions["token_verifier"])
+        if check is not None:
+            check(caller)
+    except Unauthorized as problem:
+        # Recorded before the problem is handled, because a rate limit turns the 401 into a 429.
+        record.refused_rule = problem.refusal.rule
+        raise
+    record.user_id = caller.id
+    g.caller = caller
+    return caller
+
+
+def _refuse_access_tokens(caller: Caller) -> None:
+    """Refuse the tokens of assistants, which are good for nothing but `/mcp`."""
+    if caller.scopes is not None:
+        raise InvalidToken(Refusal(TokenRule.TYPE, ACCESS_TOKEN, "JWT or none"), user_id=caller.id)
 
 
 def token_lifetime_s() -> float:

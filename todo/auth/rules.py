@@ -28,6 +28,9 @@ KEY_SOURCES = ("jku", "jwk", "x5u", "x5c")
 # the last.
 NOT_A_LOGIN = ("updateTo", "requestType", "session")
 
+# The media type of access tokens (RFC 9068, section 2.1), in lower case.
+ACCESS_TOKEN = "at+jwt"  # noqa: S105 (no password)  # nosec B105
+
 # What a reason may repeat of a token: an origin, a name, an id. No e-mail address fits, and no token.
 REPEATABLE = re.compile(r"[A-Za-z0-9._~:/+-]{1,100}")
 REPEATED_MAX = 5
@@ -136,6 +139,35 @@ def issuer_rules(
     }
 
 
+def access_token_rules(
+    keys: KeyCache,
+    *,
+    issuer: str,
+    resource: str,
+    clock: Callable[[], float] = time.time,
+) -> Rules:
+    """Return the rules for access tokens of the issuer's OAuth provider (RFC 9068), with which assistants call.
+
+    Args:
+        keys: The issuer's public keys.
+        issuer: The one value of `iss`.
+        resource: The one accepted value of `aud`.
+        clock: Returns the time as seconds since 1970.
+
+    """
+    rules = dict(issuer_rules(keys, issuers=[issuer], audiences=[resource], clock=clock))
+    expiry = rules.pop(TokenRule.EXPIRY)
+    return {
+        **rules,
+        TokenRule.TYPE: _access_token_type,
+        TokenRule.CONFIRMATION: _confirmation,
+        TokenRule.CLIENT: _client,
+        TokenRule.SCOPE: _scope,
+        # Still the last one.
+        TokenRule.EXPIRY: expiry,
+    }
+
+
 def describe(value: Any) -> str:
     """Return a value of a token as text: the value itself where it is safe to log, else its JSON type."""
     if isinstance(value, list) and 0 < len(value) <= REPEATED_MAX:
@@ -148,10 +180,31 @@ def _describe_scalar(value: Any) -> str:
 
 
 def _type(token: Token) -> RuleResult:
-    """Check the media type, which has no case, and which `application/` may precede (RFC 7515, section 4.1.9)."""
-    typ = token.header.get("typ", "JWT")
-    passed = isinstance(typ, str) and typ.lower().removeprefix("application/") == "jwt"
-    return RuleResult(passed, "JWT or none", describe(token.header.get("typ")))
+    return RuleResult(token.type == "jwt", "JWT or none", describe(token.header.get("typ")))
+
+
+def _access_token_type(token: Token) -> RuleResult:
+    return RuleResult(token.type == ACCESS_TOKEN, ACCESS_TOKEN, describe(token.header.get("typ")))
+
+
+def _confirmation(token: Token) -> RuleResult:
+    """Refuse a token that is good for the holder of a key alone (RFC 7800), because no proof of that is checked."""
+    return RuleResult("cnf" not in token.claims, "none", "one")
+
+
+def _client(token: Token) -> RuleResult:
+    """Check that the token names the client that acts, and that it acts for somebody else (RFC 9068, section 2.2)."""
+    client = token.claims.get("client_id")
+    passed = isinstance(client, str) and client not in ("", token.claims.get("sub"))
+    return RuleResult(passed, "the id of a client that acts for a user", describe(client))
+
+
+def _scope(token: Token) -> RuleResult:
+    """Read the scopes, which are one text with spaces between them (RFC 9068, section 2.2.3)."""
+    scope = token.claims.get("scope")
+    passed = isinstance(scope, str)
+    token.scopes = frozenset(str(scope).split()) if passed else None
+    return RuleResult(passed, "a text", describe(scope.split() if isinstance(scope, str) else scope))
 
 
 def _key_source(token: Token) -> RuleResult:

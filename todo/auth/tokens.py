@@ -34,11 +34,13 @@ class Caller:
     Attributes:
         id: The id.
         expires_at: When the token expires, as seconds since 1970.
+        scopes: What an access token of an assistant allows; None for the token of the user's own front-end.
 
     """
 
     id: str
     expires_at: float = field(default=math.inf, compare=False)
+    scopes: frozenset[str] | None = None
 
 
 class Token:
@@ -51,6 +53,7 @@ class Token:
         is_genuine: Whether its signature was verified.
         key: The issuer's key that its signature is checked with.
         user_id: The user that it names, once a rule has read it.
+        scopes: What it allows, where it is an access token, once a rule has read them.
 
     """
 
@@ -77,6 +80,13 @@ class Token:
         self.is_genuine = False
         self.key: Key | None = None
         self.user_id: str | None = None
+        self.scopes: frozenset[str] | None = None
+
+    @property
+    def type(self) -> Any:
+        """The media type (RFC 7515, section 4.1.9), which has no case, and which `application/` may precede."""
+        typ = self.header.get("typ", "JWT")
+        return typ.lower().removeprefix("application/") if isinstance(typ, str) else typ
 
     def is_signed_with(self, key: Any, algorithm: str) -> bool:
         """Verify the signature with a key (RFC 7515, section 5.2)."""

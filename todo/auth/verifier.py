@@ -10,7 +10,7 @@ from cachetools import LRUCache
 
 from todo.auth.jwks import KeyCache, KeysUnavailable
 from todo.auth.keys import Key
-from todo.auth.rules import LEEWAY_S, RuleResult, Rules
+from todo.auth.rules import ACCESS_TOKEN, LEEWAY_S, RuleResult, Rules
 from todo.auth.tokens import Caller, Token
 from todo.http.problems import Unauthorized
 from todo.telemetry.refusals import TokenRule
@@ -32,13 +32,22 @@ class Verifier:
 
     Args:
         rules: What must be true of a token, in order.
+        access_token_rules: What must be true of an access token instead, where there are any.
         keys: The issuer's keys, if it publishes any. A cached token is verified again when its key changes.
         clock: Returns the time as seconds since 1970.
 
     """
 
-    def __init__(self, rules: Rules, *, keys: KeyCache | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        *,
+        access_token_rules: Rules | None = None,
+        keys: KeyCache | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.rules = rules
+        self.access_token_rules = access_token_rules
         self._keys = keys
         self._clock = clock
         self._cache: LRUCache[bytes, Verified] = LRUCache(CACHED_MAX)
@@ -84,8 +93,14 @@ class Verifier:
 
         """
         token = Token(text)
-        for rule, check in self.rules.items():
+        for rule, check in self._rules_of(token).items():
             yield rule, check(token)
+
+    def _rules_of(self, token: Token) -> Rules:
+        """Return the rules for tokens of its type. Each list requires a type, so that none is good by both."""
+        if self.access_token_rules is not None and token.type == ACCESS_TOKEN:
+            return self.access_token_rules
+        return self.rules
 
     def _find(self, text: str) -> Verified | None:
         with self._lock:
@@ -98,11 +113,11 @@ class Verifier:
 
     def _verify(self, token: Token) -> Verified:
         """Apply all rules to a token, and cache it if it passes."""
-        for rule, check in self.rules.items():
+        for rule, check in self._rules_of(token).items():
             result = check(token)
             if not result.passed:
                 raise result.problem(result.refusal(rule), user_id=token.user_id if token.is_genuine else None)
-        verified = Verified(Caller(str(token.user_id), token.claims["exp"]), token.key)
+        verified = Verified(Caller(str(token.user_id), token.claims["exp"], token.scopes), token.key)
         with self._lock:
             self._cache[_digest(token.text)] = verified
         return verified

@@ -8,6 +8,8 @@
     │   ├── InvalidToken             the token breaks any other rule
     │   └── AnonymousToken           the token is genuine and names no user
     ├── WrongUser               403  the path is another user's
+    ├── InsufficientScope       403  the access token does not allow this
+    ├── ForeignOrigin           403  a page of an unknown origin sends the request
     ├── NotFound                404  there is no such path
     │   └── TaskNotFound             the caller has no such task
     ├── MethodNotAllowed        405  with Allow
@@ -165,6 +167,19 @@ class WrongUser(Problem):
 
     status = HTTPStatus.FORBIDDEN
     detail = "User ID mismatch"
+
+
+class InsufficientScope(Problem):
+    """403: the access token does not allow this; raise it with the challenge (RFC 6750, section 3.1)."""
+
+    status = HTTPStatus.FORBIDDEN
+
+
+class ForeignOrigin(Problem):
+    """403: a page sends the request whose origin is neither that of this service nor that of a known front-end."""
+
+    status = HTTPStatus.FORBIDDEN
+    detail = "Pages of this origin may not call."
 
 
 class NotFound(Problem):

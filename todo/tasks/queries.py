@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -50,6 +51,24 @@ class TaskPage:
     next: str | None
     total: int | None
     revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A task that was deleted.
+
+    Attributes:
+        task: The task as it was.
+        revision: The revision of the list at the deletion.
+        deleted_at: When that was, in UTC without an offset.
+        expires_at: Until when the task can be restored, at least; None where it cannot.
+
+    """
+
+    task: TaskRow
+    revision: int
+    deleted_at: datetime
+    expires_at: datetime | None
 
 
 def list_tasks(caller: str, wanted: Listing, known_revision: int | None = None) -> TaskPage | None:
@@ -149,16 +168,18 @@ def update_task(
 
     """
     columns = columns_of(members)
-    return _change(update_statement(frozenset(columns)), columns, caller, task_id, preconditions)
+    return as_task(_change(update_statement(frozenset(columns)), columns, caller, task_id, preconditions))
 
 
 def toggle_task(caller: str, task_id: int, preconditions: Preconditions = NO_PRECONDITIONS) -> TaskRow:
     """Complete or reopen one task of the caller, and return it; raise as `update_task` does."""
-    return _change(TOGGLE, {}, caller, task_id, preconditions)
+    return as_task(_change(TOGGLE, {}, caller, task_id, preconditions))
 
 
-def delete_task(caller: str, task_id: int, trash_days: int, preconditions: Preconditions = NO_PRECONDITIONS) -> TaskRow:
-    """Move one task of the caller into the trash, and return it as it was; raise as `update_task` does.
+def delete_task(
+    caller: str, task_id: int, trash_days: int, preconditions: Preconditions = NO_PRECONDITIONS
+) -> Deletion:
+    """Move one task of the caller into the trash; raise as `update_task` does.
 
     Args:
         caller: The id of the caller.
@@ -167,14 +188,15 @@ def delete_task(caller: str, task_id: int, trash_days: int, preconditions: Preco
         preconditions: What must be true of it.
 
     """
-    return _change(SQL["delete_task"], {"days": trash_days}, caller, task_id, preconditions)
+    row = _change(SQL["delete_task"], {"days": trash_days}, caller, task_id, preconditions)
+    return Deletion(as_task(row), row.list_revision, row.deleted_at, row.expires_at)
 
 
-def _change(sql: str, values: Mapping[str, Any], caller: str, task_id: int, preconditions: Preconditions) -> TaskRow:
+def _change(sql: str, values: Mapping[str, Any], caller: str, task_id: int, preconditions: Preconditions) -> Any:
     parameters = {**values, "caller": caller, "task_id": task_id, **preconditions.parameters()}
     rows = statements.write(sql, parameters)
     if rows:
-        return as_task(rows[0])
+        return rows[0]
     if not preconditions:
         raise TaskNotFound
     current = get_task(caller, task_id)

@@ -104,4 +104,6 @@ trashed AS (
         CASE WHEN %(days)s > 0 THEN to_jsonb(deleted) - 'next_revision' END
     FROM deleted
 )
-SELECT {columns}, next_revision AS list_revision FROM deleted;
+SELECT {columns}, next_revision AS list_revision, timezone('UTC', now()) AS deleted_at,
+    CASE WHEN %(days)s > 0 THEN timezone('UTC', now() + %(days)s * interval '1 day') END AS expires_at
+FROM deleted;

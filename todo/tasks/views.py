@@ -195,7 +195,7 @@ def delete_task(user_id: str, task_id: int) -> ResponseReturnValue:
     The trash keeps it for some days.
     """
     days = current_app.extensions["config"].trash_days
-    task = queries.delete_task(user_id, task_id, days, Preconditions.of_write())
+    deletion = queries.delete_task(user_id, task_id, days, Preconditions.of_write())
     if preference("return") == "representation":
-        return tagged(task, 200, {PREFERENCE_APPLIED: "return=representation"})
+        return tagged(deletion.task, 200, {PREFERENCE_APPLIED: "return=representation"})
     return no_content()
