@@ -126,7 +126,7 @@ def assert_problem(response: Any, status: int, detail: str | None = None) -> dic
     if detail is not None:
         assert problem["detail"] == detail
     if status == 401:
-        challenge = response.headers["WWW-Authenticate"]
+        challenge = response.headers["WWW-Authenticate"].partition(" resource_metadata=")[0].removesuffix(",")
         assert challenge in ("Bearer", 'Bearer error="invalid_token"')
     if status == 503:
         assert int(response.headers["Retry-After"]) > 0

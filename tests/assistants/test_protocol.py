@@ -261,10 +261,11 @@ def test_page_that_takes_its_name_for_the_address_of_this_server_may_not_call(cl
 
 
 def test_front_end_may_send_the_headers_of_the_protocol(client):
-    origin = {"Origin": "https://app.example.com", "Access-Control-Request-Method": "POST"}
-    response = client.options("/mcp", headers=origin)
-    allowed = response.headers["Access-Control-Allow-Headers"].split(", ")
-    assert {"MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"} <= set(allowed) <= set(cors._options["allow_headers"])
+    sent = {"MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Authorization"}
+    preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": ", ".join(sent)}
+    response = client.options("/mcp", headers={"Origin": "https://app.example.com", **preflight})
+    assert set(response.headers["Access-Control-Allow-Headers"].split(", ")) == sent
+    assert "WWW-Authenticate" in cors._options["expose_headers"]
 
 
 def test_answer_is_hardened_and_traced_like_any_other(assistant):

@@ -61,7 +61,7 @@ def test_tool_has_whole_schemas_and_hints(name):
 
 
 def test_descriptions_of_all_tools_take_little_of_a_models_context(either):
-    assert len(json.dumps(either.result("tools/list"))) < 16_000
+    assert len(either.request("tools/list").data) < 16 * 1024
 
 
 def test_rules_of_a_new_task_stand_in_the_schema():
@@ -243,7 +243,7 @@ def test_fault_of_a_task_is_told_to_the_model(either, name, arguments, sentence)
         (
             "list_tasks",
             {"status": "overdue", "overdue": False},
-            "status cannot be overdue together with overdue=false.",
+            "status cannot be overdue together with overdue",
         ),
         ("summarize_tasks", {"tz": "Middle-earth"}, "tz must be the name of a time zone such as Europe/Prague."),
     ],

@@ -21,6 +21,8 @@ PUBLIC = {
     "/demo",
     "/demo/assets/<name>",
     "/calendar/<address>.ics",
+    "/.well-known/oauth-protected-resource",
+    "/.well-known/oauth-protected-resource/mcp",
 }
 
 
@@ -159,4 +161,5 @@ def test_every_route_but_the_public_ones_needs_a_token(app, client):
         "/api/<user_id>/export",
         "/api/<user_id>/import",
         "/api/<user_id>",
+        "/mcp",
     }
