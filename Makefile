@@ -30,8 +30,8 @@ coverage: $(READY) ## Run the same tests, and fail below 100 % branch coverage
 
 check: lint types coverage ## Run everything that a change has to pass: lint, types, and tests with coverage
 
-test-issuer: $(READY) tests/issuer/node_modules ## Test tokens against a real Better Auth (needs Node 20)
-	ISSUER=better-auth $(PYTEST) tests/issuer
+test-issuer: $(READY) tests/issuer/node_modules tests/assistant_clients/node_modules ## Test Better Auth and assistants (needs Node 20)
+	ISSUER=better-auth $(PYTEST) tests/issuer tests/assistant_clients
 
 test-browser: $(READY) clients/typescript/node_modules ## Test the pages in a browser (needs Chromium and Node 20)
 	$(BIN)/pytest tests/browser

@@ -225,15 +225,21 @@ class Server:
         log: The file for its stdout and stderr.
         conf: The configuration of gunicorn.
         command: The command of another server, in which `{port}` is the port to listen on.
+        port: The port to listen on, where it has to be known before; otherwise any free port.
         **changes: Environment variables beside those that production requires.
 
     """
 
     def __init__(
-        self, log: Path, conf: Path | str = "gunicorn.conf.py", command: str | None = None, **changes: str
+        self,
+        log: Path,
+        conf: Path | str = "gunicorn.conf.py",
+        command: str | None = None,
+        port: int | None = None,
+        **changes: str,
     ) -> None:
         self.log = log
-        self.port = free_port()
+        self.port = port or free_port()
         words = (command or f"gunicorn -c {conf} wsgi:app").format(port=self.port).split()
         with log.open("w") as output:
             self.process = subprocess.Popen(

@@ -16,6 +16,7 @@ REFERENCE = "#/components/schemas/"
 LEFT_OUT = ("pattern", "format", "example")
 LEFT_OUT_OF_RESULTS = (*LEFT_OUT, "description", "examples")
 FORMATS = ("date", "date-time")
+ANNOTATIONS = ("description", "examples", "default")
 
 
 def of_arguments(schema: Schema) -> dict[str, Any]:
@@ -48,4 +49,14 @@ def _whole(part: Any, left_out: Collection[str]) -> Any:
     whole = {name: _whole(value, left_out) for name, value in kept.items()}
     if part.get("format") in FORMATS:
         whole["format"] = part["format"]
-    return whole
+    return _with_one_type(whole)
+
+
+def _with_one_type(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema whose type is one word, since not all models are told of lists of types."""
+    if not isinstance(schema.get("type"), list):
+        return schema
+    about = {name: value for name, value in schema.items() if name in ANNOTATIONS}
+    rules = {name: value for name, value in schema.items() if name not in (*ANNOTATIONS, "type")}
+    either = [{"type": word, **(rules if word != "null" else {})} for word in schema["type"]]
+    return {"anyOf": either, **about}
