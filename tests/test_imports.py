@@ -18,7 +18,7 @@ LAYERS = (
     ("todo.auth",),
     ("todo.tasks", "todo.commands", "todo.health"),
     ("todo.calendar", "todo.demo", "todo.events", "todo.trash", "todo.users"),
-    ("todo.batch", "todo.cli", "todo.importing"),
+    ("todo.assistants", "todo.batch", "todo.cli", "todo.importing"),
     ("todo.dialects", "todo.doctor"),
     ("todo.serving",),
     ("todo",),

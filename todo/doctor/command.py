@@ -10,6 +10,7 @@ from flask import Blueprint, Flask, current_app
 
 from config import Config, InvalidSettings
 from todo.commands import Command
+from todo.doctor.assistants import check_assistants
 from todo.doctor.installation import (
     check_database,
     check_dialects,
@@ -45,6 +46,7 @@ class TokenFile(click.File):
     examples={
         "todo doctor": "Check the installation",
         "todo doctor --origin https://app.example.com": "Check also that this front-end may call",
+        "todo doctor --mcp": "Check the way of assistants to the tools",
         "pbpaste | todo doctor --token -": "Explain the token in the clipboard",
     },
     exit_status={0: "No check failed.", 1: "A check failed, or the token is refused."},
@@ -52,13 +54,15 @@ class TokenFile(click.File):
 )
 @click.option("--token", "token", type=TokenFile("rb"), help="Explain the token in this file; - is stdin.")
 @click.option("--origin", "origins", multiple=True, help="The origin of a front-end that must be able to call.")
-def doctor(token: BinaryIO | None, origins: tuple[str, ...]) -> None:
+@click.option("--mcp", "for_assistants", is_flag=True, help="Check what assistants need instead.")
+def doctor(token: BinaryIO | None, origins: tuple[str, ...], *, for_assistants: bool) -> None:
     """Check an installation, or one token, and print what to do.
 
     Checks the settings, the database, the issuer of the tokens, the rate limits and the front-ends. It runs with wrong
     settings too. No secret is printed.
 
-    With --token it checks one token instead, rule by rule.
+    With --token it checks one token instead, rule by rule; with --mcp, whether assistants find the tools and the issuer
+    of their access tokens, from where it runs.
     """
     if (refusal := current_app.extensions.get("refusal")) is not None:
         report(check_refusal(refusal.errors))
@@ -67,6 +71,8 @@ def doctor(token: BinaryIO | None, origins: tuple[str, ...]) -> None:
         text = clean(decode(token.read(FILE_MAX)))
         verifier = current_app.extensions["token_verifier"]
         report(check_token(config, verifier, text), verdict(verifier, text))
+    if for_assistants:
+        report(check_assistants(config))
     report(
         chain(
             check_settings(config),

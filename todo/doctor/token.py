@@ -2,14 +2,15 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import quote
 
 import orjson
 
 from config import Config
+from todo.auth.access import SCOPES
 from todo.auth.jwks import KeysUnavailable
-from todo.auth.rules import describe
+from todo.auth.rules import ACCESS_TOKEN, describe
 from todo.auth.verifier import Verifier
 from todo.doctor.results import Result, failed, passed
 from todo.http.problems import InvalidToken, Problem
@@ -41,6 +42,9 @@ REMEDIES = {
     TokenRule.KEY_SOURCE: "It names the key to verify it with, which no token of your issuer does.",
     TokenRule.KEY: f"Its key is no longer published, or another server made it. {RENEW}",
     TokenRule.PURPOSE: f"It was made for another purpose. {RENEW}",
+    TokenRule.CONFIRMATION: "It is good for the holder of a key alone (DPoP): turn that off in Better Auth.",
+    TokenRule.CLIENT: "It was issued to a client for itself, and names no user: use the authorization code flow.",
+    TokenRule.SCOPE: f"It allows nothing that can be read. {RENEW}",
     TokenRule.ISSUER: "Open the front-end by the same host name as here, or set JWT_ISSUER to the issuer of the token.",
     TokenRule.AUDIENCE: (
         "Open the front-end by the same host name as here, or set JWT_AUDIENCE to the audience of the token."
@@ -49,6 +53,13 @@ REMEDIES = {
     TokenRule.NOT_BEFORE: COMPARE_CLOCKS,
     TokenRule.USER: "The payload must name the user in sub, as Better Auth does by default.",
     TokenRule.EXPIRY: RENEW,
+}
+
+
+# Of access tokens of assistants.
+ACCESS_TOKEN_REMEDIES = {
+    TokenRule.ISSUER: "BETTER_AUTH_URL must be the baseURL of Better Auth, with the path of its API if it has one.",
+    TokenRule.AUDIENCE: "Set resource of the plugin mcp() of Better Auth to what is expected, or correct PUBLIC_URL.",
 }
 
 
@@ -74,25 +85,26 @@ def clean(text: str) -> str:
 
 def check_token(config: Config, verifier: Verifier, text: str) -> Iterator[Result]:
     """Yield a result for each rule: whether the token passes it, and if not, what to do."""
+    remedies = REMEDIES
     try:
         for rule, result in verifier.explain(text):
+            if rule is TokenRule.TYPE and result.passed and result.expected == ACCESS_TOKEN:
+                remedies = REMEDIES | ACCESS_TOKEN_REMEDIES
             if result.passed:
                 yield passed(rule, result.got)
             else:
-                yield _failure(config, result.refusal(rule))
+                yield _failure(config, result.refusal(rule), remedies)
     except InvalidToken as problem:
-        yield _failure(config, problem.refusal)
+        yield _failure(config, problem.refusal, remedies)
     except KeysUnavailable as problem:
         yield failed("key", problem.reason or problem.detail, "Without --token, the doctor checks the issuer itself.")
 
 
-def _failure(config: Config, refusal: Refusal) -> Result:
-    return failed(refusal.rule, refusal.fault, _remedy(config, refusal.rule))
+def _failure(config: Config, refusal: Refusal, remedies: Mapping[TokenRule, str]) -> Result:
+    return failed(refusal.rule, refusal.fault, remedies.get(refusal.rule) or _remedy(config, refusal.rule))
 
 
 def _remedy(config: Config, rule: TokenRule) -> str:
-    if rule in REMEDIES:
-        return REMEDIES[rule]
     if rule is TokenRule.SIGNATURE:
         return FORGED if config.jwks_url is not None else SIGNED_OTHERWISE
     if config.jwks_url is None:
@@ -106,6 +118,9 @@ def verdict(verifier: Verifier, text: str) -> str:
         caller = verifier(text)
     except Problem as problem:
         return f"It is refused: {problem.status.value} {problem.detail.rstrip('.')}. The first ✗ says why."
+    if caller.scopes is not None:
+        allowed = [scope for scope in SCOPES if scope in caller.scopes]
+        return f"It is good, for /mcp: it allows {' and '.join(allowed) or 'nothing there'}."
     if not IN_A_PATH.fullmatch(caller.id):
         return ONLY_ME
     # An id that is an e-mail address is not repeated.
