@@ -13,6 +13,7 @@ import click
 import orjson
 
 from benchmarks import (
+    assistants,
     event_streams,
     gunicorn_settings,
     migration_times,
@@ -49,6 +50,7 @@ BLOCKS: Mapping[str, tuple[str, Callable[[Results], list[str]]]] = {
     "memory": ("scale.json", lambda results: worker_memory.table(results["memory"])),
     "gunicorn-settings": ("gunicorn-settings.json", lambda results: gunicorn_settings.table(results["rows"])),
     "under-attack": ("under-attack.json", under_attack.page),
+    "assistants": ("assistants.json", assistants.page),
     "event-streams": ("event-streams.json", event_streams.page),
     "peers": ("peers.json", lambda results: ratios.throughput_table(ratios.rows(results["measured"]))),
     "round-trips": ("peers.json", lambda results: ratios.table(list(ratios.round_trip_rows(results["round_trips"])))),

@@ -341,6 +341,8 @@ LIMITS = [
     ("`Idempotency-Key`", "http", "IDEMPOTENCY_KEY_MAX", "{} characters", 1),
     ("operations of a batch", "batch", "OPERATIONS_MAX", "{}", 1),
     ("revisions in one `if_revision`", "batch", "REVISIONS_MAX", "{}", 1),
+    ("tasks in a list of an assistant", "assistants", "LIMIT_MAX", "{}", 1),
+    ("characters of each description in it", "assistants", "DESCRIPTION_MAX", "{}", 1),
     ("`limit`", "http", "PAGE_MAX", "{}", 1),
     ("`offset`", "http", "OFFSET_MAX", "{:,}", 1),
     ("faults in the `detail` of a 422", "http", "SENTENCES_MAX", "{}", 1),

@@ -189,6 +189,18 @@ def test_access_token_that_was_verified_at_mcp_opens_nothing_else(assistant_with
     assert assistant.tool("list_tasks")["tasks"]
 
 
+def test_server_knows_whose_access_token_it_is(assistant_with, service, alice):
+    """So that the requests of an assistant wait in the places of its user, and take no others."""
+    verifier = service.extensions["token_verifier"]
+    assistant = assistant_with()
+    token = assistant.headers["Authorization"].removeprefix("Bearer ")
+    assert verifier.find_cached(token) is None
+    # The issuer's keys are at hand after the first request.
+    assert assistant_with(jti="another").tool("list_tasks")
+    assert verifier.verify_at_hand(token).id == alice.id
+    assert verifier.find_cached(token).id == alice.id
+
+
 # Scopes
 
 

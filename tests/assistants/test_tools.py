@@ -7,7 +7,7 @@ from assistants.conftest import Assistant
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from support import bearer, config_for, new_user
+from support import TASK_MEMBERS, bearer, config_for, new_user
 
 from todo import create_app
 from todo.assistants.schemas import DESCRIPTION_MAX, LIMIT, LIMIT_MAX
@@ -68,9 +68,12 @@ def test_rules_of_a_new_task_stand_in_the_schema():
     schema = arguments_of("add_task")
     assert schema["required"] == ["title"]
     assert schema["properties"]["title"]["maxLength"] == TITLE_MAX
-    assert schema["properties"]["description"]["maxLength"] == STORED_MAX
+    assert schema["properties"]["description"]["anyOf"] == [
+        {"type": "string", "maxLength": STORED_MAX},
+        {"type": "null"},
+    ]
     assert schema["properties"]["priority"]["anyOf"][0]["enum"] == ["low", "medium", "high"]
-    assert schema["properties"]["tags"]["maxItems"] == TAGS_MAX
+    assert schema["properties"]["tags"]["anyOf"][0]["maxItems"] == TAGS_MAX
     assert arguments_of("list_tasks")["properties"]["limit"]["maximum"] == LIMIT_MAX
     assert arguments_of("complete_task")["properties"]["completed"]["default"] is True
 
@@ -252,6 +255,13 @@ def test_bad_argument_is_refused_by_name(either, name, arguments, sentence):
     assert sentence in either.refusal(name, **arguments)
 
 
+def test_many_faults_are_told_in_few_sentences(either):
+    sentence = either.refusal("get_task", **{f"unknown{number}": 1 for number in range(3000)})
+    assert "unknown9 is not known here" in sentence
+    assert sentence.endswith("There are 2991 more faults.")
+    assert len(sentence) < 1000
+
+
 @pytest.mark.parametrize("arguments", [[], "x", 1, [{"title": "x"}]])
 def test_arguments_that_are_no_object_are_refused(either, arguments):
     error = either.error("tools/call", name="add_task", arguments=arguments)
@@ -385,6 +395,15 @@ def test_instructions_in_a_task_are_data(either):
     result = either.result("tools/call", name="get_task", arguments={"task_id": task["id"]})
     assert json.loads(result["content"][0]["text"])["task"]["description"] == text
     assert text not in result["content"][0]["text"]
+
+
+def test_dialects_change_nothing_for_assistants(database_url, user):
+    dialects = "mirrors,delete-body,envelope,partial-put"
+    assistant = Assistant(create_app(config_for(database_url, COMPATIBILITY=dialects)).test_client(), bearer(user))
+    task = assistant.tool("add_task", title="x")["task"]
+    assert list(task) == TASK_MEMBERS
+    assert assistant.tool("list_tasks") == {"tasks": [task], "next_cursor": None}
+    assert set(assistant.tool("delete_task", task_id=task["id"])) == {"deleted"}
 
 
 # One round trip

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support import call_as
+from support import bearer, call_as
 
 from todo.database import statements
 from todo.database.statements import ListChange, list_changed
@@ -93,6 +93,29 @@ def test_writes_announce_the_revision_of_the_list_if_they_raise_it(app, client, 
         newest = max((change.revision for change in announced), default=0)
         assert (newest == after) if raises else (newest <= before), name
         assert {change.user for change in announced} <= {user}
+
+
+# The tools that write, each with the revision that it raises the list to, or leaves it at.
+TOOLS = [
+    ("add_task", {"title": "x", "idempotency_key": "k"}, 1),
+    ("add_task", {"title": "x", "idempotency_key": "k"}, 1),
+    ("update_task", {"members": {"title": "y"}}, 2),
+    ("complete_task", {}, 3),
+    ("complete_task", {}, 3),
+    ("delete_task", {}, 4),
+    ("restore_task", {}, 5),
+]
+
+
+def test_tools_of_assistants_announce_what_they_write(client, user, announced):
+    task_id = {}
+    for name, arguments, revision in TOOLS:
+        del announced[:]
+        params = {"name": name, "arguments": arguments | ({} if "title" in arguments else task_id)}
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        result = client.post("/mcp", headers=bearer(user), json=message).json["result"]
+        task_id = task_id or {"task_id": result["structuredContent"]["task"]["id"]}
+        assert announced == [ListChange(user, revision)], name
 
 
 def test_commands_announce_what_they_write(app, user, announced):

@@ -27,7 +27,7 @@ from todo.auth.access import READ, WRITE
 from todo.http.etags import ETags, Preconditions
 from todo.http.fields import whole_number
 from todo.http.idempotency import identify
-from todo.http.problems import PreconditionRequired, UnprocessableContent
+from todo.http.problems import SENTENCES_MAX, Fault, PreconditionRequired, UnprocessableContent
 from todo.http.requests import QuerySchema, load_body, unknown_names
 from todo.tasks import queries, summary
 from todo.tasks.queries import TaskPage
@@ -103,10 +103,10 @@ class Tool:
     def _load(self, arguments: Mapping[str, Any]) -> Any:
         unknown = [name for name in arguments if name not in self.arguments.fields]
         required = [name for name, each in self.arguments.fields.items() if each.required and name not in arguments]
-        faults = [fault["detail"] for fault in unknown_names(unknown, self.arguments.fields, lambda _: {})]
-        faults += [f"{name} is required." for name in required]
+        faults = unknown_names(unknown, self.arguments.fields, _in_arguments, SENTENCES_MAX)
+        faults += [{**_in_arguments(name), "detail": f"{name} is required."} for name in required]
         if faults:
-            raise ProtocolError(INVALID_PARAMS, " ".join(faults))
+            raise ProtocolError(INVALID_PARAMS, UnprocessableContent(faults).detail)
         try:
             sent = _as_query(arguments) if isinstance(self.arguments, QuerySchema) else arguments
             return load_body(self.arguments, sent, frozenset(), [], strict=False)
@@ -114,6 +114,10 @@ class Tool:
             if isinstance(self.arguments, TaskInput):
                 raise
             raise ProtocolError(INVALID_PARAMS, problem.detail) from None
+
+
+def _in_arguments(name: str) -> Fault:
+    return {"parameter": name}
 
 
 def _own(caller: str, arguments: Any) -> dict[str, Any]:
@@ -143,7 +147,7 @@ def _as_query(arguments: Mapping[str, Any]) -> dict[str, list[str]]:
         texts = [_as_text(each) for each in (value if isinstance(value, list) else [value])]
         if None in texts:
             rule = f"{name} must be a string, a whole number, a boolean or an array of them, with no NUL character."
-            raise UnprocessableContent([{"parameter": name, "detail": rule}])
+            raise UnprocessableContent([{**_in_arguments(name), "detail": rule}])
         if present := [text for text in texts if text and text.strip()]:
             query[name] = present
     return query

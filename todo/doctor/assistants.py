@@ -11,8 +11,8 @@ from todo.auth import access, fetch
 from todo.auth.rules import describe
 from todo.doctor.results import Result, failed, passed, warning
 
-# Where an issuer may describe itself (RFC 8414, section 3.1; OpenID Connect Discovery 1.0, section 4.1), in the order in
-# which clients look.
+# Where an issuer may describe itself (RFC 8414, section 3.1; OpenID Connect Discovery 1.0, section 4.1), in the order
+# in which clients look.
 ISSUER_METADATA = (
     "{origin}/.well-known/oauth-authorization-server{path}",
     "{origin}/.well-known/openid-configuration{path}",

@@ -24,6 +24,8 @@ A list of tasks for each user, protected by the bearer tokens (JWT) that Better 
 `{user_id}` in a path is the caller's own id, or the word `me`. Every error is `application/problem+json` (RFC 9457),
 and its `detail` is a sentence to show to people. With `Prefer: handling=strict` (RFC 7240), unknown members and
 parameters are errors; otherwise they are ignored.
+
+Assistants reach the same tasks at `/mcp` by the Model Context Protocol, which describes itself and not here.
 """
 
 # Text without white space at its ends, or a string of a structured field (RFC 9651, section 3.3.3).
