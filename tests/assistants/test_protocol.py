@@ -152,6 +152,7 @@ def test_modern_request_need_not_name_its_client(assistant):
         {"Mcp-Method": None},
         {"Mcp-Method": "tools/call"},
         {"Mcp-Method": "TOOLS/LIST"},
+        {"Mcp-Method": "=?base64?dG9vbHMvbGlzdA==?="},
     ],
     ids=str,
 )
@@ -253,6 +254,12 @@ def test_pages_of_known_origins_may_call(database_url, user, settings, origin, i
         assert response.status_code == 200
     else:
         assert_problem(response, 403, "Pages of this origin may not call.")
+
+
+def test_page_on_this_machine_may_call_under_any_of_its_names(client, user):
+    for host in ("127.0.0.1:8000", "[::1]:8000", "todo.localhost"):
+        headers = {**bearer(user), **HEADERS, "Host": host, "Origin": f"http://{host}"}
+        assert client.post("/mcp", headers=headers, json=LIST).status_code == 200
 
 
 def test_page_that_takes_its_name_for_the_address_of_this_server_may_not_call(client, user):

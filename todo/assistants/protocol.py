@@ -170,14 +170,17 @@ def _check_metadata(message: Message) -> None:
     if not isinstance(version, str) or not isinstance(meta.get(META_CAPABILITIES), dict):
         rule = f"_meta must have {META_VERSION}, a string, and {META_CAPABILITIES}, an object."
         raise ProtocolError(INVALID_PARAMS, rule, 400)
-    expected: dict[str, Any] = {VERSION_HEADER: version, METHOD_HEADER: message.method}
+    _check_header(VERSION_HEADER, request.headers.get(VERSION_HEADER), version)
+    _check_header(METHOD_HEADER, request.headers.get(METHOD_HEADER), message.method)
     if message.method == "tools/call":
-        expected[NAME_HEADER] = message.params.get("name")
-    for header, value in expected.items():
-        if _decode(request.headers.get(header)) != value:
-            raise ProtocolError(HEADER_MISMATCH, f"The header {header} does not say what the body says.", 400)
+        _check_header(NAME_HEADER, _decode(request.headers.get(NAME_HEADER)), message.params.get("name"))
     if version not in SUPPORTED:
         raise _unsupported(version)
+
+
+def _check_header(name: str, header: str | None, value: Any) -> None:
+    if header != value:
+        raise ProtocolError(HEADER_MISMATCH, f"The header {name} does not say what the body says.", 400)
 
 
 def _decode(header: str | None) -> str | None:

@@ -43,7 +43,7 @@ def _is_known(origin: str) -> bool:
     if config.public_url is not None:
         return origin == urlsplit(config.public_url)._replace(path="").geturl()
     # The name that the request was sent to may be anybody's, unless it is that of this machine.
-    return origin == request.host_url.rstrip("/") and is_loopback(request.host.partition(":")[0])
+    return origin == request.host_url.rstrip("/") and is_loopback(urlsplit(origin).hostname or "")
 
 
 @bp.route("/mcp", methods=["POST"])
