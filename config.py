@@ -44,6 +44,10 @@ IN_MEMORY = "memory://"
 STORE_PATH = re.compile("/?[0-9]*")
 STORE_OPTION = re.compile("ssl_[a-z_]+|socket_(connect_)?timeout")
 
+# The servers, and the number of threads that each has by default. Granian's wait for PostgreSQL alone, and four of them
+# serve most; those of gunicorn hand requests over to each other as well.
+SERVERS = {"gunicorn": 8, "granian": 4}
+
 # What the calls can be adapted to; `todo/dialects/` does it.
 DIALECTS = ("alias", "toggle", "mirrors", "stats", "delete-body", "envelope", "partial-put", "plain-errors")
 
@@ -642,6 +646,9 @@ class Config:
         unset="no metrics",
         example="9100",
     )
+    web_server: str = setting(
+        "gunicorn", Choice(*SERVERS), "The server that `todo serve` runs; `docs/operate/deploy.md` compares them."
+    )
     web_concurrency: int = setting(
         min(os.cpu_count() or 1, 8),
         Number("a number of processes", 1, 256),
@@ -653,6 +660,8 @@ class Config:
         8,
         Number("a number of threads", 1, 64),
         "The number of threads in each worker process. Each thread uses at most one connection to PostgreSQL.",
+        unset="8, and 4 with `WEB_SERVER=granian`",
+        example="8",
     )
 
     PRODUCTION: ClassVar[frozenset[str]] = frozenset({"production", "staging"})
@@ -782,6 +791,7 @@ class _Rules(Schema):
             loaded.setdefault("cors_origins", ("http://localhost:3000", "http://127.0.0.1:3000"))
         if loaded.get("rate_limit"):
             loaded.setdefault("rate_limit_failed_auth", "60/minute")
+        loaded.setdefault("web_threads", SERVERS[loaded.get("web_server", Config().web_server)])
         if base := loaded.get("better_auth_url"):
             loaded.setdefault("jwks_url", f"{_with_base_path(base)}/jwks")
         return Config(**loaded)

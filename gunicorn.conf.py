@@ -3,45 +3,25 @@
 What depends on the machine comes from the settings: HOST, PORT, WEB_CONCURRENCY, WEB_THREADS, LOG_LEVEL, METRICS_PORT.
 """
 
-import ctypes
-import resource
 import signal
 import sys
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 # gunicorn executes this file before it puts the project's folder on the path.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from config import Config, misspelt
+import boot
 
-settings = Config.from_environment()
+settings = boot.prepare()
 
-# PyJWT imports cryptography where it is installed, which takes 5 MiB of each process. Only an issuer's keys need it, so
-# with a shared secret its import fails on purpose.
-if settings.jwks_url is None:
-    sys.modules["cryptography"] = None
-
-# With glibc each thread allocates from a heap of its own and returns nothing to the system. The threads of a process
-# take turns anyway, so they share one heap.
-with suppress(AttributeError, OSError):
-    M_ARENA_MAX = -8
-    ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-
-from todo import auth, commands
+from todo import auth
 from todo.events.siblings import Siblings
 from todo.extensions import db
-from todo.telemetry import logs
 
 bind = settings.address
 loglevel = settings.log_level.lower()
 
-# Without one, a socket would take its number, and receive the log.
-commands.require_stdout()
-
-# gunicorn's lines have the form of the application's and go to the same place.
-logs.configure(settings)
 logger_class = "todo.serving.logger.Logger"
 
 # Requests mostly wait for PostgreSQL, and a thread is the cheapest way to wait. With the database on the same machine
@@ -57,35 +37,17 @@ threads = settings.web_threads
 # after a number of requests (max_requests): their memory stays flat, and each replacement cuts open connections.
 preload_app = True
 
-# In seconds. Browsers and proxies reuse a connection for a while; opening one costs more than keeping it.
-keepalive = 30
+keepalive = boot.KEEP_ALIVE_S
 
 # A worker without a heartbeat is replaced after this many seconds; its event loop beats even while its threads work.
 timeout = 30
 
-# After SIGTERM, requests in progress have this many seconds to end. Orchestrators usually kill after 30 s.
-graceful_timeout = 25
-
-# Each connection is a file descriptor. A soft limit below the hard one dates from select(), which nothing here uses.
-_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-files = 16384 if hard == resource.RLIM_INFINITY else min(16384, hard)
-
-# What a process keeps for itself: sockets of the database, of the issuer and of Redis, logs, libraries. The least limit
-# leaves as many for clients; with none for them the server would listen and answer nobody.
-RESERVED_FILES = 256
-FILES_MIN = 512
-if files < FILES_MIN:
-    raise SystemExit(
-        f"todo cannot start: a process may open {files} files (ulimit -Hn), and at least {FILES_MIN} are needed: raise "
-        "the hard limit, as with LimitNOFILE= in systemd or ulimits in Docker."
-    )
-resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+graceful_timeout = boot.SHUTDOWN_S
 
 # An idle connection costs about 3 KiB and no time; one with a stream of events a little more, and half of them may have
-# one. Connections beyond these wait in the backlog, and so do all while a worker starts; the kernel may shorten the
-# backlog (net.core.somaxconn).
-worker_connections = min(8192, files - RESERVED_FILES)
-backlog = 4096
+# one. Connections beyond these wait in the backlog, and so do all while a worker starts.
+worker_connections = boot.raise_file_limit()
+backlog = boot.BACKLOG
 
 # Heartbeat files on a slow disk can stall every worker at once; in memory they cannot.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # nosec B108
@@ -118,8 +80,7 @@ def pre_request(worker, req):
 
 def on_starting(server):
     """Report misspelt settings, and make what the workers share before there are any: a port and sockets."""
-    for name, likely in misspelt().items():
-        server.log.warning("%s is not a setting of this service: did you mean %s?", name, likely)
+    boot.report_misspelt(server.log.warning)
     server.siblings = Siblings(server.cfg.workers)
     server.exporter = None
     if settings.metrics_port is not None:

@@ -7,13 +7,14 @@
 import os
 import re
 import sys
+from importlib.util import find_spec
 from typing import ClassVar
 
 import click
 from flask import Blueprint, Flask, current_app
 from flask.cli import with_appcontext
 
-from config import ROOT, Config
+from config import ROOT, SERVERS, Config
 from todo.auth.tokens import issue
 from todo.commands import Command, UserId, confirm_loss, counted, reporting_database_errors
 from todo.database import migrate as migrations
@@ -27,6 +28,7 @@ DEMO_USER = "user-123"
 DAY_S = 86_400
 LIFETIME_MAX_S = 366 * DAY_S
 GUNICORN_CONF = ROOT / "gunicorn.conf.py"
+GRANIAN_CONF = ROOT / "granian.conf.py"
 
 
 class Duration(click.ParamType[int]):
@@ -52,23 +54,32 @@ class Duration(click.ParamType[int]):
     examples={
         "todo migrate && todo serve": "Start in production",
         "PORT=8080 WEB_CONCURRENCY=4 todo serve": "Listen on port 8080 with four worker processes",
+        "todo serve --server granian": "Serve with Granian, behind a proxy",
     },
     exit_status={
         0: "The server was stopped by SIGTERM or SIGINT.",
-        1: "It cannot start: a setting is wrong, or the port is in use.",
+        1: "It cannot start: a setting is wrong, the port is in use, or Granian is not installed.",
     },
-    see_also=["todo migrate", "todo dev", "todo doctor"],
+    see_also=["todo migrate", "todo dev", "todo doctor", "docs/operate/deploy.md"],
 )
-def serve() -> None:
-    """Serve the API with gunicorn, as in production.
+@click.option("--server", type=click.Choice(list(SERVERS)), help="The server; by default that of WEB_SERVER.")
+def serve(server: str | None) -> None:
+    """Serve the API with gunicorn, as in production, or with Granian.
 
-    The settings set the address and the number of processes and threads, gunicorn.conf.py the rest. The database is not
-    migrated. SIGTERM ends it once the requests in progress have been answered.
+    The settings set the address and the number of processes and threads, gunicorn.conf.py or granian.conf.py the rest.
+    The database is not migrated. SIGTERM ends it once the requests in progress have been answered.
     """
-    # gunicorn takes the place of this process. Its configuration must run before the application is imported, which
-    # has happened here, and whatever stops or watches the service deals with gunicorn itself.
-    command = [sys.executable, "-m", "gunicorn", "--config", str(GUNICORN_CONF), "--chdir", str(ROOT), "wsgi:app"]
-    os.execv(sys.executable, command)  # noqa: S606 (no shell is wanted)  # nosec B606
+    server = server or Config.from_environment().web_server
+    if server == "gunicorn":
+        words = ["-m", "gunicorn", "--config", str(GUNICORN_CONF), "--chdir", str(ROOT), "wsgi:app"]
+    elif find_spec("granian") is None:
+        raise click.ClickException("Granian is not installed: run `pip install -r requirements-granian.txt`.")
+    else:
+        words = [str(GRANIAN_CONF)]
+    # The server takes the place of this process. Its configuration must run before the application is imported, which
+    # has happened here, and whatever stops or watches the service deals with the server itself.
+    environment = os.environ | {"WEB_SERVER": server}
+    os.execve(sys.executable, [sys.executable, *words], environment)  # noqa: S606 (no shell is wanted)  # nosec B606
 
 
 @bp.cli.command(

@@ -70,7 +70,7 @@ def test_port_in_use_ends_the_start_after_some_attempts_and_names_the_setting(ho
             listen(host, port)
     assert str(refused.value) == f"todo cannot start: METRICS_PORT {port} cannot be bound: Address already in use."
     assert pauses == [1.0] * 4
-    assert [(entry["event"], entry["port"]) for entry in logs] == [("metrics port in use", port)] * 4
+    assert [(entry["event"], entry["setting"], entry["port"]) for entry in logs] == [("port in use", "METRICS_PORT", port)] * 4
 
 
 def test_port_that_becomes_free_is_bound(monkeypatch):

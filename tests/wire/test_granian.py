@@ -9,14 +9,13 @@ from wire.listener import Listener
 from wire.server import CHUNKED, ORIGIN, Line, chunked, request, wait_until
 
 
+COMMAND = "todo serve --server granian"
+
+
 @pytest.fixture(scope="module")
-def granian(start_server, database_url, root):
-    """Return a Granian that runs as documented, on a port of its own."""
-    (command,) = re.findall(r"^ *\.venv/bin/(granian .*)$", (root / "docs/operate/deploy.md").read_text(), re.MULTILINE)
-    server = start_server(command=command.replace("8000", "{port}"), DATABASE_URL=database_url)
-    # A Granian that is stopped while one of its processes starts waits for that process for ever.
-    wait_until(lambda: server.log.read_text().count("Started worker-") == 2, "both at work")
-    return server
+def granian(start_server, database_url):
+    """Return a Granian of two processes."""
+    return start_server(command=COMMAND, DATABASE_URL=database_url, WEB_CONCURRENCY="2", WEB_THREADS="4")
 
 
 def test_granian_serves_every_kind_of_call(granian, user):

@@ -179,7 +179,7 @@ def test_server_that_starts_while_the_one_before_it_stops_gets_the_port_of_the_m
     finally:
         for server in filter(None, (before, after)):
             server.kill()
-    assert "metrics port in use" in (tmp_path / "after.log").read_text()
+    assert "port in use" in (tmp_path / "after.log").read_text()
 
 
 def test_log_that_nobody_takes_any_more_stops_nobody(database_url, user):

@@ -7,17 +7,16 @@ The files are in a folder that is locked while any process of the server lives. 
 but its lock goes with it, and the next server removes its folder.
 """
 
-import errno
 import fcntl
 import os
 import shutil
 import socket
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import HTTPServer
+from itertools import count
 from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
@@ -29,6 +28,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from config import Config
 from todo.extensions import db
+from todo.serving.listening import listen
 from todo.telemetry.logs import log
 from todo.telemetry.metrics import Metrics
 
@@ -42,11 +42,6 @@ SILENCE_MAX_S = 5
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 MEMORY = Path("/dev/shm")  # noqa: S108 (the folder in it has a random name)  # nosec B108
 NAME = "todo-metrics-server-"
-
-# A port in use is tried this many times, a second apart, as gunicorn tries that of the service: a server that was told
-# to stop a moment ago still holds both.
-ATTEMPTS = 5
-RETRY_S = 1.0
 
 
 class ScrapeHandler(MetricsHandler):
@@ -95,7 +90,9 @@ class Exporter:
     """
 
     def __init__(self, app: Flask, config: Config) -> None:
-        self._listener = listen(config.host, config.metrics_port)
+        self._listener = listen("METRICS_PORT", config.host, config.metrics_port)
+        # Whichever process accepts a connection first has it; the others must not wait for the next one.
+        self._listener.setblocking(False)
         place = MEMORY if MEMORY.is_dir() else Path(tempfile.gettempdir())
         remove_folders_of_dead_servers(place)
         self._folder, self._lock = make_folder(place)
@@ -127,6 +124,21 @@ class Exporter:
         Thread(target=server.serve_forever, args=(SAMPLE_S,), name="scrapes", daemon=True).start()
         return server
 
+    def claim(self) -> int:
+        """Return the least number that no living process of the server has, and keep it until this process ends.
+
+        It serves where the server does not number its processes.
+        """
+        for number in count():
+            lock = os.open(Path(self._folder) / f"{number}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+            else:
+                return number
+        raise AssertionError
+
     def forget(self, number: int) -> None:
         """Remove the resources that a dead worker had in use from the sums; its counts stay in them."""
         mark_process_dead(number, self._folder)  # type: ignore[no-untyped-call]
@@ -136,32 +148,6 @@ class Exporter:
         self._listener.close()
         shutil.rmtree(self._folder, ignore_errors=True)
         os.close(self._lock)
-
-
-def listen(host: str, port: int | None) -> socket.socket:
-    """Bind a port, for this process and those that it forks. A port in use is tried again.
-
-    Raises:
-        SystemExit: the port cannot be bound.
-
-    """
-    # As for the service itself, every address of IPv6 includes every one of IPv4.
-    is_ipv6 = ":" in host
-    family, is_dual = socket.AF_INET6 if is_ipv6 else socket.AF_INET, is_ipv6 and socket.has_dualstack_ipv6()
-    attempt = 1
-    while True:
-        try:
-            listener = socket.create_server((host, port), family=family, dualstack_ipv6=is_dual)
-            break
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or attempt == ATTEMPTS:
-                fault = os.strerror(error.errno or 0)
-                raise SystemExit(f"todo cannot start: METRICS_PORT {port} cannot be bound: {fault}.") from None
-        log.warning("metrics port in use", port=port, attempt=attempt)
-        time.sleep(RETRY_S)
-        attempt += 1
-    listener.setblocking(False)
-    return listener
 
 
 def make_folder(place: Path) -> tuple[str, int]:

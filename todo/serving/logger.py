@@ -1,4 +1,4 @@
-"""gunicorn's messages as lines of the application's log."""
+"""The messages of gunicorn as lines of the application's log."""
 
 import logging
 import re
@@ -13,6 +13,7 @@ from todo.telemetry.logs import Forwarder
 MESSAGES_THAT_QUOTE = re.compile(
     r"Invalid request from ip=[^ :]*(:[0-9a-f:.]+)?: [A-Za-z ]*"
     r"|Error handling request"
+    r"|Application callable raised an exception"
     r"|Ignored premature client disconnection"
     r"|Closing connection"
 )

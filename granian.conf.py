@@ -1,0 +1,12 @@
+"""How Granian serves the application: `todo serve --server granian`, or `python granian.conf.py`.
+
+What depends on the machine comes from the settings: HOST, PORT, WEB_CONCURRENCY, WEB_THREADS, LOG_LEVEL, METRICS_PORT.
+"""
+
+import boot
+
+settings = boot.prepare()
+
+from todo.serving import granian
+
+granian.serve(settings)
