@@ -20,7 +20,7 @@ RUN python -m pip uninstall --yes pip \
     && useradd --system --uid 10001 --no-create-home todo
 COPY --from=build /venv /venv
 WORKDIR /srv/todo
-COPY LICENSE NOTICES.md config.py wsgi.py gunicorn.conf.py ./
+COPY LICENSE NOTICES.md boot.py config.py granian.conf.py gunicorn.conf.py wsgi.py ./
 COPY migrations migrations
 COPY todo todo
 ENV PATH=/venv/bin:$PATH \

@@ -65,7 +65,7 @@ types: $(READY) ## Check the types
 	$(BIN)/mypy
 
 audit: $(AUDIT)/.ready ## Search the code for insecure patterns and the dependencies for published vulnerabilities (needs the Internet)
-	$(AUDIT)/bandit --quiet --recursive todo config.py gunicorn.conf.py wsgi.py migrations
+	$(AUDIT)/bandit --quiet --recursive todo boot.py config.py granian.conf.py gunicorn.conf.py wsgi.py migrations
 	$(AUDIT)/python .ci/advisories.py $(ARGS)
 
 sbom: $(AUDIT)/.ready $(READY) ## Write what an image holds to sbom.json, as CycloneDX
@@ -92,6 +92,7 @@ lock: $(READY) ## Pin the newest versions of everything in requirements*.in
 	$(BIN)/pip-compile $(LOCK) --no-annotate --generate-hashes --output-file requirements-image.txt requirements.txt
 	$(BIN)/pip-compile $(LOCK) requirements-dev.in
 	$(BIN)/pip-compile $(LOCK) requirements-audit.in
+	$(BIN)/pip-compile $(LOCK) requirements-granian.in
 	$(BIN)/pip-compile $(LOCK) requirements-otel.in
 	$(BIN)/pip-compile $(LOCK) requirements-docs.in
 	$(BIN)/pip-compile $(LOCK) requirements-generators.in

@@ -167,6 +167,7 @@ CLOSED_COMMANDS = [
     "flask db current",
     "flask routes",
     "gunicorn -c gunicorn.conf.py wsgi:app",
+    "todo serve --server granian",
 ]
 CLOSED = "Error: stdout is closed: redirect it to /dev/null to discard what is printed.\n"
 
@@ -211,14 +212,44 @@ def test_command_needs_a_stdout(monkeypatch, run):
         commands.require_stdout()
 
 
-def test_serve_becomes_gunicorn_as_production_runs_it(run, monkeypatch):
+@pytest.fixture
+def executed(monkeypatch):
+    """Return the programs that this process would have become, each with its arguments and WEB_SERVER."""
     executed = []
-    monkeypatch.setattr(os, "execv", lambda *call: executed.append(call))
-    assert run("serve").exit_code == 0
-    ((program, words),) = executed
-    assert program == words[0] == sys.executable
-    assert words[1:3] == ["-m", "gunicorn"]
-    assert words[3:] == ["--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(ROOT), "wsgi:app"]
+
+    def execve(program, words, environment):
+        assert program == words[0] == sys.executable
+        executed.append((words[1:], environment["WEB_SERVER"]))
+
+    monkeypatch.setattr(os, "execve", execve)
+    return executed
+
+
+GUNICORN_WORDS = ["-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(ROOT), "wsgi:app"]
+GRANIAN_WORDS = [str(ROOT / "granian.conf.py")]
+
+
+@pytest.mark.parametrize(
+    ("options", "setting", "words", "server"),
+    [
+        pytest.param([], "", GUNICORN_WORDS, "gunicorn", id="default"),
+        pytest.param([], "granian", GRANIAN_WORDS, "granian", id="setting"),
+        pytest.param(["--server", "granian"], "", GRANIAN_WORDS, "granian", id="option"),
+        pytest.param(["--server", "gunicorn"], "granian", GUNICORN_WORDS, "gunicorn", id="option-before-setting"),
+    ],
+)
+def test_serve_becomes_the_server_as_production_runs_it(run, monkeypatch, executed, options, setting, words, server):
+    monkeypatch.setenv("WEB_SERVER", setting)
+    assert run("serve", *options).exit_code == 0
+    assert executed == [(words, server)]
+
+
+def test_serve_without_granian_installed_prints_how_to_install_it(run, monkeypatch, executed):
+    monkeypatch.setattr(cli, "find_spec", lambda _: None)
+    refused = run("serve", "--server", "granian")
+    assert (refused.exit_code, executed) == (1, [])
+    assert refused.output == "Error: Granian is not installed: run `pip install -r requirements-granian.txt`.\n"
+    assert (ROOT / "requirements-granian.txt").exists()
 
 
 @pytest.fixture

@@ -62,7 +62,12 @@ class Duration(click.ParamType[int]):
     },
     see_also=["todo migrate", "todo dev", "todo doctor", "docs/operate/deploy.md"],
 )
-@click.option("--server", type=click.Choice(list(SERVERS)), help="The server; by default that of WEB_SERVER.")
+@click.option(
+    "--server",
+    type=click.Choice(list(SERVERS)),
+    metavar="NAME",
+    help="The server: gunicorn or granian; by default that of WEB_SERVER.",
+)
 def serve(server: str | None) -> None:
     """Serve the API with gunicorn, as in production, or with Granian.
 

@@ -4,7 +4,6 @@ import os
 import socket
 import struct
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from support import config_for
 
 from todo import create_app
 from todo.serving import exporter
-from todo.serving.exporter import FOLDER, NAME, Exporter, listen, make_folder, remove_folders_of_dead_servers
+from todo.serving.exporter import FOLDER, NAME, Exporter, make_folder, remove_folders_of_dead_servers
 
 
 @pytest.fixture
@@ -52,39 +51,6 @@ def test_scraper_that_hangs_up_is_one_log_line_and_the_next_one_is_served(metric
     assert head.startswith(b"HTTP/1.0 200 OK\r\n")
     assert b"Python" not in head
     assert b"database_pool_connections_in_use 0.0\n" in body
-
-
-@pytest.fixture
-def pauses(monkeypatch):
-    """Return the pauses between attempts, which take no time here."""
-    pauses = []
-    monkeypatch.setattr(time, "sleep", pauses.append)
-    return pauses
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_port_in_use_ends_the_start_after_some_attempts_and_names_the_setting(host, pauses):
-    with listen(host, 0) as listener:
-        port = listener.getsockname()[1]
-        with capture_logs() as logs, pytest.raises(SystemExit) as refused:
-            listen(host, port)
-    assert str(refused.value) == f"todo cannot start: METRICS_PORT {port} cannot be bound: Address already in use."
-    assert pauses == [1.0] * 4
-    assert [(entry["event"], entry["setting"], entry["port"]) for entry in logs] == [("port in use", "METRICS_PORT", port)] * 4
-
-
-def test_port_that_becomes_free_is_bound(monkeypatch):
-    taken = listen("127.0.0.1", 0)
-    port = taken.getsockname()[1]
-    monkeypatch.setattr(time, "sleep", lambda _: taken.close())
-    with listen("127.0.0.1", port) as listener:
-        assert listener.getsockname()[1] == port
-
-
-def test_address_of_another_machine_ends_the_start_at_once(pauses):
-    with pytest.raises(SystemExit, match="cannot be bound: Cannot assign requested address"):
-        listen("192.0.2.1", 0)
-    assert pauses == []
 
 
 def test_folders_of_dead_servers_are_removed_and_no_others(tmp_path, monkeypatch):

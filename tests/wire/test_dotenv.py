@@ -20,7 +20,7 @@ def monorepo(root, tmp_path_factory):
     """Return a folder with the project in it, as a folder of its own."""
     folder = tmp_path_factory.mktemp("monorepo")
     (folder / "backend").mkdir()
-    for name in ("config.py", "wsgi.py", "gunicorn.conf.py"):
+    for name in ("boot.py", "config.py", "wsgi.py", "gunicorn.conf.py"):
         shutil.copy(root / name, folder / "backend" / name)
     for name in ("todo", "migrations"):
         shutil.copytree(root / name, folder / "backend" / name, ignore=shutil.ignore_patterns("__pycache__"))

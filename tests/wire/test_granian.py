@@ -1,13 +1,11 @@
 """Granian, with the command of docs/operate/deploy.md."""
 
 import json
-import re
 
 import pytest
 from support import assert_problem, bearer, sized
 from wire.listener import Listener
-from wire.server import CHUNKED, ORIGIN, Line, chunked, request, wait_until
-
+from wire.server import CHUNKED, ORIGIN, Line, chunked, request
 
 COMMAND = "todo serve --server granian"
 

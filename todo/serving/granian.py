@@ -139,8 +139,8 @@ def unblock_stop_signals() -> None:
 def follow_server() -> None:
     """End with the server, also before Granian has installed its handlers here, and when the server is killed."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # Ctrl-C reaches all processes, and the first one ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches a whole group. The server alone takes it, and ends the others.
+    os.setpgid(0, 0)
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     unblock_stop_signals()

@@ -34,7 +34,8 @@ def listen(setting: str, host: str, port: int | None) -> socket.socket:
             return socket.create_server((host, port), family=family, dualstack_ipv6=is_dual)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or attempt == ATTEMPTS:
-                fault = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+                # The resolver's errors have negative numbers.
+                fault = os.strerror(error.errno) if (error.errno or 0) > 0 else f"there is no host {host}"
                 raise SystemExit(f"todo cannot start: {setting} {port} cannot be bound: {fault}.") from None
         log.warning("port in use", setting=setting, port=port, attempt=attempt)
         time.sleep(RETRY_S)
