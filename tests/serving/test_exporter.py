@@ -88,3 +88,11 @@ def test_folder_is_where_temporary_files_are_on_a_machine_without_files_in_memor
     assert Path(os.environ[FOLDER]).parent == tmp_path
     own.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_number_is_that_of_no_living_process(metrics_app):
+    own = Exporter(*metrics_app)
+    try:
+        assert [own.claim() for _ in range(3)] == [0, 1, 2]
+    finally:
+        own.close()

@@ -33,9 +33,10 @@ def listen(setting: str, host: str, port: int | None) -> socket.socket:
         try:
             return socket.create_server((host, port), family=family, dualstack_ipv6=is_dual)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or attempt == ATTEMPTS:
+            number = error.errno or 0
+            if number != errno.EADDRINUSE or attempt == ATTEMPTS:
                 # The resolver's errors have negative numbers.
-                fault = os.strerror(error.errno) if (error.errno or 0) > 0 else f"there is no host {host}"
+                fault = os.strerror(number) if number >= 0 else f"there is no host {host}"
                 raise SystemExit(f"todo cannot start: {setting} {port} cannot be bound: {fault}.") from None
         log.warning("port in use", setting=setting, port=port, attempt=attempt)
         time.sleep(RETRY_S)
