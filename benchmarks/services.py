@@ -26,11 +26,6 @@ OK = 200
 
 GTHREAD = "-c benchmarks/peers/gthread.py --bind 127.0.0.1:{port}"
 UVICORN = "--host 127.0.0.1 --port {port} --workers 2 --no-access-log --log-level warning"
-GRANIAN = (
-    "--interface wsgi --host 127.0.0.1 --port {port} --workers 2 --blocking-threads {threads} --backlog 8192 "
-    "--no-access-log"
-)
-GRANIAN_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +62,6 @@ class Service:
 
 
 _ninja = f"{{bin}}/gunicorn {GTHREAD} benchmarks.peers.django_ninja.wsgi:app"
-_granian = f"{{bin}}/granian {GRANIAN.replace('{threads}', str(GRANIAN_THREADS))} --log-level warning wsgi:app"
 _baseline = f"{{bin}}/gunicorn {GTHREAD} benchmarks.peers.baselines"
 
 REFERENCE = Service(
@@ -83,7 +77,7 @@ SERVICES = (
     Service("django_ninja", "Django Ninja", _ninja, PEERS / "django_ninja"),
     Service("fastify", "Fastify", "node benchmarks/peers/fastify/server.mjs", PEERS / "fastify"),
     Service("gunicorn", "todo on gunicorn", "{bin}/gunicorn -c gunicorn.conf.py wsgi:app", TODO),
-    Service("granian", "todo on Granian", _granian, TODO),
+    Service("granian", "todo on Granian", "{bin}/python -m todo serve --server granian", TODO),
     Service("rows", "baseline: one SELECT", f"{_baseline}.rows:app", only_kind="list"),
     Service("constant", "baseline: constant", f"{_baseline}.constant:app", only_kind="constant"),
 )

@@ -76,13 +76,7 @@ SERVERS = (
     Service(
         "gthread", "gunicorn's threaded worker", f"{_GUNICORN} --worker-class gthread wsgi:app", settings=_SETTINGS
     ),
-    Service(
-        "granian",
-        "Granian",
-        "{bin}/granian --interface wsgi --host 127.0.0.1 --port {port} --workers 2 "
-        f"--blocking-threads {THREADS} --backlog 8192 --no-access-log wsgi:app",
-        settings=_SETTINGS,
-    ),
+    Service("granian", "Granian", "{bin}/python -m todo serve --server granian", settings=_SETTINGS),
 )
 
 # The rows of a large list. A control character takes six bytes in JSON, so a page of 1,000 tasks has 13 MB.
