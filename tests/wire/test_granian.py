@@ -20,6 +20,7 @@ from wire.server import (
     ORIGIN,
     Line,
     Load,
+    Response,
     Server,
     assert_kept,
     chunked,
@@ -290,10 +291,83 @@ def test_idle_connection_that_is_kept_alive_is_closed(impatient):
         assert line.receive_all() == b""
 
 
+def send_raw(server, user, headers, data):
+    """Send these bytes as the body of a last request, and return all received bytes."""
+    with Line(server.port) as line:
+        fields = [*bearer(user).items(), *headers, ("Connection", "close")]
+        line.send(request("POST", "/api/me/tasks", fields) + data)
+        return line.receive_all()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        pytest.param([("Content-Length", "13"), ("Transfer-Encoding", "chunked")], 422, id="both"),
+        pytest.param([("Content-Length", "13"), ("Content-Length", "14")], 400, id="two-lengths"),
+        pytest.param([("Content-Length", "-13")], 400, id="negative-length"),
+        pytest.param([("Content-Length", "13x")], 400, id="no-number"),
+        pytest.param([("Transfer-Encoding", "chunked"), ("Transfer-Encoding", "chunked")], 501, id="chunked-twice"),
+        pytest.param([("Transfer-Encoding", "gzip")], 400, id="not-chunked"),
+    ],
+)
+def test_body_with_ambiguous_framing_is_refused(granian, database_url, user, headers, status):
+    """Such requests smuggle one request inside another (RFC 9112, section 6.3)."""
+    received = send_raw(granian, user, headers, b'{"title":"x"}')
+
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert Response.parse(received, "POST").status_code == status
+    assert titles(database_url, user) == []
+
+
+def test_body_in_malformed_chunks_ends_the_connection(granian, database_url, user):
+    data = b"zz\r\n" + request("POST", "/api/me/tasks", bearer(user), {"title": "smuggled"})
+
+    assert send_raw(granian, user, CHUNKED.items(), data).count(b"HTTP/1.1 ") == 1
+    assert titles(database_url, user) == []
+
+
+@pytest.mark.parametrize("end", [b"", b"0\r\n", b"zz\r\n\r\n"], ids=["none", "without-its-last-line", "malformed"])
+def test_body_in_chunks_whose_end_is_missing_counts_as_complete(granian, user, end):
+    """Granian tells the application of no fault in a chunked body: a proxy must."""
+    with Line(granian.port) as line:
+        line.send(request("POST", "/api/me/tasks", bearer(user) | CHUNKED) + b'd\r\n{"title":"x"}\r\n' + end)
+        line.hang_up()
+        assert line.receive("POST").status_code == 201
+
+
+def test_client_that_hangs_up_behind_its_request_gets_no_response(granian):
+    with Line(granian.port) as line:
+        line.send(request("GET", "/health/ready"))
+        line.hang_up()
+        assert line.receive_all() == b""
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        pytest.param("X: 1\r\n" * 99, 200, id="99-fields"),
+        pytest.param("X: 1\r\n" * 101, 431, id="101-fields"),
+        pytest.param("X: 1\r\n X: 2\r\n", 400, id="folded"),
+        pytest.param("X : 1\r\n", 400, id="space-before-the-colon"),
+    ],
+)
+def test_header_follows_the_rules_of_http(granian, fields, status):
+    with Line(granian.port) as line:
+        line.send(f"GET /health HTTP/1.1\r\nHost: a\r\n{fields}\r\n".encode())
+        assert line.receive().status_code == status
+
+
 def test_header_over_64_kib_is_refused(granian):
     with Line(granian.port) as line:
         line.send(b"GET /health HTTP/1.1\r\nHost: a\r\n" + b"X-Long: " + b"x" * 70_000)
         assert line.receive().status_code == 431
+
+
+@pytest.mark.parametrize("path", ["tasks", "tasks/batch", "import"])
+def test_body_over_the_limit_of_its_route_is_413_once_it_has_arrived(granian, user, path):
+    size = {"tasks": 64, "tasks/batch": 512, "import": 2048}[path] * 1024 + 1
+    answer = granian.call("POST", f"/api/me/{path}", bearer(user), b" " * size)
+    assert_problem(answer, 413)
 
 
 def test_body_that_does_not_arrive_holds_no_thread_without_a_token(impatient):
