@@ -22,7 +22,12 @@ POLL_INTERVAL_S = 0.2
 
 # A migration that cannot lock a table soon fails, instead of making every request queue behind it. It may take as long
 # as it needs, whatever the time-outs of the role are.
-TIMEOUTS = text(f"{NO_LIMITS.settings}{NO_TRANSACTION_TIMEOUT};\nSET LOCAL lock_timeout = '5s'")
+TIMEOUTS = f"{NO_LIMITS.settings}{NO_TRANSACTION_TIMEOUT};\nSET LOCAL lock_timeout = '5s'"
+
+# Where the tables are distributed with Citus, a transaction that changes a table may then change a type only if it goes
+# from shard to shard. To any other PostgreSQL this is a setting without a meaning.
+SHARD_BY_SHARD = "SET LOCAL citus.multi_shard_modify_mode = 'sequential'"
+SETTINGS = text(f"{TIMEOUTS};\n{SHARD_BY_SHARD}")
 
 
 def report(step: MigrationInfo, **_: object) -> None:
@@ -49,7 +54,7 @@ def run_migrations_online() -> None:
         check_encoding(guard)
         before = ownership.applied_revision(guard)
         with db.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
-            event.listen(connection, "begin", lambda connection: connection.execute(TIMEOUTS))
+            event.listen(connection, "begin", lambda connection: connection.execute(SETTINGS))
             context.configure(
                 connection=connection,
                 target_metadata=db.metadata,

@@ -344,7 +344,7 @@ def applied(url):
 
 
 MIGRATIONS = ("0001_create_tasks", "0002_organise_tasks", "0003_fold_texts", "0004_add_revisions")
-MIGRATIONS += ("0005_number_tasks", "0006_refold_texts", "0007_add_feeds")
+MIGRATIONS += ("0005_number_tasks", "0006_refold_texts", "0007_add_feeds", "0008_drop_older_writes")
 HELD = "There are 3 tasks, 1 deleted task and 2 lists."
 
 
@@ -357,8 +357,11 @@ def at_a_terminal(monkeypatch):
 @pytest.mark.parametrize(
     ("words", "reverted"),
     [
-        ((), "0007_add_feeds"),
-        (("0003_fold_texts",), "0007_add_feeds, 0006_refold_texts, 0005_number_tasks, 0004_add_revisions"),
+        ((), "0008_drop_older_writes"),
+        (
+            ("0003_fold_texts",),
+            "0008_drop_older_writes, 0007_add_feeds, 0006_refold_texts, 0005_number_tasks, 0004_add_revisions",
+        ),
         (("base",), ", ".join(reversed(MIGRATIONS))),
     ],
 )
@@ -384,12 +387,12 @@ def test_downgrade_in_production_wants_yes(filled, at_a_terminal, environment, w
     before = applied(filled)
     refused = downgrade(filled, *words, answer="y\n", environment=environment)
     assert refused.exit_code == 1
-    assert refused.output.startswith("Error: Reverting 0007_add_feeds")
+    assert refused.output.startswith("Error: Reverting 0008_drop_older_writes")
     assert refused.output.endswith(f"{HELD} This is production, so nothing was done: --yes does it.\n")
     assert applied(filled) == before
     done = downgrade(filled, *words, "--yes", environment=environment)
     assert done.exit_code == 0
-    assert f"{HELD}\nReverted 0007_add_feeds.\n" in done.output
+    assert f"{HELD}\nReverted 0008_drop_older_writes.\n" in done.output
     assert applied(filled) != before
 
 
@@ -410,7 +413,7 @@ def test_downgrade_counts_what_an_older_schema_has(filled):
 
 
 def test_downgrade_with_nothing_to_revert_asks_nothing(filled, empty):
-    assert downgrade(filled, "0007_add_feeds").exit_code == 0
+    assert downgrade(filled, "0008_drop_older_writes").exit_code == 0
     assert downgrade(empty, "base").exit_code == 0
 
 
@@ -418,7 +421,7 @@ def test_downgrade_that_prints_sql_asks_nothing(filled):
     printed = downgrade(filled, "--sql", "0005_number_tasks:0004_add_revisions", environment="production")
     assert printed.exit_code == 0
     assert "DROP INDEX" in printed.output
-    assert applied(filled) == [("0007_add_feeds",)]
+    assert applied(filled) == [("0008_drop_older_writes",)]
 
 
 @pytest.mark.parametrize("words", [("--", "nonsense"), ("--", "-9"), ("-d", "nowhere", "base")])
@@ -426,7 +429,7 @@ def test_downgrade_to_nowhere_prints_one_line(filled, words):
     refused = downgrade(filled, "--yes", *words)
     assert refused.exit_code == 1
     assert re.fullmatch(r"Error: .+\.\n", refused.output)
-    assert applied(filled) == [("0007_add_feeds",)]
+    assert applied(filled) == [("0008_drop_older_writes",)]
 
 
 def test_downgrade_without_a_database_prints_one_line(socket_path):

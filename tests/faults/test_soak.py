@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 import pytest
 from fakes.postgres_proxy import PostgresProxy
-from support import bearer, new_user
+from support import bearer, new_user, plant
 from wire.people import Field, Person, wait_for_answers
 from wire.server import DEADLINE_S, Server, query, request, wait_until
 
@@ -140,8 +140,7 @@ class SlowReader:
         self._port = field.port
         self._random = random
         self._headers = bearer(user := new_user())
-        rows = "SELECT %s, 'x', repeat('x', 1000) FROM generate_series(1, 5000)"
-        query(field.url, f"INSERT INTO tasks (user_id, title, description) {rows}", user)
+        plant(field.url, [user], 5_000, description="x" * 1_000)
 
     def run(self, done: threading.Event) -> None:
         """Read until the event is set."""

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 
 import psycopg2
 import pytest
-from sqlalchemy import text
-from support import assert_problem, bearer, call_as, config_for, new_user
+from support import assert_problem, bearer, call_as, config_for, new_user, plant
 
 from todo import create_app
 from todo.database import statements
@@ -884,10 +883,8 @@ def loops(app, statement, parameters):
         pytest.param({"filters": Filters(completed=(False,), words=("task",))}, id="searched"),
     ],
 )
-def test_unchanged_list_reads_no_task(app, user, fields):
-    insertion = "INSERT INTO tasks (user_id, title) SELECT :user, 'task ' || n FROM generate_series(1, 300) n"
-    with app.app_context(), db.engine.connect() as connection:
-        connection.execute(text(insertion), {"user": user})
+def test_unchanged_list_reads_no_task(app, database_url, user, fields):
+    plant(database_url, [user], 300, title="task #")
     page = Listing(as_of=datetime.now(UTC), **fields)
     for known, read in ((300, False), (299, True)):
         executed = loops(app, *listing.statement(user, page, known))

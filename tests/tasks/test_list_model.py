@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
-from support import assert_problem, bearer, config_for, new_user
+from support import assert_problem, bearer, config_for, new_user, plant
 
 from todo import create_app
 from todo.database import statements
@@ -387,10 +387,13 @@ def make(caller, **members):
     return response.json
 
 
+def url_of(app):
+    return app.extensions["config"].database_url
+
+
 def make_many(caller, number):
     """Create tasks that differ in their titles alone."""
-    insertion = "INSERT INTO tasks (user_id, title) SELECT :user, 'task ' || n FROM generate_series(1, :number) n"
-    sql(caller.app, insertion, user=caller.user, number=number)
+    plant(url_of(caller.app), [caller.user], number, title="task #")
 
 
 def titles(caller, *sent):
@@ -399,15 +402,17 @@ def titles(caller, *sent):
 
 def test_list_of_rows_from_before_the_columns_finds_and_sorts_them(caller):
     rows = [("Buy MILK", "Oat_", False), ("apples", None, True), ("Zebra", "100 %", True), ("éclair 😀", None, False)]
-    for title, description, completed in rows:
+    sql(caller.app, "INSERT INTO task_lists (user_id, revision) VALUES (:user, 4)", user=caller.user)
+    for revision, (title, description, completed) in enumerate(rows, 1):
         sql(
             caller.app,
-            "INSERT INTO tasks (user_id, title, description, completed, created_at, updated_at)"
-            " VALUES (:user, :title, :description, :completed, '2020-01-01T00:00Z', '2020-01-02T00:00Z')",
+            "INSERT INTO tasks (user_id, title, description, completed, created_at, updated_at, revision)"
+            " VALUES (:user, :title, :description, :completed, '2020-01-01T00:00Z', '2020-01-02T00:00Z', :revision)",
             user=caller.user,
             title=title,
             description=description,
             completed=completed,
+            revision=revision,
         )
     assert titles(caller) == ["Buy MILK", "apples", "Zebra", "éclair 😀"]
     assert titles(caller, ("sort", "title")) == ["apples", "Buy MILK", "Zebra", "éclair 😀"]
@@ -475,11 +480,7 @@ def test_list_of_1001_tasks_without_a_limit_is_1000_and_a_link(caller):
 
 def test_list_by_default_walks_through_the_key_and_sorts_nothing(caller):
     users = [caller.user, new_user(), new_user()]
-    insertion = (
-        "INSERT INTO tasks (user_id, title) SELECT owner, 'task ' || n"
-        " FROM generate_series(1, 5000) n, unnest(CAST(:users AS text[])) owner ORDER BY n"
-    )
-    sql(caller.app, insertion, users=users)
+    plant(url_of(caller.app), users, 5000)
     sql(caller.app, "ANALYZE tasks")
     # If a list is hardly longer than the page, PostgreSQL may prefer to fetch all rows and sort them.
     now = datetime.now(UTC)
@@ -639,7 +640,11 @@ def test_titles_that_grow_when_folded_are_on_one_page_each(caller):
 def test_list_never_shows_a_task_of_another_that_has_the_same_number(caller):
     owners = [caller.user, new_user()]
     # The sequence never returns a number twice, although the table could store it.
-    same = "INSERT INTO tasks (id, user_id, title) SELECT -1, owner, owner FROM unnest(CAST(:users AS text[])) owner"
+    sql(caller.app, "INSERT INTO task_lists SELECT owner, 1 FROM unnest(CAST(:users AS text[])) owner", users=owners)
+    same = """
+        INSERT INTO tasks (id, user_id, title, revision)
+        SELECT -1, owner, owner, 1 FROM unnest(CAST(:users AS text[])) owner
+    """
     sql(caller.app, same, users=owners)
     for sent in ([], [("count", "true")], [("sort", "title")], [("sort", "title"), ("count", "true")]):
         tasks, _, _ = caller.get(sent)

@@ -14,8 +14,8 @@ from functools import partial
 
 import psutil
 import pytest
-from support import assert_problem, bearer
-from wire.server import CHUNKED, ORIGIN, ROOT, Line, chunked, locked, query, request, run, wait_until
+from support import assert_problem, bearer, plant
+from wire.server import CHUNKED, ORIGIN, ROOT, Line, chunked, locked, request, run, wait_until
 
 # More clients than the one thread that serves in these tests.
 MANY = 40
@@ -63,8 +63,7 @@ def clients(narrow):
 @pytest.fixture
 def rich(database_url, user):
     """Return a user whose list exceeds the kernel's buffers, which hold some 4 MB."""
-    rows = "SELECT %s, 'x', repeat('🎂', 1000) FROM generate_series(1, 1000)"
-    query(database_url, f"INSERT INTO tasks (user_id, title, description) {rows}", user)
+    plant(database_url, [user], 1_000, description="🎂" * 1_000)
     return user
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support import assert_problem, bearer, new_user, sized
+from support import assert_problem, bearer, new_user, plant, sized
 from wire.server import ROOT, Line, locked, query, request, wait_until
 
 THREADS = 8
@@ -49,8 +49,7 @@ def configured(serve, database_url, tmp_path):
 @pytest.fixture
 def rich(database_url, user):
     """Return a user with a list of 1 MB and an export of 6 MB."""
-    rows = "SELECT %s, 'x', repeat('🎂', 1000) FROM generate_series(1, 5000)"
-    query(database_url, f"INSERT INTO tasks (user_id, title, description) {rows}", user)
+    plant(database_url, [user], 5_000, description="🎂" * 1_000)
     return user
 
 
@@ -96,9 +95,7 @@ def sessions(url):
 
 def test_exports_that_nobody_reads_hold_no_thread_and_no_session(server, database_url, rich):
     others = [new_user() for _ in range(6)]
-    rows = "INSERT INTO tasks (user_id, title, description) SELECT %s, title, description FROM tasks WHERE user_id = %s"
-    for other in others:
-        query(database_url, rows, other, rich)
+    plant(database_url, others, 5_000, description="🎂" * 1_000)
     threads = process(server).num_threads()
     with ExitStack() as stack:
         for user in (rich, *others):
