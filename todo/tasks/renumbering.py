@@ -30,7 +30,10 @@ def prepare() -> Renumbering:
 
     """
     chosen = statements.read(SQL["choose_number"], {}, BATCH_LIMITS)[0]
-    statements.write(SQL["begin_after"], {"number": chosen.number})
+    with statements.transaction(BATCH_LIMITS) as transaction:
+        # One by one: Citus hands the whole message on with a definition that is in it.
+        for name in ("allow_trigger", "drop_trigger", "create_function", "create_trigger", "begin_ids"):
+            transaction.write(SQL[name], {"number": chosen.number})
     return Renumbering(chosen.number, chosen.lists)
 
 
@@ -41,7 +44,12 @@ def raise_lists(number: int) -> Iterator[int]:
         DatabaseUnavailable: PostgreSQL cannot answer now; what was yielded is done.
 
     """
-    last: str | None = ""
-    while last is not None:
-        ((last, raised),) = statements.write(SQL["raise_lists"], {"after": last, "batch": BATCH, "number": number})
-        yield raised
+    after = ""
+    while (last := _find_last(after)) is not None:
+        yield len(statements.write(SQL["raise_lists"], {"after": after, "last": last, "number": number}, BATCH_LIMITS))
+        after = last
+
+
+def _find_last(after: str) -> str | None:
+    last: str | None = statements.read(SQL["find_last"], {"after": after, "batch": BATCH}, BATCH_LIMITS)[0].last
+    return last

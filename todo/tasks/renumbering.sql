@@ -8,10 +8,16 @@ SELECT count(*) AS lists,
     greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, max(revision) + 1) AS number
 FROM task_lists;
 
+-- Citus takes triggers for unsafe, as they may write rows of other machines; this one changes its own row alone. And a
+-- function follows a trigger in one transaction only where that goes from shard to shard. To any other PostgreSQL these
+-- are settings without a meaning.
+-- name: allow_trigger
+SET LOCAL citus.enable_unsafe_triggers = on;
+SET LOCAL citus.multi_shard_modify_mode = 'sequential';
+
 -- New tasks have ids after the number. New lists have revisions after it: they are those of users of whom the backup knows
--- nothing, and what their clients kept is out of date as well. The function of the trigger has the number in its name, so
--- that it never takes the place of a function of another application.
--- name: begin_after
+-- nothing, and what their clients kept is out of date as well.
+-- name: drop_trigger
 DO $do$
 DECLARE
     earlier regprocedure := (
@@ -24,6 +30,9 @@ BEGIN
     END IF;
 END
 $do$;
+
+-- The number in its name keeps it from taking the place of a function of another application.
+-- name: create_function
 CREATE FUNCTION begin_after_%(number)s() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.revision := NEW.revision + %(number)s;
@@ -31,18 +40,21 @@ BEGIN
     RETURN NEW;
 END
 $$;
+
+-- name: create_trigger
 CREATE TRIGGER begin_after_restore BEFORE INSERT ON task_lists
 FOR EACH ROW EXECUTE FUNCTION begin_after_%(number)s();
+
+-- name: begin_ids
 SELECT setval(pg_get_serial_sequence('tasks', 'id'), %(number)s);
+
+-- The user at whom the next batch ends, if there is one.
+-- name: find_last
+SELECT max(user_id) AS last
+FROM (SELECT user_id FROM task_lists WHERE user_id > %(after)s ORDER BY user_id LIMIT %(batch)s) AS batch;
 
 -- Lists that came after the trigger are above the number already. Afterwards all cursors from before are too old.
 -- name: raise_lists
-WITH batch AS MATERIALIZED (
-    SELECT user_id FROM task_lists WHERE user_id > %(after)s ORDER BY user_id LIMIT %(batch)s FOR UPDATE
-),
-raised AS (
-    UPDATE task_lists SET revision = %(number)s, forgotten = %(number)s FROM batch
-    WHERE task_lists.user_id = batch.user_id AND task_lists.revision < %(number)s
-    RETURNING task_lists.user_id
-)
-SELECT max(user_id) AS last, (SELECT count(*) FROM raised) AS raised FROM batch;
+UPDATE task_lists SET revision = %(number)s, forgotten = %(number)s
+WHERE user_id > %(after)s AND user_id <= %(last)s AND revision < %(number)s
+RETURNING user_id;
