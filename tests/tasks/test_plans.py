@@ -77,7 +77,7 @@ PARAMETERS = (
     }
     | {"key": "key", "digest": b"digest", "before": 9900, "since": 9100, "deleted_since": 9100}
     | {"rows": 11, "offset": 0, "batch": 10, "now": NOW, "day": NOW, "begin": NOW, "end": NOW}
-    | {"operations": json.dumps(OPERATIONS), "keys": ["key-7"], "restored": [1000001], "atomic": True}
+    | {"operations": json.dumps(OPERATIONS), "keys": ["key-7"], "ids": [1000001], "atomic": True}
     | INITIAL
     | columns_of({"title": "x", "completed": True, "priority": "low", "tags": ["a"]})
 )

@@ -14,8 +14,9 @@ from todo.database.timeouts import REQUEST_LIMITS
 from todo.http.etags import NO_PRECONDITIONS, Preconditions
 from todo.http.problems import OperationsRefused, PreconditionFailed, Problem, TaskNotFound, UnprocessableContent
 from todo.tasks.queries import SQL as TASK_SQL
-from todo.tasks.rows import COLUMNS, STORED, WRITTEN, TaskRow, as_task
+from todo.tasks.rows import COLUMNS, STORED, WRITTEN, TaskRow, as_task, tasks
 from todo.trash.queries import KEPT
+from todo.trash.queries import SQL as TRASH_SQL
 
 Result = dict[str, Any]
 
@@ -27,6 +28,7 @@ SQL = statements.load(
     kept_names=", ".join(KEPT),
     restored=", ".join(f"(stored).{name}" for name in KEPT),
     assignments=", ".join(f"{name} = (written).{name}" for name in STORED),
+    row=", ".join(tasks.c.keys()),
     live=", ".join(f"(live).{name}" for name in WRITTEN),
     written=", ".join(f"written.{name}" for name in WRITTEN),
 )
@@ -36,7 +38,7 @@ SQL = {name: statements.fill(sql, verdicts=SQL["verdicts"]) for name, sql in SQL
 # still sees the list without them.
 STATEMENTS = (
     (TASK_SQL["lock_list"], None),
-    (SQL["lock_trash"], {"create", "restore"}),
+    (TRASH_SQL["lock_tasks"], {"create", "restore"}),
     (SQL["insert_created"], {"create"}),
     (SQL["insert_restored"], {"restore"}),
     (SQL["insert_deleted"], {"delete"}),
@@ -101,7 +103,7 @@ def _run(
             "caller": caller,
             "operations": orjson.dumps(batch.operations).decode(),
             "keys": [operation.key for operation in batch.operations if operation.key is not None],
-            "restored": [operation.id for operation in batch.operations if operation.op == "restore"],
+            "ids": [operation.id for operation in batch.operations if operation.op == "restore"],
             "atomic": batch.is_atomic,
             "days": trash_days,
         },

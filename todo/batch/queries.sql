@@ -5,7 +5,8 @@
 
 -- What becomes of each operation, and the revision that it leads to if it writes. The operations come as
 -- [{"number", "op", "id", "key", "digest", "revisions", "members"}], their members as columns of `tasks`. If there are
--- none, one row tells the revision alone. The limits keep PostgreSQL from reading all tasks of the user.
+-- none, one row tells the revision alone. The limits keep PostgreSQL from reading all tasks of the user. A row of `tasks`
+-- is built from its columns, because on Citus that of a table's piece is of a type of its own.
 -- name: verdicts
 SELECT judged.*, last_revision + count(*) FILTER (WHERE is_write) OVER (ORDER BY number) AS next_revision
 FROM (
@@ -52,7 +53,7 @@ FROM (
         ) AS named ON true
         CROSS JOIN LATERAL (SELECT coalesce(operation.id, named.id) AS target) AS wanted
         LEFT JOIN LATERAL (
-            SELECT tasks AS live FROM tasks
+            SELECT ROW({row})::tasks AS live FROM tasks
             WHERE user_id = %(caller)s AND id = target AND revision <= last_revision LIMIT 1
         ) AS found ON true
         LEFT JOIN LATERAL (
@@ -64,12 +65,6 @@ FROM (
     ) AS outcomes
 ) AS judged;
 
--- Deleted tasks that the batch restores, or whose keys it uses: purges do not wait for the list.
--- name: lock_trash
-SELECT id FROM trash
-WHERE user_id = %(caller)s AND (id = ANY (%(restored)s::bigint[]) OR task ->> 'idempotency_key' = ANY (%(keys)s::text[]))
-ORDER BY id FOR UPDATE;
-
 -- name: insert_created
 INSERT INTO tasks (user_id, {names}, completed_at, revision, idempotency_key, idempotency_digest)
 SELECT %(caller)s, {created}, CASE WHEN (written).completed THEN now() END, next_revision, key, digest
@@ -78,8 +73,8 @@ WHERE op = 'create' AND is_write
 ORDER BY number;
 
 -- name: insert_restored
-INSERT INTO tasks ({kept_names}, updated_at, revision)
-SELECT {restored}, moved_at, next_revision
+INSERT INTO tasks (user_id, {kept_names}, updated_at, revision)
+SELECT %(caller)s, {restored}, moved_at, next_revision
 FROM ({verdicts}) AS verdict
 WHERE op = 'restore' AND is_write;
 

@@ -9,10 +9,16 @@ from todo.database import statements
 from todo.database.timeouts import BATCH_LIMITS
 from todo.tasks import queries
 from todo.tasks.rows import STORED
+from todo.trash import queries as trash
 
-SQL = statements.load(__file__, names=", ".join(STORED), lock_list=queries.SQL["lock_list"])
-KNOWN = SQL.pop("known")
-SQL = {name: statements.fill(sql, known=KNOWN) for name, sql in SQL.items()}
+SQL = statements.load(
+    __file__,
+    names=", ".join(STORED),
+    lock_list=queries.SQL["lock_list"],
+    lock_trash=trash.SQL["lock_tasks"],
+)
+JUDGED = SQL.pop("judged")
+SQL = {name: statements.fill(sql, judged=JUDGED) for name, sql in SQL.items()}
 
 Rows = list[dict[str, Any]]
 
@@ -30,4 +36,9 @@ def create_tasks(caller: str, rows: Rows) -> Collection[int]:
 
 
 def _parameters(caller: str, rows: Rows) -> dict[str, Any]:
-    return {"caller": caller, "tasks": orjson.dumps(rows).decode()}
+    return {
+        "caller": caller,
+        "tasks": orjson.dumps(rows).decode(),
+        "keys": [row["idempotency_key"] for row in rows if row.get("idempotency_key") is not None],
+        "ids": [row["id"] for row in rows if row.get("id") is not None],
+    }

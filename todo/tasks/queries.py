@@ -17,7 +17,11 @@ from todo.tasks.listing import Listing, Position
 from todo.tasks.responses import task_tag
 from todo.tasks.rows import COLUMNS, INITIAL, STORED, WRITTEN, TaskRow, as_task, columns_of, value
 
-SQL = statements.load(__file__, columns=COLUMNS, names=", ".join(STORED), values=", ".join(map(value, STORED)))
+# The time of a change, as an expression that is IMMUTABLE: the sum with a time zone is not.
+MOVED_AT = "greatest(moment, timezone('UTC', timezone('UTC', updated_at) + interval '1 microsecond'))"
+SQL = statements.load(
+    __file__, columns=COLUMNS, names=", ".join(STORED), values=", ".join(map(value, STORED)), moved_at=MOVED_AT
+)
 SQL["create_task_once"] = statements.fill(SQL["create_task_once"], lock_list=SQL["lock_list"])
 TOGGLE = statements.fill(
     SQL["update_task"], assignments="completed = NOT completed", completed="NOT completed", differs="true"

@@ -80,7 +80,7 @@ def planting(user: str, total: int) -> Iterator[tuple[int, Iterator[int]]]:
 
         def plant() -> Iterator[int]:
             while batch := list(islice(rows, BATCH)):
-                yield transaction.write(SQL["insert_tasks"], {"rows": orjson.dumps(batch).decode()})
+                yield transaction.write(SQL["insert_tasks"], {"tasks": orjson.dumps(batch).decode()})
 
         yield missing, plant()
         transaction.write(SQL["raise_revision"], {**caller, "revision": revision + missing})

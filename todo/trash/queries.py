@@ -10,9 +10,11 @@ from todo.http.problems import PreconditionFailed, TaskNotFound
 from todo.tasks.responses import task_tag
 from todo.tasks.rows import COLUMNS, TaskRow, as_task, tasks
 
-# The columns of a task that come back as they were.
-KEPT = tuple(name for name in tasks.c.keys() if name not in ("updated_at", "revision"))  # noqa: SIM118 (columns iterate as columns)
-SQL = statements.load(__file__, columns=COLUMNS, names=", ".join(KEPT))
+# The columns of a task that come back as they were; and its user, from outside the record.
+KEPT = tuple(name for name in tasks.c.keys() if name not in ("user_id", "updated_at", "revision"))  # noqa: SIM118 (columns iterate as columns)
+SQL = statements.load(
+    __file__, columns=COLUMNS, names=", ".join(KEPT), stored=", ".join(f"stored.{name}" for name in KEPT)
+)
 SQL["list_and_count_trash"] = statements.fill(SQL["list_and_count_trash"], page=SQL["list_trash"])
 
 NEWEST = 2**63 - 1

@@ -18,29 +18,33 @@ FROM (SELECT count(*) AS total FROM trash WHERE user_id = %(caller)s AND task IS
 LEFT JOIN ({page}) AS page ON true
 ORDER BY deleted_in DESC;
 
--- Moves a task back into the list, with its old id and a new revision.
--- name: restore_task
-WITH locked AS (
-    SELECT revision + 1 AS next_revision FROM task_lists WHERE user_id = %(caller)s FOR UPDATE
-),
-deleted AS (
-    DELETE FROM trash USING locked
-    WHERE user_id = %(caller)s AND id = %(task_id)s AND task IS NOT NULL AND revision < next_revision
-        AND (%(among)s::bigint[] IS NULL OR (task ->> 'revision')::bigint = ANY (%(among)s::bigint[]))
-        AND (task ->> 'revision')::bigint <> ALL (%(besides)s::bigint[])
-    RETURNING task, next_revision
-),
-restored AS (
-    INSERT INTO tasks ({names}, updated_at, revision)
-    SELECT {names}, greatest(now(), updated_at + interval '1 microsecond'), next_revision
-    FROM deleted, jsonb_populate_record(NULL::tasks, task) AS stored
-    RETURNING {columns}
+-- Deleted tasks that are restored, or whose keys are used: purges do not wait for the list.
+-- name: lock_tasks
+SELECT id FROM trash
+WHERE user_id = %(caller)s AND (id = ANY (%(ids)s::bigint[]) OR task ->> 'idempotency_key' = ANY (%(keys)s::text[]))
+ORDER BY id FOR UPDATE;
+
+-- Moves a task back into the list, with its old id and a new revision. As with a deletion that takes several statements.
+-- The deleted task is locked too, because purges do not wait for the list.
+-- prepared: restore_task
+SELECT revision FROM task_lists WHERE user_id = %(caller)s FOR UPDATE;
+SELECT id FROM trash WHERE user_id = %(caller)s AND id = %(task_id)s FOR UPDATE;
+INSERT INTO tasks (user_id, {names}, updated_at, revision)
+SELECT trash.user_id, {stored}, greatest(now(), stored.updated_at + interval '1 microsecond'), task_lists.revision + 1
+FROM task_lists, trash, jsonb_populate_record(NULL::tasks, task) AS stored
+WHERE task_lists.user_id = %(caller)s AND trash.user_id = %(caller)s AND trash.id = %(task_id)s AND task IS NOT NULL
+    AND (%(among)s::bigint[] IS NULL OR stored.revision = ANY (%(among)s::bigint[]))
+    AND stored.revision <> ALL (%(besides)s::bigint[]);
+WITH restored AS (
+    DELETE FROM trash USING tasks
+    WHERE trash.user_id = %(caller)s AND tasks.user_id = %(caller)s
+        AND trash.id = %(task_id)s AND tasks.id = %(task_id)s
+    RETURNING tasks.*
 ),
 raised AS (
-    UPDATE task_lists SET revision = restored.revision FROM restored
-    WHERE task_lists.user_id = %(caller)s AND task_lists.revision < restored.revision
+    UPDATE task_lists SET revision = restored.revision FROM restored WHERE task_lists.user_id = %(caller)s
 )
-SELECT * FROM restored;
+SELECT {columns} FROM restored;
 
 -- name: discard_task
 UPDATE trash SET task = NULL, expires_at = NULL
