@@ -1,27 +1,16 @@
 """Every statement touches the shard of its user alone, where users are spread over shards."""
 
-import json
 from contextlib import closing
-from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
 from sqlalchemy import text
 from support import call_as, config_for, new_database, new_user
+from tasks.every_statement import FOR_ALL_USERS, STATEMENTS, parameters_of
 
 from todo import create_app
-from todo.batch import queries as batch
-from todo.calendar import queries as calendar
-from todo.events import beat
 from todo.extensions import db
-from todo.importing import queries as importing
-from todo.tasks import changes, listing, queries, summary
-from todo.tasks.listing import Filters, Listing, Position, SortKey
-from todo.tasks.rows import INITIAL, STORED
-from todo.trash import purging
-from todo.trash import queries as trash
-from todo.users import queries as user_queries
 
 SHARDS = 4
 TABLES = {
@@ -29,14 +18,6 @@ TABLES = {
     "task_lists": "PRIMARY KEY (user_id)",
     "trash": "PRIMARY KEY (user_id, id), UNIQUE (user_id, revision)",
 }
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-OPERATIONS = [
-    {"number": 0, "op": "create", "key": "key", "digest": "\\x00", "members": INITIAL | {"title": "x"}},
-    {"number": 1, "op": "update", "id": 7, "revisions": [1, 2], "members": {"title": "x"}},
-    {"number": 2, "op": "delete", "id": 8},
-    {"number": 3, "op": "restore", "id": 9},
-]
 
 
 def sharded(name, keys):
@@ -88,60 +69,6 @@ def users(cursor):
     return found
 
 
-def sample(user):
-    """Return a value for each parameter of any statement."""
-    row = INITIAL | {"title": "x", "completed": True, "priority": "low", "due_at": NOW, "tags": ["a"]}
-    times = dict.fromkeys(("now", "day", "begin", "end", "completed_since"), NOW)
-    known = {
-        "among": [1, 2],
-        "besides": [3],
-        "known_revision": 7,
-        "key": "key",
-        "digest": b"digest",
-        "days": 30,
-        "revision": 8,
-    }
-    page = {"before": 9, "since": 1, "deleted_since": 1, "rows": 11, "offset": 0, "batch": 10}
-    sent = {"tasks": '[{"title": "x", "id": 7, "idempotency_key": "key"}]', "with_completed": True}
-    sent |= {"operations": json.dumps(OPERATIONS), "keys": ["key"], "restored": [9], "atomic": True}
-    return row | times | known | page | sent | {"caller": user, "user": user, "task_id": 7}
-
-
-STATEMENTS = {
-    f"{module.__name__} {name}": sql
-    for module in (queries, batch, changes, summary, beat, trash, purging, user_queries, importing, calendar)
-    for name, sql in module.SQL.items()
-    if name not in ("list_changed", "list_expired", "update_task")
-}
-STATEMENTS["toggle"] = queries.TOGGLE
-STATEMENTS["batch"] = batch.message(frozenset({"create", "update", "delete", "restore"}))
-STATEMENTS |= {
-    f"update {' '.join(sorted(names))}": queries.update_statement(frozenset(names))
-    for names in (
-        {"title", "folded_title"},
-        {"completed"},
-        {"due_at", "due_all_day", "priority", "tags", "tag_keys", "folded_tags", "description", "folded_description"},
-        set(STORED),
-    )
-}
-
-TITLE, DUE = SortKey("title"), SortKey("due_date", descending=True)
-LISTINGS = {
-    "filtered": {
-        "filters": Filters(completed=(False,), priorities=("low", None), tag_keys=("a",), words=(("x", "ł"), ("%",)))
-    },
-    "bounded": {"filters": Filters(due_before=NOW, due_after=NOW, created_after=NOW, updated_after=NOW, overdue=True)},
-    "bounded in a time zone": {"filters": Filters(due_before=NOW, due_after=NOW, overdue=False, tz="Asia/Tokyo")},
-    "skipped": {"offset": 5},
-    "turned": {"sort": (SortKey("id", descending=True),)},
-    "sorted": {"sort": (TITLE, DUE)},
-    "sorted, a later page": {"sort": (DUE, TITLE), "after": Position((NOW.replace(tzinfo=None), "x"), 7, NOW)},
-    "sorted, a later page after null": {"sort": (DUE,), "after": Position((None,), 7, NOW), "offset": 2},
-    "counted": {"count": True},
-    "sorted and counted": {"sort": (TITLE,), "count": True, "after": Position(("x",), 7, NOW)},
-}
-
-
 def nodes(plan):
     """Return all nodes of a plan."""
     return [plan, *(node for below in plan.get("Plans", ()) for node in nodes(below))]
@@ -160,13 +87,12 @@ def relations(plan):
     return read, written
 
 
-def assert_one_shard(cursor, users, statement_of):
+def assert_one_shard(cursor, users, name):
     """Assert that a statement touches the shard of its user alone, for a user of each shard."""
     for shard, user in users.items():
-        sql, parameters = statement_of(user)
         seen = set()
-        for part in sql.split(";\n"):
-            cursor.execute(f"EXPLAIN (FORMAT JSON) {part}", sample(user) | parameters)
+        for part in STATEMENTS[name][0].split(";\n"):
+            cursor.execute(f"EXPLAIN (FORMAT JSON) {part}", parameters_of(name, user))
             ((answer,),) = cursor.fetchone()
             read, written = relations(answer["Plan"])
             assert read <= {f"{name}_{shard}" for name in TABLES}
@@ -176,19 +102,14 @@ def assert_one_shard(cursor, users, statement_of):
         assert seen
 
 
-@pytest.mark.parametrize("statement", [pytest.param(statement, id=name) for name, statement in STATEMENTS.items()])
-def test_statement_of_any_call_plans_to_the_shard_of_its_user(cursor, users, statement):
-    assert_one_shard(cursor, users, lambda _: (statement, {}))
-
-
-@pytest.mark.parametrize("asked", [pytest.param(asked, id=name) for name, asked in LISTINGS.items()])
-def test_statement_of_any_list_plans_to_the_shard_of_its_user(cursor, users, asked):
-    assert_one_shard(cursor, users, lambda user: listing.statement(user, Listing(as_of=NOW, **asked), 7))
+@pytest.mark.parametrize("name", sorted(STATEMENTS.keys() - FOR_ALL_USERS))
+def test_statement_of_any_call_plans_to_the_shard_of_its_user(cursor, users, name):
+    assert_one_shard(cursor, users, name)
 
 
 def test_statement_that_names_no_user_plans_to_all_shards(cursor, users):
     with pytest.raises(AssertionError):
-        assert_one_shard(cursor, users, lambda _: (purging.SQL["list_expired"], {}))
+        assert_one_shard(cursor, users, "todo.trash.purging list_expired")
 
 
 def test_calls_of_a_user_leave_rows_in_one_shard(shards, cursor, users):
