@@ -479,6 +479,12 @@ class Config:
         unset="an embedded PostgreSQL",
         example="postgresql://user:password@host/todo?sslmode=require&channel_binding=require",
     )
+    database_role_limits: bool = setting(
+        False,
+        Flag(),
+        "Whether the role has the time-outs of the statements, which are then not sent along. Only for Citus: see "
+        "docs/operate/scale.md.",
+    )
     database_prepare: bool = setting(
         True,
         Flag(),

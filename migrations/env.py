@@ -1,7 +1,5 @@
 """The environment of Alembic: migrations run in order, each in its own transaction, in one process at a time."""
 
-import time
-
 import click
 from alembic import context
 from alembic.runtime.migration import MigrationInfo
@@ -9,16 +7,10 @@ from flask import current_app
 from sqlalchemy import event, text
 
 from todo.commands import reporting_database_errors
-from todo.database import ownership, statements
-from todo.database.migrate import check_encoding
+from todo.database import distribution, ownership
+from todo.database.migrate import alone, check_encoding
 from todo.database.timeouts import NO_LIMITS, NO_TRANSACTION_TIMEOUT
 from todo.extensions import db
-
-# Replicas that start together queue for this lock: the first one migrates, and the others then find nothing to do. The
-# lock belongs to a transaction, so it also works through a pooler that shares sessions. The replicas poll for it rather
-# than wait in PostgreSQL, because CREATE INDEX CONCURRENTLY waits for every statement that has started before it.
-MIGRATION_LOCK = "SELECT pg_try_advisory_xact_lock(7239562310011904) AS is_held"
-POLL_INTERVAL_S = 0.2
 
 # A migration that cannot lock a table soon fails, instead of making every request queue behind it. It may take as long
 # as it needs, whatever the time-outs of the role are.
@@ -48,9 +40,7 @@ def run_migrations_online() -> None:
     The lock is held by a separate transaction, which lasts for all migrations. So a migration may end its own
     transaction before its long work, and block no other session meanwhile.
     """
-    with statements.transaction(NO_LIMITS) as guard:
-        while not guard.read(MIGRATION_LOCK, {})[0].is_held:
-            time.sleep(POLL_INTERVAL_S)
+    with alone() as guard:
         check_encoding(guard)
         before = ownership.applied_revision(guard)
         with db.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
@@ -72,6 +62,9 @@ def run_migrations_online() -> None:
                 ownership.check(guard, names, upgrades=command == "upgrade")
             with context.begin_transaction():
                 context.run_migrations()
+        if command == "upgrade":
+            for name in distribution.distribute_new(guard):
+                click.echo(f"Distributed {name}.")
         if command == "do_stamp":
             after = ownership.applied_revision(guard)
             click.echo(f"Stamped {after or 'no revision'}, after {before or 'no revision'}. No migration ran.")

@@ -67,7 +67,7 @@ def create_app(config: Config | None = None) -> Flask:
     engine.configure(app, config)
     db.init_app(app)
     engine.init_app(app, config)
-    migrate.init_app(app, before_downgrade=cli.before_downgrade, restored=cli.restored)
+    migrate.init_app(app, before_downgrade=cli.before_downgrade, others=(cli.restored, cli.distribute))
     init_cors(app, config.cors_origins)
     auth.init_app(app, config)
     limits.init_app(app, config)

@@ -38,6 +38,7 @@ def _registered(*groups: click.Group) -> Mapping[str, click.Command]:
         "dev": cli.dev,
         "migrate": cli.migrate,
         "db": click.Group("db", commands={"restored": cli.restored}, help="Look after a restored database."),
+        "distribute": cli.distribute,
         "doctor": doctor,
         "token": cli.token,
         "seed": cli.seed,

@@ -17,6 +17,7 @@ from flask.cli import with_appcontext
 from config import ROOT, SERVERS, Config
 from todo.auth.tokens import issue
 from todo.commands import Command, UserId, confirm_loss, counted, reporting_database_errors
+from todo.database import distribution
 from todo.database import migrate as migrations
 from todo.extensions import db
 from todo.health import database_state
@@ -269,6 +270,61 @@ def restored() -> None:
                 raised += batch
                 bar.update(batch)
     click.echo(f"Raised {counted(raised, 'list')} to revision {number}. Clients begin again.")
+
+
+@click.command(
+    "distribute",
+    cls=Command,
+    examples={
+        "todo distribute --dry-run": "Find out what is missing",
+        "todo distribute": "Distribute the tables while the service serves",
+    },
+    exit_status={
+        0: "All tables are distributed; with --dry-run, nothing keeps them from being distributed.",
+        1: "Something is missing, the database cannot be used, or Ctrl-C was pressed: run it again.",
+    },
+    see_also=["todo migrate", "todo doctor", "docs/operate/scale.md"],
+)
+@click.option(
+    "--shards",
+    type=click.IntRange(1, 1024),
+    default=32,
+    show_default=True,
+    help="The number of pieces that each table is cut into: several for each core that the cluster may ever have.",
+)
+@click.option("--dry-run", is_flag=True, help="Change nothing; check whether the tables can be distributed.")
+@with_appcontext
+def distribute(*, shards: int, dry_run: bool) -> None:
+    """Distribute the tables over the machines of a Citus cluster, by user.
+
+    The extension has to be there on every node, and the coordinator has to know the workers. The tables are moved one
+    after the other while others read and write. Meanwhile writers wait for up to a few seconds, and batches and imports
+    are answered with 503. Nothing brings the tables back but a dump and a restore.
+
+    A second run changes nothing. After an interruption PostgreSQL may finish the step that it works on; the next run
+    waits for that and goes on.
+    """
+    with reporting_database_errors():
+        cluster = distribution.read_cluster()
+        if cluster is None:
+            raise click.ClickException("there is no Citus here: run CREATE EXTENSION citus on every node first.")
+        missing = list(distribution.faults(cluster))
+        _, fault = database_state()
+        if fault is not None:
+            missing.append(f"{fault.reason}: run `todo migrate` first")
+        if missing:
+            raise click.ClickException("\n".join(f"{reason}." for reason in missing))
+        if dry_run:
+            click.echo(_described(cluster))
+            return
+        with migrations.alone():
+            distribution.distribute(shards, click.echo)
+
+
+def _described(cluster: distribution.Cluster) -> str:
+    nodes = [f"{node.name}{' (coordinator)' if node.is_coordinator else ''}" for node in cluster.nodes]
+    kinds = {name: cluster.tables.get(name, ("ordinary", 0))[0] for name in distribution.tables()}
+    return f"Nodes: {', '.join(nodes)}. Tables: {', '.join(f'{name} ({kind})' for name, kind in kinds.items())}."
 
 
 @bp.cli.command(

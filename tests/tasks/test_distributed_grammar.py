@@ -4,7 +4,8 @@ Citus sends a statement to the machine of its user, and refuses what might mean 
 DELETE an expression over columns that is not IMMUTABLE, as the sum of a time with a time zone and an interval is not,
 and one that is not IMMUTABLE within CASE or COALESCE. It accepts an INSERT that reads a CTE, and copies the rows to
 every machine, so that one that is away would stop all users. It cannot hand a subquery without columns from machine to
-machine, and locks no rows of several machines.
+machine, writes a CASE that compares a value wrong where it has computed a part of it, and locks no rows of several
+machines.
 
 PostgreSQL stores the body of a function in SQL as it has parsed it (`pg_proc.prosqlbody`).
 """
@@ -90,26 +91,33 @@ class Judge:
         return self.cursor.fetchone()[0]
 
     def faults(self, sql, parameters):
-        """Yield what Citus would refuse or do on every machine."""
+        """Yield what Citus would refuse, do wrong, or do on every machine."""
         for query in self.parsed(sql, parameters):
-            if query["commandType"][0] in (UPDATE, DELETE):
-                expressions = [query["jointree"]]
-                if query["commandType"][0] == UPDATE:
-                    expressions += query["targetList"][0]
-                for expression in expressions:
-                    nodes = list(below(expression, queries=False))
-                    if any(node[""] == "VAR" for node in nodes) and not self.is_immutable(expression):
-                        yield "an expression over columns is not IMMUTABLE"
-                    branches = [node for node in nodes if node[""] in ("CASEEXPR", "COALESCEEXPR")]
-                    if not all(self.is_immutable(list(branch.values())) for branch in branches):
-                        yield "CASE or COALESCE is not IMMUTABLE"
-            if query["commandType"][0] == INSERT:
-                inner = [node for node in below(query["rtable"], queries=True) if node[""] == "QUERY"]
-                sources = [table for one in [query, *inner] for table in one["rtable"][0] if one["rtable"] != ["<>"]]
-                if any(table["rtekind"] == [CTE] for table in sources):
-                    yield "an INSERT reads a CTE"
-                if not all(one["targetList"] != ["<>"] for one in inner):
-                    yield "an INSERT has a subquery without columns"
+            kind = query["commandType"][0]
+            if kind in (UPDATE, DELETE):
+                yield from self.faults_of_change(query, query["targetList"][0] if kind == UPDATE else [])
+            if kind == INSERT:
+                yield from faults_of_insertion(query)
+            if any(node[""] == "CASEEXPR" and node["arg"] != ["<>"] for node in below(query, queries=True)):
+                yield "CASE compares a value"
+
+    def faults_of_change(self, query, assignments):
+        for expression in (query["jointree"], *assignments):
+            nodes = list(below(expression, queries=False))
+            if any(node[""] == "VAR" for node in nodes) and not self.is_immutable(expression):
+                yield "an expression over columns is not IMMUTABLE"
+            branches = [node for node in nodes if node[""] in ("CASEEXPR", "COALESCEEXPR")]
+            if not all(self.is_immutable(list(branch.values())) for branch in branches):
+                yield "CASE or COALESCE is not IMMUTABLE"
+
+
+def faults_of_insertion(query):
+    queries = [node for node in below(list(query.values()), queries=True) if node[""] == "QUERY"]
+    tables = [table for one in [query, *queries] for table in one["rtable"][0] if one["rtable"] != ["<>"]]
+    if any(table["rtekind"] == [CTE] for table in tables):
+        yield "an INSERT reads a CTE"
+    if any(one["targetList"] == ["<>"] for one in queries):
+        yield "an INSERT has a subquery without columns"
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +172,10 @@ REFUSED = {
         INSERT INTO trash (user_id, id, revision) SELECT user_id, id, revision FROM (SELECT * FROM gone) AS gone
         """,
         "an INSERT reads a CTE",
+    ),
+    "comparison": (
+        "SELECT CASE completed WHEN true THEN 1 END FROM tasks WHERE user_id = 'u'",
+        "CASE compares a value",
     ),
     "subquery without columns": (
         """

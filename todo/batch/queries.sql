@@ -6,7 +6,8 @@
 -- What becomes of each operation, and the revision that it leads to if it writes. The operations come as
 -- [{"number", "op", "id", "key", "digest", "revisions", "members"}], their members as columns of `tasks`. If there are
 -- none, one row tells the revision alone. The limits keep PostgreSQL from reading all tasks of the user. A row of `tasks`
--- is built from its columns, because on Citus that of a table's piece is of a type of its own.
+-- is built from its columns, because on Citus that of a table's piece is of a type of its own; and no CASE compares a
+-- value, because Citus writes that wrong.
 -- name: verdicts
 SELECT judged.*, last_revision + count(*) FILTER (WHERE is_write) OVER (ORDER BY number) AS next_revision
 FROM (
@@ -16,19 +17,19 @@ FROM (
     FROM (
         SELECT number, op, key, digest, last_revision, target, live, stored, written, gone_revision, gone_at,
             greatest(now(), coalesce((live).updated_at, stored.updated_at) + interval '1 microsecond') AS moved_at,
-            CASE op
-                WHEN 'create' THEN CASE
+            CASE
+                WHEN op = 'create' THEN CASE
                     WHEN target IS NULL THEN 'created'
                     WHEN digest = coalesce((live).idempotency_digest, stored.idempotency_digest) THEN 'replayed'
                     ELSE 'reused'
                 END
-                WHEN 'update' THEN CASE
+                WHEN op = 'update' THEN CASE
                     WHEN (live).id IS NULL THEN 'absent'
                     WHEN ({live}) IS NOT DISTINCT FROM ({written}) THEN 'unchanged'
                     WHEN revisions IS NULL OR (live).revision = ANY (revisions) THEN 'changed'
                     ELSE 'stale'
                 END
-                WHEN 'delete' THEN CASE
+                WHEN op = 'delete' THEN CASE
                     WHEN (live).id IS NULL THEN CASE WHEN gone_revision IS NULL THEN 'absent' ELSE 'already' END
                     WHEN revisions IS NULL OR (live).revision = ANY (revisions) THEN 'deleted'
                     ELSE 'stale'
@@ -118,7 +119,7 @@ raised AS (
 SELECT {columns}, number, outcome, target, last_revision, list_revision, deleted_in, timezone('UTC', gone_at) AS deleted_at
 FROM (
     SELECT number, outcome, target, last_revision, max(next_revision) OVER () AS list_revision,
-        CASE outcome WHEN 'deleted' THEN next_revision WHEN 'restored' THEN NULL ELSE gone_revision END AS deleted_in,
+        CASE WHEN outcome = 'deleted' THEN next_revision WHEN outcome <> 'restored' THEN gone_revision END AS deleted_in,
         CASE WHEN outcome = 'deleted' THEN now() ELSE gone_at END AS gone_at, shown.*
     FROM verdict
     LEFT JOIN LATERAL (

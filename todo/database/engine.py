@@ -93,8 +93,9 @@ def init_app(app: Flask, config: Config) -> None:
     """Find dead connections before a request uses them, and start the thread that watches time-outs."""
     with app.app_context():
         engine: Engine = db.engine
+    sessions = Sessions(is_on=config.database_prepare, has_limits=config.database_role_limits)
     event.listen(engine, "connect", watch.start)
-    event.listen(engine, "connect", Sessions(is_on=config.database_prepare).begin)
+    event.listen(engine, "connect", sessions.begin)
     event.listen(engine, "do_connect", Breaker())
     # For those who borrow through SQLAlchemy; requests take `Pool.lend`.
     event.listen(engine, "checkin", _note_idle_since)

@@ -1,5 +1,6 @@
 """Failures of PostgreSQL, of its driver and of the connection pool, translated into problems."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import psycopg2
@@ -13,6 +14,12 @@ READ_ONLY = "25006"
 
 # SQLSTATEs of temporary failures (PostgreSQL, appendix A): the class, or the whole code.
 TEMPORARY = ("08", READ_ONLY, "40", "53", "55P03", "57", "58")
+
+# The server works, and a connection from it to another one does not: with Citus, the machine of a user is away.
+NODE_LOST = ("08000", "08001", "08003", "08006")
+
+# The server cannot do this. So says Citus while some of the tables are distributed already and others are not.
+NOT_SUPPORTED = "0A000"
 
 # Another transaction was in the way, and nothing of this one took effect. Citus also reports them when many clients
 # write for one user.
@@ -46,11 +53,32 @@ class RolledBack(DatabaseUnavailable):
     kind = "undone"
 
 
+class NodeUnavailable(DatabaseUnavailable):
+    """503: PostgreSQL works, and the machine that has the rows of this user does not."""
+
+    kind = "node"
+
+
+class NotSupported(DatabaseUnavailable):
+    """503: PostgreSQL works, and cannot run this statement while the tables are being distributed."""
+
+    kind = "not_supported"
+    detail = "The database is being moved. Please try again in a moment."
+
+
 class SchemaLacking(DatabaseUnavailable):
     """503: PostgreSQL works, and its schema is not yet the one that this version needs."""
 
     kind = "schema"
     detail = "The database is not ready yet. Please try again in a moment."
+
+
+PROBLEMS: Mapping[str, type[DatabaseUnavailable]] = {
+    **dict.fromkeys(SCHEMA_LACKING, SchemaLacking),
+    **dict.fromkeys(ROLLED_BACK, RolledBack),
+    **dict.fromkeys(NODE_LOST, NodeUnavailable),
+    NOT_SUPPORTED: NotSupported,
+}
 
 
 def report(problem: DatabaseUnavailable | InternalError) -> DatabaseUnavailable | InternalError:
@@ -91,15 +119,13 @@ def problem_of(error: psycopg2.Error, sql: str, *, is_lost: bool) -> DatabaseUna
     """
     sqlstate = _sqlstate(error)
     reason = f"{sqlstate or 'no SQLSTATE'}: {first_line(error)}"
-    if lacks_schema(error):
-        return SchemaLacking(reason=reason)
     if isinstance(error, NoAnswer):
         # Not ConnectionLost, which is retried: a client that has waited for so long does not wait a second time.
         return DatabaseUnavailable(reason=reason)
     if is_lost:
         return ConnectionLost(reason=reason)
-    if sqlstate in ROLLED_BACK:
-        return RolledBack(reason=reason)
+    if sqlstate in PROBLEMS:
+        return PROBLEMS[sqlstate](reason=reason)
     if sqlstate.startswith(TEMPORARY) or isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
         return DatabaseUnavailable(reason=reason)
     # The message of any other error may quote a row.

@@ -1,6 +1,8 @@
 """`flask db`, from Flask-Migrate. Alembic, a seventh of a process's memory, is imported only when migrations run."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from typing import Any
@@ -10,7 +12,7 @@ from flask import Flask, current_app, g
 from werkzeug.local import LocalProxy
 
 from todo.database import ownership, statements
-from todo.database.timeouts import BATCH_LIMITS
+from todo.database.timeouts import BATCH_LIMITS, NO_LIMITS
 from todo.extensions import db
 
 # The encoding of a database that can hold every text, as PostgreSQL names it.
@@ -21,20 +23,41 @@ ENCODING_REMEDY = "Make another (CREATE DATABASE … ENCODING 'UTF8' TEMPLATE te
 TABLES = ("tasks", "trash", "task_lists")
 
 
+# Replicas that start together queue for this lock: the first one migrates, and the others then find nothing to do. The
+# lock belongs to a transaction, so it also works through a pooler that shares sessions. The replicas poll for it rather
+# than wait in PostgreSQL, because CREATE INDEX CONCURRENTLY waits for every statement that has started before it.
+MIGRATION_LOCK = "SELECT pg_try_advisory_xact_lock(7239562310011904) AS is_held"
+POLL_INTERVAL_S = 0.2
+
+
+@contextmanager
+def alone() -> Iterator[statements.Transaction]:
+    """Wait until no other process changes the tables, and keep others from it; yield the transaction that does so.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL cannot answer now.
+
+    """
+    with statements.transaction(NO_LIMITS) as guard:
+        while not guard.read(MIGRATION_LOCK, {})[0].is_held:
+            time.sleep(POLL_INTERVAL_S)
+        yield guard
+
+
 class Commands(click.Command):
     """The commands of `flask db`, imported when one of them is called.
 
     Args:
         before_downgrade: What is called before a downgrade, with its target, the folder of the migrations, and whether
             `--yes` was given. It raises where nothing may be reverted.
-        restored: The command for after the restore of a backup.
+        others: The commands that are no migrations.
 
     """
 
-    def __init__(self, before_downgrade: Callable[..., None], restored: click.Command) -> None:
+    def __init__(self, before_downgrade: Callable[..., None], others: Iterable[click.Command]) -> None:
         super().__init__("db", help="Perform database migrations.")
         self._before_downgrade = before_downgrade
-        self._restored = restored
+        self._others = {command.name: command for command in others}
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -46,7 +69,7 @@ class Commands(click.Command):
         downgrade = copy(group.commands["downgrade"])
         downgrade.params = [*downgrade.params, click.Option(["--yes"], is_flag=True, help="Do not ask.")]
         downgrade.callback = partial(self._downgrade, downgrade.callback)
-        commands.commands = {**group.commands, "downgrade": downgrade, "restored": self._restored}
+        commands.commands = {**group.commands, "downgrade": downgrade, **self._others}
         context: click.Context = commands.make_context(info_name, args, parent, **extra)
         return context
 
@@ -57,9 +80,9 @@ class Commands(click.Command):
         downgrade(**arguments)
 
 
-def init_app(app: Flask, before_downgrade: Callable[..., None], restored: click.Command) -> None:
+def init_app(app: Flask, before_downgrade: Callable[..., None], others: Iterable[click.Command]) -> None:
     """Register the commands and the extension that `flask_migrate` looks for, without importing either."""
-    app.cli.add_command(Commands(before_downgrade, restored))
+    app.cli.add_command(Commands(before_downgrade, others))
     app.extensions["migrate"] = LocalProxy(partial(_migrate, app))
 
 

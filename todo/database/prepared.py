@@ -78,11 +78,13 @@ class Sessions:
 
     Args:
         is_on: Whether they do, until one of them turns out to be shared.
+        has_limits: Whether their role has the time-outs of requests.
 
     """
 
-    def __init__(self, *, is_on: bool) -> None:
+    def __init__(self, *, is_on: bool, has_limits: bool = False) -> None:
         self.is_on = is_on
+        self.has_limits = has_limits
 
     def begin(self, _connection: Any, entry: ConnectionPoolEntry) -> None:
         """Begin to count what a new session keeps."""
@@ -94,6 +96,7 @@ class Session:
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
+        self.has_limits = sessions.has_limits
         self._held: OrderedDict[str, None] = OrderedDict()
 
     def message(self, sql: str) -> str:

@@ -13,7 +13,7 @@ SQL as parameters.
 import re
 import time
 from collections import namedtuple
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +28,15 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from todo.database.embedded import EmbeddedUnavailable
 from todo.database.engine import Pool
-from todo.database.failures import READ_ONLY, ConnectionLost, DatabaseUnavailable, RolledBack, problem_of, report
+from todo.database.failures import (
+    NODE_LOST,
+    READ_ONLY,
+    ConnectionLost,
+    DatabaseUnavailable,
+    RolledBack,
+    problem_of,
+    report,
+)
 from todo.database.prepared import SEPARATOR, STALE, Prepared, Session
 from todo.database.timeouts import NO_TRANSACTION_TIMEOUT, REQUEST_LIMITS, TimeLimits, watch
 from todo.extensions import db
@@ -136,17 +144,18 @@ def _run(sql: str, parameters: Parameters, within: TimeLimits) -> Sequence[Any]:
     with database_time, _connection(sql) as lent:
         connection: Any = lent.dbapi_connection
         session: Session = lent.info["session"]
+        settings = "" if session.has_limits and within is REQUEST_LIMITS else within.settings
         with connection.cursor() as cursor:
             message = session.message(sql)
             try:
-                watch.wait(connection, within.result_s, cursor.execute, within.settings + message, parameters)
+                watch.wait(connection, within.result_s, cursor.execute, settings + message, parameters)
             except STALE as error:
                 if message is sql:
                     raise
                 # Nothing of the message took effect. What the session keeps now is unknown, so it ends afterwards.
                 session.give_up(error)
                 lent.invalidate(soft=True)
-                watch.wait(connection, within.result_s, cursor.execute, within.settings + sql, parameters)
+                watch.wait(connection, within.result_s, cursor.execute, settings + sql, parameters)
             return _rows(cursor, cursor.fetchall())
 
 
@@ -239,6 +248,23 @@ def transaction(
 
 
 @contextmanager
+def session() -> Iterator[Callable[[str, Parameters], None]]:
+    """Lend a session for statements that can be no part of a message, and end it afterwards with what they have set.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL cannot answer now.
+
+    """
+    with _connection("a session") as pooled:
+        connection: Any = pooled.dbapi_connection
+        try:
+            with connection.cursor() as cursor:
+                yield cursor.execute
+        finally:
+            pooled.invalidate()
+
+
+@contextmanager
 def _connection(sql: str) -> Iterator[ConnectionPoolEntry]:
     """Borrow a connection from the pool.
 
@@ -275,6 +301,9 @@ def _discard_if_lost(engine: Engine, lent: ConnectionPoolEntry, error: psycopg2.
 
     After a failover the same host name may lead to a server that can write.
     """
+    if error.pgcode in NODE_LOST:
+        # The connection to this server works: its message may be that of another connection.
+        return False
     if error.pgcode != READ_ONLY:
         if not engine.dialect.is_disconnect(error, lent.dbapi_connection, None):  # type: ignore[arg-type]
             return False

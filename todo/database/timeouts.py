@@ -71,6 +71,9 @@ REQUEST_LIMITS = _time_limits(5_000, result_s=10)
 # not keep its locks.
 BATCH_LIMITS = _time_limits(60_000, idle_timeout_ms=60_000, result_s=70)
 
+# A lock on whole tables, behind which every request waits, is given up before these fail.
+TABLE_LIMITS = _time_limits(60_000, lock_timeout_ms=2_000, result_s=70)
+
 # The seed command may add millions of tasks in one transaction, and waits for another one that does. The session that
 # holds the lock of the migrations is idle for as long as they take.
 NO_LIMITS = _time_limits(0, lock_timeout_ms=0, idle_timeout_ms=0, result_s=math.inf)

@@ -19,6 +19,7 @@ from todo.commands import database_error
 from todo.database.embedded import EmbeddedUnavailable
 from todo.database.migrate import ENCODING_REMEDY, encoding_fault
 from todo.database.ownership import OWN_DATABASE
+from todo.doctor.cluster import ROLE_LIMITS, check_cluster
 from todo.doctor.results import Result, failed, passed, warning
 from todo.extensions import db
 from todo.health import ForeignSchema, database_state
@@ -130,7 +131,7 @@ def check_database(config: Config) -> Iterator[Result]:
         with db.engine.connect() as connection:
             backend = connection.execute(BACKEND).one()
             greeted_by = connection.connection.dbapi_connection.get_backend_pid()  # type: ignore[union-attr]
-            names = [LOG_LEVEL, LOG_FORM, *LOG_SETTINGS, *SESSION_SETTINGS, ISOLATION]
+            names = [LOG_LEVEL, LOG_FORM, *LOG_SETTINGS, *SESSION_SETTINGS, ISOLATION, *ROLE_LIMITS]
             found = {row.name: row.value for row in connection.execute(SETTINGS, {"names": names})}
     except (DBAPIError, EmbeddedUnavailable) as error:
         yield failed("database", database_error(error).message.removeprefix("the database "), _database_remedy(config))
@@ -142,6 +143,7 @@ def check_database(config: Config) -> Iterator[Result]:
     else:
         yield _check_schema(config)
     yield from _check_session(found, backend)
+    yield from check_cluster(config, found, backend.role)
     # The embedded server is that of a developer, who writes the titles too.
     if config.database_url is not None:
         yield _check_log(found, backend.role)

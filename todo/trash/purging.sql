@@ -1,13 +1,24 @@
 -- One pass over the trash of all users, at the start. The rest is done user by user, so that it also runs where users
 -- are distributed over machines.
--- name: list_expired
+-- name: expired
 SELECT user_id, count(*) FILTER (WHERE task IS NOT NULL) + count(*) FILTER (WHERE is_old) AS number
 FROM (
-    SELECT user_id, task, deleted_at <= now() - make_interval(days => %(days)s) AS is_old
-    FROM trash WHERE expires_at <= now() OR task IS NULL
+    SELECT user_id, task, deleted_at <= now() - make_interval(days => {days}) AS is_old
+    FROM {trash} WHERE expires_at <= now() OR task IS NULL
 ) AS expired
 WHERE task IS NOT NULL OR is_old
 GROUP BY user_id ORDER BY user_id;
+
+-- The same on Citus, piece by piece: a machine that is away hides its own users alone. The command has the place of a
+-- piece in it.
+-- name: list_expired_by_piece
+SELECT success AS is_found, user_id, number
+FROM run_command_on_shards('trash', %(command)s)
+LEFT JOIN LATERAL json_to_recordset(CASE WHEN success THEN result::json END) AS expired (user_id text, number bigint) ON true
+ORDER BY user_id;
+
+-- name: expired_of_piece
+SELECT coalesce(json_agg(expired), '[]') FROM ({expired}) AS expired;
 
 -- Rows that another purge has begun with are left to it.
 -- name: purge_tasks
