@@ -10,8 +10,8 @@ AUDIT := .venv/audit/bin
 WORKERS ?= 3
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
 
-.PHONY: help run quick test check coverage test-issuer test-browser test-schema test-generators test-faults client bench lint \
-	format types audit sbom notices openapi docs lock clean
+.PHONY: help run quick test check coverage test-issuer test-browser test-citus test-schema test-generators test-faults \
+	client bench lint format types audit sbom notices openapi docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,13 @@ test-browser: $(READY) clients/typescript/node_modules ## Test the pages in a br
 
 test-faults: $(READY) .venv/otel/.ready ## Test poolers, Redis, broken networks and OpenTelemetry, and soak for SOAK_S seconds (needs root, pgbouncer, redis-server and iproute2)
 	$(PYTEST) tests/faults
+
+# One process, because all tests share one database.
+test-citus: $(READY) ## Test on a Citus cluster that you have started; CITUS_URL leads to its coordinator, to a database for this alone
+	@test -n "$(CITUS_URL)" || { echo "CITUS_URL is not set: see docs/develop/tests.md."; exit 2; }
+	CITUS_URL=$(CITUS_URL) $(BIN)/pytest -m "not plain" $(CITUS_TESTS) $(ARGS)
+
+CITUS_TESTS := tests/citus $(addprefix tests/,batch calendar events importing tasks trash users) $(addprefix tests/wire/test_,calls clients events imports revisions)
 
 test-schema: $(READY) ## Compare the running service with openapi.json; ARGS="--seed 2 --max-examples 500" searches further
 	ARGS='$(ARGS)' $(BIN)/pytest tests/schema --capture=no

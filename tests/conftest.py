@@ -5,19 +5,33 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import hypothesis
+import psycopg2
 import pytest
 from fakes.counting_redis import CountingRedis
 from fakes.postgres_proxy import PostgresProxy
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import text
-from support import Call, call_as, config_for, migrate, new_database, new_user, start_postgres
+from support import (
+    CITUS_URL,
+    WAITING,
+    Call,
+    call_as,
+    config_for,
+    distribute,
+    migrate,
+    new_database,
+    new_user,
+    start_postgres,
+)
 
 from todo import create_app
 from todo.extensions import db
@@ -116,9 +130,28 @@ def migrated_template(postgres: Any) -> str:
 
 
 @pytest.fixture(scope="session")
-def database_url(postgres: Any, migrated_template: str) -> str:
-    """Return the URL of the migrated database that most tests share."""
+def embedded_url(postgres: Any, migrated_template: str) -> str:
+    """Return the URL of a migrated database of the embedded PostgreSQL."""
     return new_database(postgres, "todo_test", migrated_template)
+
+
+@pytest.fixture
+def standin_url(postgres: Any, migrated_template: str) -> str:
+    """Return the URL of a migrated database with a stand-in for Citus."""
+    url = new_database(postgres, f"todo_citus_{uuid.uuid4().hex}", migrated_template)
+    with closing(psycopg2.connect(url)) as connection, connection:
+        connection.cursor().execute((Path(__file__).parent / "fakes/citus.sql").read_text())
+    return url
+
+
+@pytest.fixture(scope="session")
+def database_url(embedded_url: str) -> str:
+    """Return the URL of the migrated database that most tests share: the embedded one, or that of `make test-citus`."""
+    if CITUS_URL is None:
+        return embedded_url
+    migrate(CITUS_URL)
+    distribute(CITUS_URL)
+    return CITUS_URL
 
 
 @pytest.fixture(scope="session")
@@ -157,7 +190,7 @@ def proxy(socket_path: str) -> Iterator[PostgresProxy]:
 
 
 @pytest.fixture
-def proxied(proxy: PostgresProxy, database_url: str, request: pytest.FixtureRequest) -> Iterator[Flask]:
+def proxied(proxy: PostgresProxy, embedded_url: str, request: pytest.FixtureRequest) -> Iterator[Flask]:
     """Return the application, which reaches the migrated database through the proxy; see `unprepared`."""
     changes = {"DATABASE_PREPARE": "false"} if request.node.get_closest_marker("unprepared") else {}
     app = create_app(config_for(proxy.url("todo_test"), **changes))
@@ -169,13 +202,11 @@ def proxied(proxy: PostgresProxy, database_url: str, request: pytest.FixtureRequ
 @pytest.fixture
 def wait_for_lock(app: Flask) -> Callable[[], None]:
     """Return a function that waits until a statement of the service waits for another transaction."""
-    # Of a message PostgreSQL shows the beginning alone, which does not name the user where it prepares a statement.
-    waiting = text("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'todo'")
 
     def wait() -> None:
         with app.app_context(), db.engine.connect() as connection:
             for _ in range(500):
-                if connection.execute(waiting).first():
+                if connection.execute(text(WAITING)).first():
                     return
                 time.sleep(0.01)
         raise AssertionError("no statement waits for a lock")

@@ -3,6 +3,7 @@
 import base64
 import hmac
 import json
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +21,16 @@ from config import Config
 from todo import create_app
 from todo.database import embedded
 from todo.extensions import db
+
+# A cluster that somebody has started, for `make test-citus`.
+CITUS_URL = os.environ.get("CITUS_URL")
+
+# Statements of the service that wait for another transaction. On Citus they wait where the rows are.
+WAITING = (
+    "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'todo'"
+    if CITUS_URL is None
+    else "SELECT pid FROM citus_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+)
 
 SECRET = "test-secret-that-is-long-enough-for-HS256-and-guards-nothing"
 
@@ -173,6 +184,15 @@ def migrate(url: str) -> None:
     """Run all migrations on a database."""
     with create_app(config_for(url)).app_context():
         flask_migrate.upgrade()
+        db.engine.dispose()
+
+
+def distribute(url: str) -> None:
+    """Distribute the tables of a database over its cluster."""
+    app = create_app(config_for(url))
+    done = app.test_cli_runner().invoke(args=["db", "distribute"])
+    assert done.exit_code == 0, done.output
+    with app.app_context():
         db.engine.dispose()
 
 

@@ -318,7 +318,7 @@ def distribute(*, shards: int, dry_run: bool) -> None:
             click.echo(_described(cluster))
             return
         with migrations.alone():
-            distribution.distribute(shards, click.echo)
+            distribution.distribute(shards, click.echo, lambda: sum(renumbering.expire_cursors()))
 
 
 def _described(cluster: distribution.Cluster) -> str:

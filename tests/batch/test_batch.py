@@ -833,6 +833,7 @@ def test_batches_and_single_writes_at_once_leave_a_follower_an_exact_copy(app, c
     assert len(listed) + len(call("GET", "/trash").json) == 8 + created
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("atomic", [False, True])
 def test_batch_whose_response_is_lost_is_done_once(proxied, proxy, call, user, atomic):
     one, two, three = (call("POST", "/tasks", title=title).json for title in "abc")

@@ -409,3 +409,14 @@ def test_engine_uses_the_embedded_server_when_no_url_is_set(monkeypatch):
     app = create_app(config_for(None))
     with app.app_context(), pytest.raises(failures.DatabaseUnavailable, match=r"asked for .*instance.postgres"):
         statements.read(NUMBER, {})
+
+
+def test_role_with_the_time_outs_gets_the_statement_alone(proxy, embedded_url):
+    app = create_app(config_for(proxy.url("todo_test"), DATABASE_ROLE_LIMITS="true"))
+    with app.app_context():
+        statements.read(NUMBER, {})
+        proxy.queries.clear()
+        statements.read(NUMBER, {})
+        statements.read(NUMBER, {}, BATCH_LIMITS)
+        assert proxy.queries == [NUMBER, f"{BATCH_LIMITS.settings}{NUMBER}"]
+        db.engine.dispose()

@@ -872,6 +872,7 @@ def loops(app, statement, parameters):
     return [node["Actual Loops"] for node in nodes(explained["Plan"]) if node.get("Relation Name") == "tasks"]
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize(
     "fields",
     [

@@ -28,11 +28,14 @@ MODULES = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path
 DEFINITIONS = {
     f"todo.tasks.renumbering {name}" for name in ("drop_trigger", "create_function", "allow_trigger", "create_trigger")
 }
+# What only Citus knows.
+CITUS_ONLY = "todo.database.distribution", "todo.trash.purging list_expired_by_piece"
 # Those of commands and of the beat, for all users at once.
 FOR_ALL_USERS = {
     "todo.events.beat list_changed",
     "todo.tasks.renumbering begin_ids",
     "todo.tasks.renumbering choose_number",
+    "todo.tasks.renumbering expire_cursors",
     "todo.tasks.renumbering find_last",
     "todo.tasks.renumbering raise_lists",
     "todo.trash.purging list_expired",
@@ -64,7 +67,9 @@ STATEMENTS = {
     for module in MODULES
     for name, sql in import_module(module).SQL.items()
     # The others are templates.
-    if not TEMPLATE.search(sql) and f"{module} {name}" not in DEFINITIONS
+    if not TEMPLATE.search(sql)
+    and f"{module} {name}" not in DEFINITIONS
+    and not f"{module} {name}".startswith(CITUS_ONLY)
 }
 STATEMENTS["toggle"] = queries.TOGGLE
 STATEMENTS["batch"] = batch.message(frozenset({"create", "update", "delete", "restore"}))

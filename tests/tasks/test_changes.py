@@ -393,6 +393,7 @@ def nodes(plan):
     return [plan, *(node for below in plan.get("Plans", ()) for node in nodes(below))]
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize(
     ("rows", "known", "scans"),
     [

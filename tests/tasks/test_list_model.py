@@ -478,6 +478,7 @@ def test_list_of_1001_tasks_without_a_limit_is_1000_and_a_link(caller):
     assert caller.get([("offset", "10000"), ("count", "true")]) == ([], None, 1001)
 
 
+@pytest.mark.plain
 def test_list_by_default_walks_through_the_key_and_sorts_nothing(caller):
     users = [caller.user, new_user(), new_user()]
     plant(url_of(caller.app), users, 5000)
@@ -616,7 +617,8 @@ def test_head_gives_the_headers_of_get(caller, clock):
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Kiritimati"])
 def test_pages_do_not_depend_on_the_time_zone_of_the_session(database_url, zone):
-    app = create_app(config_for(f"{database_url}&options=-c%20TimeZone%3D{zone}"))
+    options = f"options=-c%20TimeZone%3D{zone}"
+    app = create_app(config_for(f"{database_url}{'&' if '?' in database_url else '?'}{options}"))
     caller = Caller(app)
     dues = ["0001-01-01", "0001-01-01T00:00:00Z", "2026-03-01", "9999-12-31T23:59:59.999999Z", "9999-12-31"]
     made = [make(caller, due_date=due)["id"] for due in dues]

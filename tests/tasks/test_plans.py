@@ -86,7 +86,7 @@ STATEMENTS = {
     f"{module.__name__} {name}": sql
     for module in (queries, batch, changes, summary, beat, trash, purging, users)
     for name, sql in module.SQL.items()
-    if name != "update_task"
+    if name not in ("update_task", "list_expired_by_piece")
 }
 STATEMENTS["toggle"] = queries.TOGGLE
 STATEMENTS |= {

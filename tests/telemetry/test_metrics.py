@@ -119,7 +119,14 @@ def test_rules_that_are_counted_are_those_of_the_header_and_of_both_verifiers(ap
 
 @pytest.mark.parametrize(
     ("sqlstate", "kind"),
-    [("53300", "unavailable"), ("40001", "undone"), ("42P01", "schema"), ("22012", "bug")],
+    [
+        ("53300", "unavailable"),
+        ("40001", "undone"),
+        ("42P01", "schema"),
+        ("08006", "node"),
+        ("0A000", "not_supported"),
+        ("22012", "bug"),
+    ],
 )
 def test_database_errors_are_counted_by_kind(observed, registry, app, sqlstate, kind):
     failing = f"DO $$ BEGIN RAISE SQLSTATE '{sqlstate}'; END $$"

@@ -61,7 +61,8 @@ def left(url, user):
 
 def aged(url, user, days):
     """Age everything in the trash of a user."""
-    moved = "deleted_at = deleted_at - make_interval(days => %s), expires_at = expires_at - make_interval(days => %s)"
+    aged = "{0} = timezone('UTC', timezone('UTC', {0}) - make_interval(days => %s))"
+    moved = f"{aged.format('deleted_at')}, {aged.format('expires_at')}"
     query(url, f"UPDATE trash SET {moved} WHERE user_id = %s", days, days, user)
 
 
@@ -138,7 +139,7 @@ def test_purge_by_four_threads_at_once_does_everything_once(
 
     def forget():
         with app.app_context():
-            expired = purging.list_expired(90)
+            expired = purging.list_expired(90).expired
             gate.wait()
             counts.append(sum(sum(purging.purge(one.user, 90)) for one in expired))
 
@@ -253,3 +254,66 @@ def test_purge_without_a_database_prints_one_line(socket_path):
     assert refused.exit_code == 1
     assert refused.output.startswith("Error: the database cannot be used: ")
     assert len(refused.output.splitlines()) == 1
+
+
+AWAY = """
+    CREATE FUNCTION away() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE 'connection to the remote node failed' USING ERRCODE = '08006'; END
+    $$;
+    CREATE TRIGGER away BEFORE UPDATE OR DELETE ON trash FOR EACH ROW WHEN (OLD.user_id = '{}') EXECUTE FUNCTION away()
+"""
+
+
+@pytest.fixture
+def cluster(standin_url):
+    """Return the URL of a database whose tables are distributed, and a function that purges it."""
+    query(
+        standin_url, "INSERT INTO pg_dist_partition VALUES ('task_lists', 'h', 1), ('tasks', 'h', 1), ('trash', 'h', 1)"
+    )
+    app = create_app(config_for(standin_url))
+    yield standin_url, lambda: app.test_cli_runner().invoke(args=["purge"])
+    with app.app_context():
+        db.engine.dispose()
+
+
+def fill_cluster(url, number):
+    """Make as many users, each with two deleted tasks that have expired."""
+    users = [new_user() for _ in range(number)]
+    for user in users:
+        query_with(url, MADE, {"user": user, "number": 2, "age": 31, "full": True})
+    return users
+
+
+def test_purge_of_a_cluster_purges_the_users_of_all_machines(cluster):
+    url, purge = cluster
+    users = fill_cluster(url, 10)
+    done = purge()
+    assert (done.exit_code, done.output.splitlines()[-1]) == (0, "Purged 20 deleted tasks and tombstones.")
+    assert [left(url, user) for user in users] == [(2, 0)] * 10
+
+
+def test_purge_of_a_cluster_goes_on_without_the_machine_that_is_away(cluster):
+    url, purge = cluster
+    users = fill_cluster(url, 20)
+    query(url, "UPDATE pg_dist_node SET answers = false WHERE nodeid = 2")
+    done = purge()
+    assert done.exit_code == 1
+    assert done.output.endswith(
+        "Error: a machine of the cluster is away, and its users are left out: run it again later.\n"
+    )
+    purged = [left(url, user) == (2, 0) for user in users]
+    assert any(purged)
+    assert not all(purged)
+    query(url, "UPDATE pg_dist_node SET answers = true")
+    assert purge().exit_code == 0
+    assert [left(url, user) for user in users] == [(2, 0)] * 20
+
+
+def test_purge_of_a_cluster_goes_on_when_a_machine_goes_away(cluster):
+    url, purge = cluster
+    users = fill_cluster(url, 5)
+    query(url, AWAY.format(min(users)))
+    done = purge()
+    assert done.exit_code == 1
+    assert "Purged 8 deleted tasks and tombstones.\n" in done.output
+    assert sorted(left(url, user) for user in users) == [(2, 0)] * 4 + [(2, 2)]

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import psycopg2
 import pytest
-from support import assert_problem, bearer, call_as, config_for, new_user
+from support import WAITING, assert_problem, bearer, call_as, config_for, new_user
 from wire.server import Line, Server, query, request, wait_until
 
 from todo import create_app
@@ -28,10 +28,6 @@ NUMBERED = """
 IN_TRANSACTION = (
     "SELECT count(*) FROM pg_stat_activity WHERE xact_start IS NOT NULL AND backend_type = 'client backend'"
     " AND datname = current_database() AND pid <> pg_backend_pid()"
-)
-WAITING = (
-    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%UPDATE task_lists SET%'"
-    " AND pid <> pg_backend_pid()"
 )
 KEPT = (
     "SELECT (SELECT count(*) FROM tasks WHERE user_id = %s), (SELECT count(*) FROM trash WHERE user_id = %s),"
@@ -199,8 +195,8 @@ def test_export_without_a_database_is_unavailable_and_comes_back(proxied, proxy,
     assert call("GET", "/export").status_code == 200
 
 
-def test_export_whose_database_goes_away_breaks_off(proxied, proxy, database_url):
-    call = call_as(proxied.test_client(), fill(database_url, 1500))
+def test_export_whose_database_goes_away_breaks_off(proxied, proxy, embedded_url):
+    call = call_as(proxied.test_client(), fill(embedded_url, 1500))
     response = call("GET", "/export")
     stream = response.iter_encoded()
     next(stream)

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg2
 import pytest
-from support import TASK_MEMBERS, assert_problem, bearer, new_user
+from support import TASK_MEMBERS, WAITING, assert_problem, bearer, new_user
 from wire.follower import Caller, Follower, Task, revision_of, tag_of
 from wire.server import (
     DEADLINE_S,
@@ -102,12 +102,11 @@ class RevisionChecks:
 
     def test_write_of_a_user_waits_for_no_other_user(self, server, send, database_url, user, task):
         other = sender_for(server, new_user())
-        blocked = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'todo'"
 
         with ThreadPoolExecutor() as pool, closing(psycopg2.connect(database_url)) as connection:
             connection.cursor().execute("SELECT FROM task_lists WHERE user_id = %s FOR UPDATE", [user])
             waiting = pool.submit(send, "PATCH", path_of(task), {"title": "y"})
-            wait_until(lambda: query(database_url, blocked), "waiting for the list")
+            wait_until(lambda: query(database_url, WAITING), "waiting for the list")
 
             created = other("POST", TASKS, {"title": "x"}, Idempotency_Key="a")
             path = created.headers["Location"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support import assert_problem, bearer, new_user, plant, sized
+from support import WAITING, assert_problem, bearer, new_user, plant, sized
 from wire.server import ROOT, Line, locked, query, request, wait_until
 
 THREADS = 8
@@ -139,16 +139,15 @@ def test_second_export_of_a_user_at_once_is_429(server, database_url, rich):
 def test_user_whose_requests_take_long_leaves_half_of_the_threads_to_others(server, database_url, user, has_new_tokens):
     created = server.call("POST", "/api/me/tasks", bearer(user), {"title": "x"}).get_json()
     path = f"/api/me/tasks/{created['id']}"
-    waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'todo'"
     token = bearer(user)
     assert server.call("GET", "/api/me/tasks", token).status_code == 200
     tokens = [bearer(user, jti=new_user()) if has_new_tokens else token for _ in range(3 * THREADS)]
     with locked(database_url, created) as connection, ThreadPoolExecutor(3 * THREADS) as clients:
         calls = [clients.submit(server.call, "PATCH", path, token, {"title": "y"}) for token in tokens]
-        wait_until(lambda: len(query(database_url, waiting)) == THREADS // 2, "half of the threads wait")
+        wait_until(lambda: len(query(database_url, WAITING)) == THREADS // 2, "half of the threads wait")
         for _ in range(5):
             assert_served(server)
-            assert len(query(database_url, waiting)) == THREADS // 2
+            assert len(query(database_url, WAITING)) == THREADS // 2
         connection.rollback()
         assert {call.result().status_code for call in calls} == {200}
 
@@ -157,11 +156,10 @@ def test_requests_that_wait_for_others_of_their_user_are_bounded_in_memory(confi
     server = configured("threads_module.PARKED_MAX_BYTES = 1_000_000\n")
     token = bearer(user)
     created = server.call("POST", "/api/me/tasks", token, {"title": "x"}).get_json()
-    waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'todo'"
     with locked(database_url, created) as connection, ThreadPoolExecutor(THREADS // 2) as clients, ExitStack() as stack:
         path = f"/api/me/tasks/{created['id']}"
         calls = [clients.submit(server.call, "PATCH", path, token, {"title": "y"}) for _ in range(THREADS // 2)]
-        wait_until(lambda: len(query(database_url, waiting)) == THREADS // 2, "half of the threads wait")
+        wait_until(lambda: len(query(database_url, WAITING)) == THREADS // 2, "half of the threads wait")
         lines = [stack.enter_context(Line(server.port)) for _ in range(40)]
         for line in lines:
             line.send(request("POST", "/api/me/tasks", token, sized(60_000)))

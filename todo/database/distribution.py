@@ -140,35 +140,49 @@ def faults(cluster: Cluster) -> Iterator[str]:
             yield f"output_plugin_libraries does not name {DECODER} on {node.name}: add it"
 
 
-def distribute(shards: int, report: Report) -> None:
+def distribute(shards: int, report: Report, show_all: Callable[[], object]) -> None:
     """Distribute all tables by user, while others read and write. What an interrupted run has done stays done.
+
+    In between, the list of a user is on a machine, and the tasks are still on another. A transaction that writes both
+    is not visible at the same moment on both, so a client may take a list for newer than the tasks that it got.
 
     Args:
         shards: How many pieces each table has.
         report: Called with each step, as a sentence.
+        show_all: Called at the end, to give each list a new revision, at which all clients read it anew.
 
     Raises:
         DatabaseUnavailable: The database cannot do it now.
 
     """
-    _repeat(_make_known, report)
-    for name in tables():
-        _repeat(partial(_distribute, name, shards, report), report)
+    if not is_distributed():
+        _repeat(_make_known, report)
+        for name in tables():
+            _repeat(partial(_distribute, name, shards, report), report)
+    if statements.read(SQL["is_begun"], {})[0].is_begun:
+        report("Raising the lists ...")
+        show_all()
+        with statements.transaction(BATCH_LIMITS) as transaction:
+            transaction.write(SQL["end"], {})
+    report("The tables are distributed.")
 
 
 def _make_known() -> None:
     """Make all tables known to Citus at once: a statement may not join one that it knows and one that it does not."""
     with statements.transaction(TABLE_LIMITS) as transaction:
         transaction.write(statements.fill(SQL["lock_tables"], tables=", ".join(tables())), {})
-        known = transaction.read(SQL["list_tables"], {"tables": list(tables())})
+        transaction.write(SQL["begin"], {})
+        known = {row.name for row in transaction.read(SQL["list_tables"], {"tables": list(tables())})}
+        (last_id,) = transaction.read(SQL["get_last_id"], {})
         for name in tables():
-            if name not in {row.name for row in known}:
+            if name not in known:
                 transaction.read(SQL["make_known"], {"table": name})
+        if last_id.last is not None:
+            transaction.read(SQL["set_last_id"], {"last": last_id.last})
 
 
 def _distribute(name: str, shards: int, report: Report) -> None:
     if read_tables()[name][0] == DISTRIBUTED:
-        report(f"{name} is distributed.")
         return
     report(f"Distributing {name} ...")
     step = "distribute_first" if name == FIRST else "distribute_other"
@@ -181,7 +195,6 @@ def _distribute(name: str, shards: int, report: Report) -> None:
         ):
             run(preparation, {})
         run(SQL[step], {"table": name, "shards": shards, "first": FIRST})
-    report(f"{name} is distributed.")
 
 
 def _repeat(step: Callable[[], None], report: Report) -> None:

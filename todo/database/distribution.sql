@@ -37,8 +37,25 @@ LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE;
 -- name: allow_triggers
 SET citus.enable_unsafe_triggers = on;
 
+-- Citus forgets where the sequence of an identity column is when it learns of the table.
+-- name: get_last_id
+SELECT pg_sequence_last_value(pg_get_serial_sequence('tasks', 'id')::regclass) AS last;
+
+-- name: set_last_id
+SELECT setval(pg_get_serial_sequence('tasks', 'id'), %(last)s);
+
 -- name: make_known
 SELECT citus_add_local_table_to_metadata(%(table)s);
+
+-- Says until the end that the tables are being distributed, whatever interrupts that.
+-- name: begin
+COMMENT ON TABLE task_lists IS 'is being distributed';
+
+-- name: is_begun
+SELECT coalesce(obj_description(to_regclass('task_lists'), 'pg_class') = 'is being distributed', false) AS is_begun;
+
+-- name: end
+COMMENT ON TABLE task_lists IS NULL;
 
 -- name: clean_up
 CALL citus_cleanup_orphaned_resources();

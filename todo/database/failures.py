@@ -25,6 +25,9 @@ NOT_SUPPORTED = "0A000"
 # write for one user.
 ROLLED_BACK = ("40001", "40P01")
 
+# PostgreSQL itself failed, and nothing took effect. Citus does at the moment in which a piece of a table moves.
+INTERNAL = "XX000"
+
 # A table or a column is missing: the migrations have not run yet.
 SCHEMA_LACKING = ("42P01", "42703")
 
@@ -75,7 +78,7 @@ class SchemaLacking(DatabaseUnavailable):
 
 PROBLEMS: Mapping[str, type[DatabaseUnavailable]] = {
     **dict.fromkeys(SCHEMA_LACKING, SchemaLacking),
-    **dict.fromkeys(ROLLED_BACK, RolledBack),
+    **dict.fromkeys((*ROLLED_BACK, INTERNAL), RolledBack),
     **dict.fromkeys(NODE_LOST, NodeUnavailable),
     NOT_SUPPORTED: NotSupported,
 }

@@ -4,8 +4,8 @@ A restored database is at older numbers than clients have seen. It would go on f
 and ids to other contents: a stale ETag would match, and a cursor would miss changes.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from todo.database import statements
 from todo.database.timeouts import BATCH_LIMITS
@@ -44,9 +44,18 @@ def raise_lists(number: int) -> Iterator[int]:
         DatabaseUnavailable: PostgreSQL cannot answer now; what was yielded is done.
 
     """
+    return _in_batches("raise_lists", {"number": number})
+
+
+def expire_cursors() -> Iterator[int]:
+    """Give each list a revision at which all clients read it anew; in batches, and failing, as `raise_lists` does."""
+    return _in_batches("expire_cursors", {})
+
+
+def _in_batches(name: str, parameters: Mapping[str, Any]) -> Iterator[int]:
     after = ""
     while (last := _find_last(after)) is not None:
-        yield len(statements.write(SQL["raise_lists"], {"after": after, "last": last, "number": number}, BATCH_LIMITS))
+        yield len(statements.write(SQL[name], {"after": after, "last": last, **parameters}, BATCH_LIMITS))
         after = last
 
 

@@ -53,6 +53,12 @@ SELECT setval(pg_get_serial_sequence('tasks', 'id'), %(number)s);
 SELECT max(user_id) AS last
 FROM (SELECT user_id FROM task_lists WHERE user_id > %(after)s ORDER BY user_id LIMIT %(batch)s) AS batch;
 
+-- The next revision of each list, at which no client has the tasks and all cursors from before are too old.
+-- name: expire_cursors
+UPDATE task_lists SET revision = revision + 1, forgotten = revision + 1
+WHERE user_id > %(after)s AND user_id <= %(last)s
+RETURNING user_id;
+
 -- Lists that came after the trigger are above the number already. Afterwards all cursors from before are too old.
 -- name: raise_lists
 UPDATE task_lists SET revision = %(number)s, forgotten = %(number)s

@@ -1,0 +1,206 @@
+"""`todo distribute` and what follows from it, with a stand-in for Citus; tests/citus/ has the real one."""
+
+import re
+from contextlib import closing
+
+import flask_migrate
+import psycopg2
+import pytest
+from support import config_for, new_database
+from wire.server import query
+
+from todo import __main__ as command
+from todo import create_app
+from todo.database import distribution, failures, statements
+from todo.extensions import db
+
+KNOWN = "SELECT logicalrelid::text, partmethod::text, colocationid FROM pg_dist_partition ORDER BY 1"
+ALL = [(name, "h", 1) for name in ("task_lists", "tasks", "trash")]
+
+
+@pytest.fixture
+def app(standin_url):
+    """Return the application on a database with the stand-in."""
+    app = create_app(config_for(standin_url))
+    yield app
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture
+def distribute(app, monkeypatch):
+    """Return a function that runs the command, and does not wait before it tries again."""
+    monkeypatch.setattr(distribution, "PAUSE_S", 0)
+    return lambda *words: app.test_cli_runner().invoke(command.todo, ["distribute", *words])
+
+
+def test_distribute_distributes_all_tables_and_a_second_time_none(distribute, standin_url):
+    done = distribute("--shards", "8")
+    assert done.exit_code == 0
+    assert done.output.splitlines() == [
+        line
+        for name in ("task_lists", "tasks", "trash")
+        for line in (f"Distributing {name} ...", f"{name} is distributed.")
+    ]
+    assert query(standin_url, KNOWN) == ALL
+    assert distribute().output == "".join(f"{name} is distributed.\n" for name in ("task_lists", "tasks", "trash"))
+    assert query(standin_url, KNOWN) == ALL
+
+
+@pytest.mark.parametrize(
+    "interrupted",
+    [
+        pytest.param("('task_lists', 'n', 0), ('tasks', 'n', 0), ('trash', 'n', 0)", id="all known"),
+        pytest.param("('task_lists', 'h', 1), ('tasks', 'n', 0), ('trash', 'n', 0)", id="first distributed"),
+        pytest.param("('tasks', 'n', 0)", id="one known"),
+    ],
+)
+def test_distribute_goes_on_where_it_was_interrupted(distribute, standin_url, interrupted):
+    query(standin_url, f"INSERT INTO pg_dist_partition VALUES {interrupted}")
+    assert distribute().exit_code == 0
+    assert query(standin_url, KNOWN) == ALL
+
+
+def test_distribute_is_a_command_of_flask_too(app, standin_url):
+    assert app.test_cli_runner().invoke(args=["db", "distribute"]).exit_code == 0
+    assert query(standin_url, KNOWN) == ALL
+
+
+def test_distribute_dry_run_describes_and_changes_nothing(distribute, standin_url):
+    query(standin_url, "INSERT INTO pg_dist_partition VALUES ('task_lists', 'h', 1), ('tasks', 'n', 0)")
+    done = distribute("--dry-run")
+    assert done.exit_code == 0
+    assert done.output == (
+        "Nodes: 127.0.0.1:5432 (coordinator), 127.0.0.1:5433, 127.0.0.1:5434. "
+        "Tables: task_lists (distributed), tasks (local), trash (ordinary).\n"
+    )
+    assert len(query(standin_url, KNOWN)) == 2
+
+
+@pytest.mark.parametrize("sqlstate", ["55P03", "40P01", "40001"])
+def test_distribute_tries_again_where_others_are_in_the_way(distribute, standin_url, sqlstate):
+    query(standin_url, "UPDATE busy SET attempts = 3, sqlstate = %s", sqlstate)
+    done = distribute()
+    assert done.exit_code == 0
+    assert done.output.count("Others are in the way; once more in 0 s.") == 3
+    assert query(standin_url, KNOWN) == ALL
+
+
+def test_distribute_gives_up_where_others_stay_in_the_way(distribute, standin_url, monkeypatch):
+    monkeypatch.setattr(distribution, "ATTEMPTS", 2)
+    query(standin_url, "UPDATE busy SET attempts = 2")
+    done = distribute()
+    assert done.exit_code == 1
+    assert done.output.endswith("Error: the database cannot be used: another operation is in progress\n")
+    assert distribute().exit_code == 0
+
+
+def test_distribute_does_not_repeat_what_fails_for_another_reason(distribute, standin_url):
+    query(standin_url, "UPDATE busy SET attempts = 1, sqlstate = '53100'")
+    done = distribute()
+    assert done.exit_code == 1
+    assert "Others are in the way" not in done.output
+
+
+def test_distribute_waits_for_no_lock_for_long(distribute, standin_url, monkeypatch):
+    monkeypatch.setattr(distribution, "ATTEMPTS", 1)
+    with closing(psycopg2.connect(standin_url)) as other:
+        other.cursor().execute("SELECT count(*) FROM tasks")
+        refused = distribute()
+    assert refused.exit_code == 1
+    assert "lock timeout" in refused.output
+    assert query(standin_url, KNOWN) == []
+
+
+def test_distribute_leaves_no_session_without_time_outs(distribute, app, standin_url):
+    distribute()
+    with app.app_context():
+        timeouts = statements.read("SELECT current_setting('statement_timeout') AS statement", {})
+    assert timeouts[0].statement == "5s"
+    left = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%concurrently%'"
+    assert query(standin_url, f"{left} AND pid <> pg_backend_pid()") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("DELETE FROM pg_dist_node WHERE groupid = 0", "the cluster has no coordinator: run SELECT citus_set_coord"),
+        ("UPDATE pg_dist_local_group SET groupid = 1", "this node is a worker: DATABASE_URL has to lead to the coord"),
+        ("UPDATE pg_dist_node SET shouldhaveshards = false", "no node may have pieces of tables"),
+        ("UPDATE pg_dist_node SET answers = false WHERE nodeid = 2", "the node 127.0.0.1:5433 does not answer"),
+        ("UPDATE pg_dist_node SET isactive = false WHERE nodeid = 2", "the node 127.0.0.1:5433 does not answer"),
+        (
+            """UPDATE pg_dist_node SET settings = '["replica", null]' WHERE nodeid = 3""",
+            "wal_level is replica on 127.0.0.1:5434: set it to logical, and restart it",
+        ),
+        (
+            """UPDATE pg_dist_node SET settings = '["logical", "pgoutput, wal2json"]' WHERE nodeid = 3""",
+            "output_plugin_libraries does not name citus on 127.0.0.1:5434: add it",
+        ),
+        ("UPDATE alembic_version SET version_num = '0007_add_feeds'", "run `todo migrate` first"),
+    ],
+)
+def test_distribute_names_what_is_missing(distribute, standin_url, fault, said):
+    query(standin_url, fault)
+    for words in ((), ("--dry-run",)):
+        refused = distribute(*words)
+        assert refused.exit_code == 1
+        assert refused.output.startswith("Error: ")
+        assert said in refused.output
+    assert query(standin_url, KNOWN) == []
+
+
+def test_distribute_accepts_a_node_that_names_the_library(distribute, standin_url):
+    query(standin_url, """UPDATE pg_dist_node SET settings = '["logical", "pgoutput, citus"]'""")
+    assert distribute("--dry-run").exit_code == 0
+
+
+def test_distribute_without_citus_says_what_to_do(postgres, migrated_template):
+    app = create_app(config_for(new_database(postgres, "todo_without_citus", migrated_template)))
+    refused = app.test_cli_runner().invoke(command.todo, ["distribute"])
+    assert refused.exit_code == 1
+    assert refused.output == "Error: there is no Citus here: run CREATE EXTENSION citus on every node first.\n"
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        pytest.param("('task_lists', 'h', 1), ('tasks', 'h', 1)", ["Distributed trash."], id="distributed"),
+        pytest.param("('task_lists', 'h', 1), ('tasks', 'h', 1), ('trash', 'h', 1)", [], id="all distributed"),
+        pytest.param("('task_lists', 'n', 0)", [], id="known alone"),
+    ],
+)
+def test_table_of_a_migration_is_distributed_as_the_others_are(app, standin_url, capsys, known, said):
+    query(standin_url, f"INSERT INTO pg_dist_partition VALUES {known}")
+    with app.app_context():
+        flask_migrate.upgrade()
+    assert re.findall(r"^Distributed .*$", capsys.readouterr().out, re.MULTILINE) == said
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "message", "kind"),
+    [
+        pytest.param(
+            "08006",
+            "connection to the remote node failed with the following error: server closed the connection unexpectedly",
+            failures.NodeUnavailable,
+            id="machine away",
+        ),
+        pytest.param(
+            "0A000",
+            "direct joins between distributed and local tables are not supported",
+            failures.NotSupported,
+            id="some tables distributed",
+        ),
+    ],
+)
+def test_failure_of_a_cluster_is_temporary_and_keeps_the_connection(app, sqlstate, message, kind):
+    failing = f"DO $$ BEGIN RAISE '{message}' USING ERRCODE = '{sqlstate}'; END $$"
+    with app.app_context():
+        before = statements.read("SELECT pg_backend_pid() AS pid", {})
+        with pytest.raises(failures.DatabaseUnavailable) as raised:
+            statements.read(failing, {})
+        assert type(raised.value) is kind
+        assert statements.read("SELECT pg_backend_pid() AS pid", {}) == before
