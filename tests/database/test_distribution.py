@@ -6,15 +6,25 @@ from contextlib import closing
 import flask_migrate
 import psycopg2
 import pytest
-from support import config_for, new_database
+from support import call_as, config_for, new_database
 from wire.server import query
 
 from todo import __main__ as command
 from todo import create_app
 from todo.database import distribution, failures, statements
 from todo.extensions import db
+from todo.tasks import renumbering
 
 KNOWN = "SELECT logicalrelid::text, partmethod::text, colocationid FROM pg_dist_partition ORDER BY 1"
+# Citus makes the sequence of an identity column anew when it learns of the table.
+FORGETFUL = """
+    CREATE OR REPLACE FUNCTION citus_add_local_table_to_metadata(
+        table_name regclass, cascade_via_foreign_keys boolean DEFAULT false
+    ) RETURNS void LANGUAGE sql AS $$
+        INSERT INTO pg_dist_partition VALUES (table_name, 'n', 0);
+        SELECT setval(pg_get_serial_sequence('tasks', 'id'), 1, false);
+    $$
+"""
 ALL = [(name, "h", 1) for name in ("task_lists", "tasks", "trash")]
 
 
@@ -37,14 +47,47 @@ def distribute(app, monkeypatch):
 def test_distribute_distributes_all_tables_and_a_second_time_none(distribute, standin_url):
     done = distribute("--shards", "8")
     assert done.exit_code == 0
-    assert done.output.splitlines() == [
-        line
-        for name in ("task_lists", "tasks", "trash")
-        for line in (f"Distributing {name} ...", f"{name} is distributed.")
-    ]
+    steps = ["Distributing task_lists ...", "Distributing tasks ...", "Distributing trash ...", "Raising the lists ..."]
+    assert done.output.splitlines() == [*steps, "The tables are distributed."]
     assert query(standin_url, KNOWN) == ALL
-    assert distribute().output == "".join(f"{name} is distributed.\n" for name in ("task_lists", "tasks", "trash"))
+    assert distribute().output == "The tables are distributed.\n"
     assert query(standin_url, KNOWN) == ALL
+
+
+def test_distribute_lets_all_clients_read_their_lists_anew_once(distribute, app, standin_url, user):
+    call = call_as(app.test_client(), user)
+    created = call("POST", "/tasks", title="x").json
+    first = call("GET", "/tasks/changes").json
+    tag = call("GET", "/tasks").headers["ETag"]
+    assert distribute().exit_code == 0
+    assert call("GET", f"/tasks/changes?since={first['next']}").status_code == 410
+    again = call("GET", "/tasks", {"If-None-Match": tag})
+    assert (again.status_code, again.json) == (200, [created])
+    revision = query(standin_url, "SELECT revision, forgotten FROM task_lists")
+    assert distribute().exit_code == 0
+    assert query(standin_url, "SELECT revision, forgotten FROM task_lists") == revision == [(2, 2)]
+
+
+def test_distribute_that_was_interrupted_at_the_end_raises_the_lists(distribute, app, standin_url, user, monkeypatch):
+    call_as(app.test_client(), user)("POST", "/tasks", title="x")
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(renumbering, "expire_cursors", interrupted)
+        assert distribute().output.endswith("Aborted!\n")
+    assert query(standin_url, KNOWN) == ALL
+    assert distribute().output == "Raising the lists ...\nThe tables are distributed.\n"
+    assert query(standin_url, "SELECT revision, forgotten FROM task_lists") == [(2, 2)]
+
+
+def test_distribute_keeps_the_ids_of_new_tasks_above_those_of_others(distribute, app, standin_url, user):
+    call = call_as(app.test_client(), user)
+    before = [call("POST", "/tasks", title="x").json["id"] for _ in range(3)]
+    query(standin_url, FORGETFUL)
+    assert distribute().exit_code == 0
+    assert call("POST", "/tasks", title="x").json["id"] == before[-1] + 1
 
 
 @pytest.mark.parametrize(
