@@ -40,11 +40,12 @@ test-faults: $(READY) .venv/otel/.ready ## Test poolers, Redis, broken networks 
 	$(PYTEST) tests/faults
 
 # One process, because all tests share one database.
-test-citus: $(READY) ## Test on a Citus cluster that you have started; CITUS_URL leads to its coordinator, to a database for this alone
+test-citus: $(READY) ## Test on a Citus cluster that you have started (CITUS_URL, see docs/develop/tests.md)
 	@test -n "$(CITUS_URL)" || { echo "CITUS_URL is not set: see docs/develop/tests.md."; exit 2; }
 	CITUS_URL=$(CITUS_URL) $(BIN)/pytest -m "not plain" $(CITUS_TESTS) $(ARGS)
 
-CITUS_TESTS := tests/citus $(addprefix tests/,batch calendar events importing tasks trash users) $(addprefix tests/wire/test_,calls clients events imports revisions)
+CITUS_TESTS := tests/citus $(addprefix tests/,batch calendar events importing tasks trash users) \
+	$(addprefix tests/wire/test_,calls.py clients.py events.py imports.py revisions.py)
 
 test-schema: $(READY) ## Compare the running service with openapi.json; ARGS="--seed 2 --max-examples 500" searches further
 	ARGS='$(ARGS)' $(BIN)/pytest tests/schema --capture=no

@@ -69,5 +69,8 @@ def test_restored_twice_begins_new_numbers_for_new_lists_too(app, database_url, 
     assert created["revision"] > number
     assert created["id"] > before["id"]
     # Other tests want small numbers.
-    query(database_url, "SELECT setval('tasks_id_seq', %s)", before["id"] + 1)
-    query(database_url, "SET citus.enable_unsafe_triggers = on; DROP TRIGGER begin_after_restore ON task_lists")
+    with closing(psycopg2.connect(database_url)) as connection, connection:
+        cursor = connection.cursor()
+        cursor.execute("SET citus.enable_unsafe_triggers = on")
+        cursor.execute("DROP TRIGGER begin_after_restore ON task_lists")
+        cursor.execute("SELECT setval('tasks_id_seq', %s)", [before["id"] + 1])
