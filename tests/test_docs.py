@@ -43,7 +43,7 @@ FILE = re.compile(r"(?<![\w/.$<-])((?:\.?[a-z]\w*/)[\w./-]*|[\w.-]+\.(?:py|md|js
 FOLDERS = r"(todo|tests|docs|migrations|benchmarks|deploy|\.ci|\.github)/|[\w.-]+$"
 # Variables of others.
 NOT_SETTINGS = re.compile(
-    r"SCRIPT_NAME|OTEL_\w+|POSTGRES_(SERVICE_)?PASSWORD|API_TOKEN_SECRET|SSL_CERT_FILE|TCP_USER_TIMEOUT|SOAK_S"
+    r"SCRIPT_NAME|OTEL_\w+|POSTGRES_(SERVICE_)?PASSWORD|API_TOKEN_SECRET|SSL_CERT_FILE|TCP_USER_TIMEOUT|SOAK_S|CITUS_URL"
 )
 
 

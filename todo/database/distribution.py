@@ -199,15 +199,16 @@ def _distribute(name: str, shards: int, report: Report) -> None:
 
 def _repeat(step: Callable[[], None], report: Report) -> None:
     """Do something that others may be in the way of for a while."""
-    for left in reversed(range(ATTEMPTS)):
+    attempts = 0
+    while True:
+        attempts += 1
         try:
             return step()
         except DatabaseUnavailable as problem:
-            if not left or getattr(problem.__cause__, "pgcode", None) not in IN_THE_WAY:
+            if attempts >= ATTEMPTS or getattr(problem.__cause__, "pgcode", None) not in IN_THE_WAY:
                 raise
-            report(f"Others are in the way; once more in {PAUSE_S:.0f} s.")
-            time.sleep(PAUSE_S)
-    return None
+        report(f"Others are in the way; once more in {PAUSE_S:.0f} s.")
+        time.sleep(PAUSE_S)
 
 
 def distribute_new(transaction: Transaction) -> Iterator[str]:
