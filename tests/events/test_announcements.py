@@ -163,6 +163,7 @@ def test_every_statement_that_raises_a_revision_is_among_the_writes_above():
         "tasks create_task_once",
         "tasks delete_task",
         # Of all users, by a command: the servers find it when they look.
+        "tasks expire_cursors",
         "tasks raise_lists",
         "tasks raise_revision",
         "tasks update_task",

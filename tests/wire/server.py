@@ -103,7 +103,8 @@ def titles(url: str, user: str) -> list[str]:
 def locked(url: str, task: Mapping[str, Any]) -> Iterator[psycopg2.extensions.connection]:
     """Lock a task: changes wait until the transaction of this connection ends."""
     with closing(psycopg2.connect(url)) as connection:
-        connection.cursor().execute("SELECT FROM tasks WHERE id = %s FOR UPDATE", [task["id"]])
+        lock = "SELECT id FROM tasks WHERE user_id = %(user_id)s AND id = %(id)s FOR UPDATE"
+        connection.cursor().execute(lock, task)
         yield connection
 
 
