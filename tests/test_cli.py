@@ -31,12 +31,13 @@ from todo.database.embedded import EmbeddedUnavailable
 from todo.extensions import db
 from todo.tasks import seeds
 
-COMMANDS = ["serve", "dev", "migrate", "db", "doctor", "token", "seed", "purge", "user"]
+COMMANDS = ["serve", "dev", "migrate", "db", "distribute", "doctor", "token", "seed", "purge", "user"]
 SUBCOMMANDS = [
     "serve",
     "dev",
     "migrate",
     "db restored",
+    "distribute",
     "doctor",
     "token",
     "seed",
@@ -144,7 +145,7 @@ def test_every_command_of_flask_has_help(app, name):
     assert name in run(args=["--help"]).output
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in {"serve", "migrate", "db"}])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in {"serve", "migrate", "db", "distribute"}])
 def test_command_of_flask_is_that_of_todo(app, name):
     assert app.cli.commands[name] is command.todo.commands[name]
 
