@@ -1,6 +1,7 @@
 """What every server process does before it imports the application; see gunicorn.conf.py and granian.conf.py."""
 
 import ctypes
+import os
 import resource
 import sys
 from collections.abc import Callable
@@ -30,14 +31,18 @@ FILES_MIN = 512
 M_ARENA_MAX = -8
 
 
-def prepare() -> Config:
+def prepare(server: str) -> Config:
     """Prepare this process for the application, and return the settings.
+
+    Args:
+        server: The server that this process is, whatever WEB_SERVER says.
 
     Raises:
         InvalidSettings: Some settings are missing or wrong.
         ClosedOutput: There is no stdout.
 
     """
+    os.environ["WEB_SERVER"] = server
     settings = Config.from_environment()
 
     # PyJWT imports cryptography where it is installed, which takes 5 MiB of each process. Only an issuer's keys need

@@ -5,7 +5,7 @@ What depends on the machine comes from the settings: HOST, PORT, WEB_CONCURRENCY
 
 import boot
 
-settings = boot.prepare()
+settings = boot.prepare("granian")
 
 from todo.serving import granian
 

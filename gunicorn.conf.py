@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import boot
 
-settings = boot.prepare()
+settings = boot.prepare("gunicorn")
 
 from todo import auth
 from todo.events.siblings import Siblings

@@ -84,8 +84,7 @@ def serve(server: str | None) -> None:
         words = [str(GRANIAN_CONF)]
     # The server takes the place of this process. Its configuration must run before the application is imported, which
     # has happened here, and whatever stops or watches the service deals with the server itself.
-    environment = os.environ | {"WEB_SERVER": server}
-    os.execve(sys.executable, [sys.executable, *words], environment)  # noqa: S606 (no shell is wanted)  # nosec B606
+    os.execv(sys.executable, [sys.executable, *words])  # noqa: S606 (no shell is wanted)  # nosec B606
 
 
 @bp.cli.command(

@@ -203,7 +203,7 @@ def test_sigterm_ends_a_process_that_is_only_starting(settings, tmp_path):
     """The handler of its parent, which it has until then, would lose the signal."""
     lines = [
         "import boot, runpy, time",
-        "boot.prepare()",
+        "boot.prepare('granian')",
         "from todo.serving import granian",
         "granian.start_worker = lambda: time.sleep(60)",
         "runpy.run_path('granian.conf.py')",
@@ -403,8 +403,9 @@ def test_body_that_does_not_arrive_holds_a_thread_with_a_token(impatient, user):
 @pytest.fixture
 def rich(database_url, user):
     """Return a user with a list of 1 MB and an export of 20 MB."""
-    rows = "SELECT %s, 'x', repeat('🎂', 1000) FROM generate_series(1, 5000)"
-    query(database_url, f"INSERT INTO tasks (user_id, title, description) {rows}", user)
+    rows = "SELECT %s, 'x', repeat('🎂', 1000), number FROM generate_series(1, 5000) AS number"
+    query(database_url, f"INSERT INTO tasks (user_id, title, description, revision) {rows}", user)
+    query(database_url, "INSERT INTO task_lists (user_id, revision) VALUES (%s, 5000)", user)
     return user
 
 

@@ -255,13 +255,13 @@ def session() -> Iterator[Callable[[str, Parameters], None]]:
         DatabaseUnavailable: PostgreSQL cannot answer now.
 
     """
-    with _connection("a session") as pooled:
-        connection: Any = pooled.dbapi_connection
+    with _connection("a session") as lent:
+        connection: Any = lent.dbapi_connection
         try:
             with connection.cursor() as cursor:
                 yield cursor.execute
         finally:
-            pooled.invalidate()
+            lent.invalidate()
 
 
 @contextmanager

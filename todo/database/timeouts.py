@@ -65,7 +65,7 @@ def _time_limits(
 
 # A statement of a request takes milliseconds. The writes of one user wait for one another, and must not hold all
 # threads.
-REQUEST_LIMITS = _time_limits(5_000, result_s=10)
+REQUEST_LIMITS = _time_limits(5_000, result_s=9)
 
 # A statement that reads or writes all data of a user may take longer. A client that stops between two statements must
 # not keep its locks.

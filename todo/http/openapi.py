@@ -110,7 +110,7 @@ PROBLEM_HEADERS: dict[type[problems.Problem], dict[str, Any]] = {
 }
 
 BEARER_DESCRIPTION = (
-    "The token that Better Auth issued, without the word Bearer. In development, `flask token --user ID` creates one."
+    "The token that Better Auth issued, without the word Bearer. In development, `todo token --user ID` creates one."
 )
 
 USER_PARAMETER = {

@@ -129,15 +129,16 @@ class Exporter:
 
         It serves where the server does not number its processes.
         """
-        for number in count():
-            lock = os.open(Path(self._folder) / f"{number}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(lock)
-            else:
-                return number
-        raise AssertionError
+        return next(number for number in count() if self._is_claimed(number))
+
+    def _is_claimed(self, number: int) -> bool:
+        lock = os.open(Path(self._folder) / f"{number}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return False
+        return True
 
     def forget(self, number: int) -> None:
         """Remove the resources that a dead worker had in use from the sums; its counts stay in them."""

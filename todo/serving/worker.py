@@ -306,10 +306,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         at_deadline: Callable[[Connection], None],
     ) -> None:
         """Hand a connection over to the poller; the caller must not touch it any more."""
-        self._unwatch(connection)
-        connection.at_deadline = at_deadline
-        connection.deadline = time.monotonic() + timeout_s
-        self._watch(connection, event, then)
+        with self._handing_back:
+            connection.at_deadline = at_deadline
+            connection.deadline = time.monotonic() + timeout_s
+            if connection.is_watched:
+                connection.is_watched = False
+                # Registered anew, an event of the old registration would find the new step before that is complete.
+                self.poller.modify(connection.sock, event, lambda _: self._step(connection, then))
+            else:
+                self._watch(connection, event, then)
 
     def _unwatch(self, connection: Connection) -> None:
         with self._handing_back:
