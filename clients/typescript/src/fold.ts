@@ -74,7 +74,7 @@ export interface Folded {
  */
 export function fold(log: Iterable<Entry>, resolve: (id: Id) => Id): Folded[] {
   const groups = new Map<Id, Folded & { isDeleted?: boolean; isClosed?: boolean }>();
-  for (const { seq, op, id: named, task, base } of log) {
+  for (const { seq, op, id: named, task, base, item } of log) {
     // It is being stored.
     if (!seq) continue;
     const id = resolve(named);
@@ -90,7 +90,11 @@ export function fold(log: Iterable<Entry>, resolve: (id: Id) => Id): Folded[] {
       if (group.op === "restore") group.op = undefined;
       else group.isDeleted = true;
     } else if (op === "restore" && group.isDeleted) group.isDeleted = false;
-    else group.op ??= op;
+    else if (op === "restore" && typeof id === "string" && !group.op) {
+      // Creation and deletion came to nothing, so that the server has nothing to restore.
+      group.op = "create";
+      group.task = pick(item as Item);
+    } else group.op ??= op;
   }
   for (const group of groups.values()) {
     if (group.isDeleted) group.op = group.op === "create" ? undefined : "delete";

@@ -133,6 +133,20 @@ describe("remove", () => {
     expect(server.revision).toBe(1);
   });
 
+  test("of a creation that was never sent is undone by a creation", async () => {
+    const tasks = await inStep();
+    network.isDown = true;
+    const undo = tasks.remove(tasks.add({ title: "a" }));
+    network.isDown = false;
+    await tasks.sync();
+    expect(tasks.status.pending).toBe(0);
+    undo();
+    await tasks.sync();
+
+    expect(titles(tasks)).toEqual(["a"]);
+    expect([...server.tasks.values()].map(({ title }) => title)).toEqual(["a"]);
+  });
+
   test("is undone after it is sent by a restore", async () => {
     server.create({ title: "a" });
     const tasks = await inStep();

@@ -52,6 +52,16 @@ describe("fold", () => {
     expect(folded(log)).toMatchObject([{ op: "create", task: { title: "a" }, seqs: [1, 2, 3] }]);
   });
 
+  test("a creation that came to nothing is a creation again when that is undone later", () => {
+    const log = outbox(
+      { op: "restore", id: "k", item: item({ id: "k", title: "b", tags: ["t"] }) },
+      { op: "update", id: "k", task: { title: "c" }, base: { title: "b" } },
+    );
+
+    expect(folded(log)).toMatchObject([{ op: "create", task: { title: "c", tags: ["t"] }, seqs: [1, 2] }]);
+    expect(folded([...log, { op: "delete", id: "k", seq: 3, at: AT }])).toMatchObject([{ op: undefined }]);
+  });
+
   test("the base of an update is that of its first edit", () => {
     const log = outbox(
       { op: "update", id: 1, task: { title: "b" }, base: { title: "a" } },
