@@ -54,7 +54,8 @@ export async function prepare(
     let sent = seqs;
     let operation: Operation | undefined;
     if (op === "create") operation = { op, key: `${id}`, task: task as NewTask };
-    else if (op === "restore" && !item && typeof id === "number") operation = { op, id };
+    // What the server has never seen is not restored, but created.
+    else if (op === "restore" && !item) operation = { op, id: id as number };
     else if (item && (op === "update" || op === "delete")) {
       const theirs = item as Item & Task;
       const mine = op === "update" ? task : null;
@@ -81,7 +82,7 @@ export async function prepare(
         done.push(...seqs);
         decided.push({ seq: sent[0] as number, id, op: operation.op, at: now(), task: patch, base: pick(item) });
       }
-    } else if (!item && (op === "restore" || op === "update")) {
+    } else if (op === "update") {
       dropped.push({ id, op, task, problem: { status: 404, detail: "Task not found" } });
     }
     if (operation) batch.push({ id, operation, seqs: sent });
@@ -127,7 +128,9 @@ export function settle(
     }
     if (!task) return;
     // What the user did meanwhile is about the server's task, and the server's form of the values.
-    const sent: TaskPatch = "task" in operation ? operation.task : {};
+    // After a lost response, a creation may have the values of others by now, which the user has not seen.
+    const isChanged = isCreated && task.updated_at !== task.created_at;
+    const sent: TaskPatch = "task" in operation && !isChanged ? operation.task : {};
     for (const entry of log) {
       if (answered.has(entry.seq) || (entry.id !== id && resolve(entry.id) !== task.id)) continue;
       entry.id = task.id;

@@ -460,6 +460,20 @@ describe("a lost answer", () => {
     expect(tasks.list()).toHaveLength(1);
   });
 
+  test("of a creation that others have changed meanwhile overwrites nothing unseen", async () => {
+    const conflicts: Conflict[] = [];
+    const tasks = await inStep({ onConflict: (conflict) => void conflicts.push(conflict) });
+    network.next = ["lost"];
+    const id = tasks.add({ title: " a" });
+    await until(() => tasks.status.error);
+    server.update(1, { title: "theirs" });
+    tasks.update(id, { title: "mine", priority: "high" });
+    await tasks.sync();
+
+    expect(server.tasks.get(1)).toMatchObject({ title: "theirs", priority: "high" });
+    expect(conflicts).toMatchObject([{ mine: { title: "mine" }, theirs: { title: "theirs" } }]);
+  });
+
   test("of a deletion counts as one", async () => {
     server.create({ title: "a" });
     const tasks = await inStep();

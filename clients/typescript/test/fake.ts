@@ -31,7 +31,8 @@ export class FakeServer {
   }
 
   update(id: number, members: object): Task {
-    const next = { ...(this.tasks.get(id) as Task), ...members };
+    const live = this.tasks.get(id) as Task;
+    const next = { ...live, ...members, updated_at: new Date(Date.parse(live.updated_at) + 1).toISOString() };
     return this.change({ ...next, tags: next.tags ?? [], title: next.title.trim() });
   }
 
