@@ -43,7 +43,18 @@ hypothesis.settings.register_profile("thorough", deadline=None)
 hypothesis.settings.load_profile("brief")
 
 # Every test in these folders starts servers, or needs a program that does.
-PROCESS_FOLDERS = ("assistant_clients", "browser", "clients", "faults", "generators", "issuer", "schema", "wire")
+PROCESS_FOLDERS = (
+    "assistant_clients",
+    "browser",
+    "clients",
+    "convergence",
+    "example",
+    "faults",
+    "generators",
+    "issuer",
+    "schema",
+    "wire",
+)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
