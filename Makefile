@@ -8,10 +8,12 @@ READY := .venv/.ready
 AUDIT := .venv/audit/bin
 # The processes that share the tests. They wait for servers part of the time, so there is one more than the usual two cores.
 WORKERS ?= 3
+# How many operations `make test-convergence` runs.
+OPERATIONS ?= 10000
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
 
-.PHONY: help run quick test check coverage test-issuer test-browser test-citus test-schema test-generators test-faults \
-	client bench lint format types audit sbom notices openapi docs lock clean
+.PHONY: help run quick test check coverage test-issuer test-browser test-citus test-schema test-generators test-example \
+	test-convergence test-faults client bench lint format types audit sbom notices openapi docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,10 +55,18 @@ test-schema: $(READY) ## Compare the running service with openapi.json; ARGS="--
 test-generators: $(READY) .venv/generators/.ready tests/generators/node_modules ## Generate clients from openapi.json, check their types and run them (needs Node 20)
 	$(BIN)/pytest tests/generators $(ARGS)
 
-client: $(READY) clients/typescript/node_modules ## Check and test the TypeScript client, also against a real server (needs Node 20)
-	@cd clients/typescript && npm run --silent build && npm run --silent lint && npm run --silent types && npm test --silent
+client: $(READY) clients/typescript/dist/index.js ## Check and test the TypeScript client, also against a real server (needs Node 20)
+	@cd clients/typescript && npm run --silent lint && npm run --silent types && npm test --silent
 	cd clients/typescript && npm run --silent demo -- --check
 	$(BIN)/pytest tests/clients $(ARGS)
+
+test-example: $(READY) examples/next-better-auth/node_modules ## Check, build and test the example application in a browser (needs Chromium and Node 20)
+	@cd examples/next-better-auth && NEXT_TELEMETRY_DISABLED=1 BETTER_AUTH_URL=http://127.0.0.1:3000 \
+		BETTER_AUTH_SECRET=not-a-secret-as-nothing-is-served-yet npm run --silent build
+	$(BIN)/pytest tests/example $(ARGS)
+
+test-convergence: $(READY) clients/typescript/dist/index.js ## Let devices and an assistant edit one list while everything breaks; ARGS="--seed 2" (needs Node 20)
+	$(BIN)/pytest tests/convergence --operations $(OPERATIONS) $(ARGS)
 
 bench: $(READY) ## Measure beside comparable services; ARGS=--quick measures briefly (needs Node 20 and wrk)
 	$(BIN)/python -m benchmarks.compare $(ARGS)
@@ -109,13 +119,20 @@ LOCK := --quiet --upgrade --strip-extras --annotation-style=line --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 clean: ## Remove .venv, the development database, the built documentation and installed Node packages
-	rm -rf .venv instance site .cache tests/*/node_modules clients/*/node_modules clients/*/dist benchmarks/peers/fastify/node_modules
+	rm -rf .venv instance site .cache tests/*/node_modules clients/*/node_modules clients/*/dist \
+		examples/*/node_modules examples/*/.next benchmarks/peers/fastify/node_modules
 
 %/node_modules: %/package-lock.json
 	@node -e 'if (parseInt(process.versions.node) < 20) throw "Node 20 or newer is needed."'
 	@echo "Installing the Node packages of $* (once) ..."
 	@npm ci --prefix $* --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
+
+clients/typescript/dist/index.js: clients/typescript/node_modules openapi.json $(filter-out %/openapi.ts,$(wildcard clients/typescript/src/*.ts))
+	@npm run --silent --prefix clients/typescript build
+
+# It has a copy of the built client, as from a registry.
+examples/next-better-auth/node_modules: clients/typescript/dist/index.js
 
 # Creates the environment $(1) and installs the requirement files $(2) there: with uv where it is installed, else with pip.
 install = if command -v uv >/dev/null; then \
