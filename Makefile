@@ -10,7 +10,8 @@ AUDIT := .venv/audit/bin
 WORKERS ?= 3
 # How many operations `make test-convergence` runs.
 OPERATIONS ?= 10000
-PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
+# In the order of tests/conftest.py.
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help run quick test check coverage test-issuer test-browser test-citus test-schema test-generators test-example \
 	test-convergence test-faults client bench lint format types audit sbom notices openapi docs lock clean

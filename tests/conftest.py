@@ -69,6 +69,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that start servers: the quick ones, which are many, keep all processes busy at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("process") is None)
+
+
 def pytest_make_parametrize_id(val: object) -> str | None:
     """Identify cases that carry no id by the content of dates and collections: `{"title": "x"}`, not `body0`."""
     if isinstance(val, date):
