@@ -6,12 +6,16 @@ ffi.cdef("typedef struct { long s; long ns; } timespec_t; int clock_gettime(int,
 local clock = ffi.new("timespec_t")
 
 local LISTED = 50
+local BROWSERS = 20
 local MIX = { { "list", 70 }, { "get", 90 }, { "patch", 98 }, { "create", 100 } }
 local OVERDUE_MS = 3000
 
 local accounts, kind, run
 local number, is_first_request = 0, true
 local threads = {}
+
+-- By the name of a user: the ETag of the list; and the reverse.
+local etags, owners = {}, {}
 
 -- By the key of an open request: the times at which the same request was sent again.
 local repeated = {}
@@ -36,9 +40,9 @@ local function with_body(method, user, path, title)
   return first .. path .. rest .. "Content-Type: application/json\r\nContent-Length: " .. #body .. "\r\n\r\n" .. body
 end
 
-local function without_body(user, path)
+local function without_body(user, path, header)
   local first, rest = head("GET", user)
-  return first .. path .. rest .. "\r\n"
+  return first .. path .. rest .. (header or "") .. "\r\n"
 end
 
 -- Each function returns the key of the expected response, and the request.
@@ -47,6 +51,16 @@ local requests = {}
 function requests.list()
   local user = accounts.users[math.random(#accounts.users)]
   return "list " .. user.name, without_body(user, "")
+end
+
+-- What a browser does: it sends the ETag of the list that it has. There are few, so that nearly all have one.
+function requests.unchanged()
+  local user = accounts.users[math.random(BROWSERS)]
+  local etag = etags[user.name]
+  if not etag then
+    return "list " .. user.name, without_body(user, "")
+  end
+  return "unchanged " .. user.name, without_body(user, "", "If-None-Match: " .. etag .. "\r\n")
 end
 
 function requests.get()
@@ -87,13 +101,24 @@ local function count(body, text)
 end
 
 -- Returns the key of a response, or a false value if no request can have such a response.
-local function key_of(status, body)
+local function key_of(status, headers, body)
+  -- Names of headers have no case, and servers write them in either.
+  local etag = headers["ETag"] or headers["etag"]
+  if status == 304 then
+    return owners[etag] and "unchanged " .. owners[etag]
+  end
   if kind == "constant" then
     return status == 200 and body == '{"status":"ok"}' and next(open)
   end
   local member, name = body:match('("user_id":%s*"([^"]*)")')
   if status == 200 and body:byte() == 91 then
-    return member and count(body, '"id":') == LISTED and count(body, member) == LISTED and "list " .. name
+    if not (member and count(body, '"id":') == LISTED and count(body, member) == LISTED) then
+      return false
+    end
+    if kind == "unchanged" then
+      etags[name], owners[etag] = etag, name
+    end
+    return "list " .. name
   end
   local id, title = tonumber(body:match('"id":%s*(%d+)')), body:match('"title":%s*"([^"]*)"')
   if status == 200 and id and accounts.users[(id - 1) % #accounts.users + 1].name == name then
@@ -135,8 +160,8 @@ function request()
   return text
 end
 
-function response(status, _, body)
-  local key = key_of(status, body)
+function response(status, headers, body)
+  local key = key_of(status, headers, body)
   local sent = key and open[key]
   if not sent then
     wrong, first_failure = wrong + 1, first_failure == "" and status .. " " .. body:sub(1, 200) or first_failure

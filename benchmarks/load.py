@@ -27,7 +27,8 @@ class LoadCase:
     """A load.
 
     Attributes:
-        kind: The kind of request: `mix`, `list`, `get`, `patch`, `create` or `constant`.
+        kind: The kind of request: `mix`, `list`, `unchanged` (a list that the client has already), `get`, `patch`,
+            `create` or `constant`.
         connections: The number of connections.
         seconds: Its duration.
         pause_ms: The mean pause between two requests of a connection, in milliseconds.

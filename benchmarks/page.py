@@ -1,6 +1,7 @@
-"""The page of results, benchmarks/README.md: `python -m benchmarks.page` writes its tables from the committed results.
+"""The pages with results: `python -m benchmarks.page` writes their tables from the committed results.
 
-The prose stands in the page itself. Each table stands between a comment with its name and an end comment, and is
+benchmarks/README.md has every table, docs/performance.md what a reader needs first. The prose stands in the pages
+themselves. Each table stands between a comment with its name and an end comment, and is
 replaced as a whole.
 """
 
@@ -15,6 +16,7 @@ import orjson
 from benchmarks import (
     assistants,
     event_streams,
+    goals,
     gunicorn_settings,
     migration_times,
     query_times,
@@ -28,10 +30,14 @@ from benchmarks import (
 from config import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
-PAGE = ROOT / "benchmarks" / "README.md"
+PAGES = (ROOT / "benchmarks" / "README.md", ROOT / "docs" / "performance.md")
+CHART = ROOT / "docs" / "assets" / "peers.svg"
 BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Results = Mapping[str, Any]
+
+# The number of connections of the tables that show one.
+SOME = "16 conn."
 
 # The file of results of each block, and the function that writes its lines.
 BLOCKS: Mapping[str, tuple[str, Callable[[Results], list[str]]]] = {
@@ -52,10 +58,26 @@ BLOCKS: Mapping[str, tuple[str, Callable[[Results], list[str]]]] = {
     "under-attack": ("under-attack.json", under_attack.page),
     "assistants": ("assistants.json", assistants.page),
     "event-streams": ("event-streams.json", event_streams.page),
+    "peers-machine": ("peers.json", lambda results: [_peers_machine(results)]),
     "peers": ("peers.json", lambda results: ratios.throughput_table(ratios.rows(results["measured"]))),
+    "peers-mix": ("peers.json", lambda results: ratios.throughput_table(ratios.rows(results["measured"]), "mix")),
+    "peers-cpu": ("peers.json", lambda results: ratios.cpu_table(ratios.rows(results["measured"]), SOME)),
+    "unchanged": ("peers.json", lambda results: ratios.unchanged_table(results["measured"], SOME)),
+    "goals": ("peers.json", goals.table),
+    "large-table": ("scale.json", lambda results: query_times.short_table(results["lists"])),
     "round-trips": ("peers.json", lambda results: ratios.table(list(ratios.round_trip_rows(results["round_trips"])))),
     "growth": ("peers.json", lambda results: table_growth.table(results["growth"])),
 }
+
+
+def _peers_machine(results: Results) -> str:
+    settings = ", ".join(f"`{name} = {value}`" for name, value in results["settings"].items())
+    rounds = ", ".join(f"{number} of {part}" for part, number in results["rounds"].items())
+    return (
+        f"Measured on {results['date']} on a virtual machine with {results['processors']} processors and "
+        f"{results['memory_gib']} GiB of memory, {results['system']}, that the services, PostgreSQL "
+        f"{results['postgresql']} and the load generator shared; {settings}. Rounds: {rounds}."
+    )
 
 
 def _machine(results: Results) -> str:
@@ -85,14 +107,16 @@ def render(page: str, results: Path = RESULTS) -> str:
 
 
 def update() -> None:
-    """Write the page with the committed results."""
-    PAGE.write_text(render(PAGE.read_text()))
-    click.echo(f"Wrote the tables of {PAGE}.")
+    """Write the pages with the committed results."""
+    for page in PAGES:
+        page.write_text(render(page.read_text()))
+    CHART.write_text((RESULTS / "peers.svg").read_text())
+    click.echo(f"Wrote the tables of {' and '.join(str(page.relative_to(ROOT)) for page in PAGES)}.")
 
 
 @click.command()
 def main() -> None:
-    """Write the tables of benchmarks/README.md from the files in benchmarks/results."""
+    """Write the tables of benchmarks/README.md and docs/performance.md from the files in benchmarks/results."""
     update()
 
 

@@ -48,12 +48,12 @@ class Row:
         return asdict(self)
 
 
-def compared(values: Mapping[str, Sequence[float]]) -> dict[str, Ratio]:
-    """Compare the numbers of each service, in the order of the rounds, with those of the reference."""
-    reference = values.get(REFERENCE.key, ())
+def compared(values: Mapping[str, Sequence[float]], reference: str = REFERENCE.key) -> dict[str, Ratio]:
+    """Compare the numbers of each service, in the order of the rounds, with those of a reference."""
+    bases = values.get(reference, ())
     ratios = {}
     for key, numbers in values.items():
-        by_round = [number / base for number, base in zip(numbers, reference, strict=False) if base]
+        by_round = [number / base for number, base in zip(numbers, bases, strict=False) if base]
         summary = (median(by_round), min(by_round), max(by_round)) if by_round else ()
         ratios[key] = Ratio(median(numbers), *summary)
     return ratios
@@ -62,18 +62,18 @@ def compared(values: Mapping[str, Sequence[float]]) -> dict[str, Ratio]:
 def rows(measured: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
     """Yield the rows of all loads."""
     for load in dict.fromkeys(result["load"] for result in measured):
-        results = [result for result in measured if result["load"] == load]
         for member, (measure, unit, digits) in MEASURES.items():
-            yield Row(load, measure, unit, digits, compared(_by_service(results, member)))
-        failed = {key: Ratio(sum(numbers)) for key, numbers in _by_service(results, "failed").items()}
+            yield Row(load, measure, unit, digits, compared(by_service(measured, load, member)))
+        failed = {key: Ratio(sum(numbers)) for key, numbers in by_service(measured, load, "failed").items()}
         yield Row(load, "failed, in all rounds", "", 0, failed)
 
 
-def _by_service(results: Sequence[Mapping[str, Any]], member: str) -> dict[str, list[float]]:
+def by_service(measured: Sequence[Mapping[str, Any]], load: str, member: str) -> dict[str, list[float]]:
+    """Return a measure of a load for each service: the numbers of all rounds, in their order."""
     return {
         service.key: numbers
         for service in SERVICES
-        if (numbers := [result[member] for result in results if result["service"] == service.key])
+        if (numbers := [one[member] for one in measured if one["load"] == load and one["service"] == service.key])
     }
 
 
@@ -97,13 +97,55 @@ def table(lines: Sequence[Row]) -> list[str]:
     return markdown.table(f"ll{'r' * len(services)}", titles, cells)
 
 
-def throughput_table(lines: Iterable[Row]) -> list[str]:
-    """Return the table of the requests per second as multiples of the reference, as lines of Markdown."""
-    loads = [row for row in lines if row.measure == REQUESTS and REFERENCE.key in row.numbers]
+def throughput_table(lines: Iterable[Row], kind: str = "") -> list[str]:
+    """Return the table of the requests per second as multiples of the reference, as lines of Markdown.
+
+    Args:
+        lines: The rows of all loads.
+        kind: The beginning of the names of the loads that it has.
+
+    """
+    loads = [
+        row for row in lines if row.measure == REQUESTS and REFERENCE.key in row.numbers and row.work.startswith(kind)
+    ]
     services = [service for service in SERVICES if service is not REFERENCE and service.only_kind is None]
     titles = [f"against {REFERENCE.title}", *(service.title for service in services)]
     cells = ([row.work, *(_ratio(row.numbers[service.key]) for service in services)] for row in loads)
     return markdown.table(f"l{'r' * len(services)}", titles, cells)
+
+
+def cpu_table(lines: Iterable[Row], connections: str) -> list[str]:
+    """Return the table of the processor time of a request, of the service and of PostgreSQL, as lines of Markdown."""
+    measures = [MEASURES[member][0] for member in ("app_us", "postgres_us")]
+    loads: dict[str, dict[str, list[float]]] = {}
+    for row in lines:
+        if row.measure in measures and row.work.endswith(connections) and REFERENCE.key in row.numbers:
+            for key, ratio in row.numbers.items():
+                loads.setdefault(row.work, {}).setdefault(key, []).append(ratio.value)
+    services = [service for service in SERVICES if service.only_kind is None]
+    cells = (
+        [work, *(" + ".join(f"{value:,.0f}" for value in numbers[service.key]) for service in services)]
+        for work, numbers in loads.items()
+    )
+    return markdown.table(f"l{'r' * len(services)}", ["µs", *(service.title for service in services)], cells)
+
+
+def unchanged_table(measured: Sequence[Mapping[str, Any]], connections: str) -> list[str]:
+    """Return the table of lists that a client has already (304) beside whole ones (200), as lines of Markdown."""
+    rows = []
+    for service in SERVICES:
+        if not service.has_etags:
+            continue
+        cells = []
+        for kind in ("list", "unchanged"):
+            per_s, app_us, postgres_us = (
+                median(by_service(measured, f"{kind}, {connections}", member)[service.key])
+                for member in ("per_s", "app_us", "postgres_us")
+            )
+            cells += [f"{per_s:,.0f}", f"{app_us:,.0f} + {postgres_us:,.0f}"]
+        rows.append([service.title, *cells])
+    titles = ["", "200: requests/s", "µs of CPU", "304: requests/s", "µs of CPU"]
+    return markdown.table("lrrrr", titles, rows)
 
 
 def _ratio(ratio: Ratio) -> str:

@@ -40,6 +40,7 @@ class Service:
         only_kind: The one kind of request that a baseline supports; None if all are supported.
         settings: Additional environment variables.
         hangs_at: The number of connections after which it may never respond again.
+        has_etags: Whether a client that has a list already can ask whether it has changed.
 
     """
 
@@ -50,6 +51,7 @@ class Service:
     only_kind: str | None = None
     settings: tuple[tuple[str, str], ...] = ()
     hangs_at: int | None = None
+    has_etags: bool = False
 
     @property
     def home(self) -> Path:
@@ -58,6 +60,8 @@ class Service:
 
     def supports(self, kind: str) -> bool:
         """Return whether the service is measured with this kind of request; `constant` is for a baseline alone."""
+        if kind == "unchanged":
+            return self.has_etags
         return kind == self.only_kind if self.only_kind or kind == "constant" else True
 
 
@@ -76,8 +80,8 @@ SERVICES = (
     REFERENCE,
     Service("django_ninja", "Django Ninja", _ninja, PEERS / "django_ninja"),
     Service("fastify", "Fastify", "node benchmarks/peers/fastify/server.mjs", PEERS / "fastify"),
-    Service("gunicorn", "todo on gunicorn", "{bin}/gunicorn -c gunicorn.conf.py wsgi:app", TODO),
-    Service("granian", "todo on Granian", "{bin}/python -m todo serve --server granian", TODO),
+    Service("gunicorn", "todo on gunicorn", "{bin}/gunicorn -c gunicorn.conf.py wsgi:app", TODO, has_etags=True),
+    Service("granian", "todo on Granian", "{bin}/python -m todo serve --server granian", TODO, has_etags=True),
     Service("rows", "baseline: one SELECT", f"{_baseline}.rows:app", only_kind="list"),
     Service("constant", "baseline: constant", f"{_baseline}.constant:app", only_kind="constant"),
 )
