@@ -56,4 +56,4 @@ def _hex_digits(number: int) -> str:
     Nobody has to be unable to guess an id. The system's own randomness is a system call, during which another thread
     takes the interpreter; each process has a seed of its own, a forked one too.
     """
-    return f"{random.getrandbits(4 * number):0{number}x}"
+    return f"{random.getrandbits(4 * number):0{number}x}"  # nosec B311
