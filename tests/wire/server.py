@@ -108,6 +108,15 @@ def locked(url: str, task: Mapping[str, Any]) -> Iterator[psycopg2.extensions.co
         yield connection
 
 
+def blocked_updates(url: str) -> object:
+    """Return the sessions of PostgreSQL whose change of a task waits for a lock."""
+    sql = (
+        "SELECT pid FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND query LIKE '%UPDATE tasks%' AND pid <> pg_backend_pid()"
+    )
+    return query(url, sql)
+
+
 def start_database(postgres: Any) -> None:
     """Start a PostgreSQL that was stopped."""
     with postgres._lock:

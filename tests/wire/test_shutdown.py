@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 from support import assert_problem, bearer
-from wire.server import DEADLINE_S, ROOT, Load, Server, assert_kept, locked, query, titles, wait_until
+from wire.server import DEADLINE_S, ROOT, Load, Server, assert_kept, blocked_updates, locked, titles, wait_until
 
 
 @pytest.fixture
@@ -70,14 +70,6 @@ def post_fork(server, worker):
     assert server.stop() == 0
     log = server.log.read_text()
     assert all(f"Worker exiting (pid: {worker})" in log for worker in workers)
-
-
-def blocked_updates(url: str) -> object:
-    sql = (
-        "SELECT pid FROM pg_stat_activity"
-        " WHERE wait_event_type = 'Lock' AND query LIKE '%UPDATE tasks%' AND pid <> pg_backend_pid()"
-    )
-    return query(url, sql)
 
 
 def two_workers(server: Server) -> set[int]:
