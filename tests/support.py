@@ -34,6 +34,9 @@ WAITING = (
 
 SECRET = "test-secret-that-is-long-enough-for-HS256-and-guards-nothing"
 
+# No name in the DNS is that long (RFC 1035, section 2.3.4), so no server is asked for its address.
+UNKNOWN_HOST = ".".join(["nowhere"] * 40)
+
 # The members of a task, in the order in which every response has them.
 TASK_MEMBERS = [
     "id",

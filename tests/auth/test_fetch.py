@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fakes.certificates import self_signed, server_context
+from support import UNKNOWN_HOST
 
 from todo.auth import fetch
 from todo.auth.fetch import BODY_MAX_BYTES, CertificateRefused, Fetched, FetchFailed
@@ -281,7 +282,7 @@ def test_get_closed_port_is_connection_refused():
 
 def test_get_unknown_host_name_fails_with_a_message_about_the_name():
     with pytest.raises(FetchFailed, match="name"):
-        fetch.get("http://issuer.invalid/api/auth/jwks")
+        fetch.get(f"http://{UNKNOWN_HOST}/api/auth/jwks")
 
 
 @pytest.mark.parametrize("path", ["/two words", "/schlüssel"])

@@ -136,11 +136,11 @@ def test_settings_weak_secret_is_a_warning(make_app, name, secret, fault):
 
 
 def test_settings_show_of_a_store_where_it_is(make_app):
-    url = f"rediss://me:{PASSWORD}@redis.example.com:6380/1?ssl_password={PASSWORD}"
+    url = f"rediss://me:{PASSWORD}@127.0.0.1:1/1?ssl_password={PASSWORD}"
     report = examine(make_app(RATE_LIMIT="600/minute;5/second", RATE_LIMIT_STORAGE_URL=url, WEB_CONCURRENCY="1"))
     assert report.of("RATE_LIMIT").text == "600/minute;5/second (default)"
     assert report.of("RATE_LIMIT_FAILED_AUTH").text == "60/minute (default)"
-    assert report.of("RATE_LIMIT_STORAGE_URL").text == "rediss://redis.example.com:6380/1 (default)"
+    assert report.of("RATE_LIMIT_STORAGE_URL").text == "rediss://127.0.0.1:1/1 (default)"
 
 
 @pytest.mark.parametrize(

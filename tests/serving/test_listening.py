@@ -4,12 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
+from support import UNKNOWN_HOST
 
 from todo.serving import listening
 from todo.serving.listening import listen
-
-# No name in the DNS is that long (RFC 1035, section 2.3.4), so no server is asked for its address.
-UNKNOWN_HOST = ".".join(["nowhere"] * 40)
 
 
 @pytest.fixture
