@@ -1,15 +1,21 @@
 """The changes feed: its followers have what the list has, and can prove it."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import pairwise
 
 import orjson
+import psycopg2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import assert_problem, bearer, call_as, new_user
+from support import WAITING, assert_problem, bearer, call_as, config_for, new_database, new_user
+from wire.server import query, wait_until
 
+from todo import create_app
 from todo.database import statements
+from todo.extensions import db
 from todo.http import pagination
 from todo.tasks import changes
 from todo.trash import purging
@@ -411,3 +417,79 @@ def test_page_of_changes_reads_all_tasks_for_the_proof_alone_and_none_when_known
     loops = [node["Actual Loops"] for node in nodes(answer["Plan"]) if node.get("Relation Name") == "tasks"]
     assert len(loops) == 2
     assert sum(loops) == scans
+
+
+# Tables of several machines.
+
+# A table that is read as Citus reads tables that are being distributed: a statement that says RECURSIVE is refused, and
+# so is the first of the others that comes when `failures` says so.
+DISTRIBUTED_IN_PART = """
+    CREATE SEQUENCE failures;
+    CREATE FUNCTION is_read() RETURNS boolean LANGUAGE plpgsql AS $$
+    BEGIN
+        IF current_query() LIKE '%RECURSIVE%' THEN
+            RAISE 'recursive CTEs are not supported in distributed queries' USING ERRCODE = '0A000';
+        END IF;
+        IF nextval('failures') = 100 THEN
+            RAISE 'could not serialize access' USING ERRCODE = '40001';
+        END IF;
+        RETURN true;
+    END
+    $$;
+    ALTER TABLE trash RENAME TO pieces;
+    CREATE VIEW trash AS SELECT * FROM pieces WHERE (SELECT is_read());
+"""
+
+
+@pytest.fixture(scope="module")
+def partly_url(postgres, migrated_template):
+    """Return the URL of a database in which one table is read as if it was elsewhere."""
+    url = new_database(postgres, "todo_distributed_in_part", migrated_template)
+    query(url, DISTRIBUTED_IN_PART)
+    return url
+
+
+@pytest.fixture
+def partly(partly_url):
+    """Return a user of the application on that database."""
+    app = create_app(config_for(partly_url))
+    yield Caller(app)
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.mark.plain
+def test_follower_of_a_list_that_is_distributed_in_part_has_what_the_list_has(partly):
+    follower = Follower(partly)
+    assert follower.follow()["count"] == 0
+    made = [partly.make() for _ in range(3)]
+    partly.delete(made[0])
+    while follower.follow(limit=1)["has_more"]:
+        pass
+    known = partly.ask(follower.since).headers["ETag"]
+    assert partly.ask(follower.since, tag=known).status_code == 304
+    partly.delete(made[1])
+    partly.call("POST", f"/trash/{made[0]['id']}/restore")
+    follower.follow()
+    assert sorted(follower.tasks) == [made[0]["id"], made[2]["id"]]
+
+
+@pytest.mark.plain
+def test_changes_of_a_list_that_is_distributed_in_part_wait_for_the_write_at_work(partly, partly_url):
+    made = partly.make()
+    with ThreadPoolExecutor() as pool, closing(psycopg2.connect(partly_url)) as writer:
+        cursor = writer.cursor()
+        cursor.execute("UPDATE task_lists SET revision = 2 WHERE user_id = %s", (partly.user,))
+        page = pool.submit(partly.page)
+        wait_until(lambda: query(partly_url, WAITING), "waiting for the list")
+        cursor.execute("UPDATE tasks SET revision = 2 WHERE user_id = %s", (partly.user,))
+        writer.commit()
+        assert page.result()["checksum"] == checksum([made | {"revision": 2}])
+
+
+@pytest.mark.plain
+def test_changes_of_a_list_that_is_distributed_in_part_are_read_once_more_after_a_rollback(partly, partly_url):
+    made = partly.make()
+    query(partly_url, "SELECT setval('failures', 100, false)")
+    assert partly.page()["tasks"] == [made]
+    assert query(partly_url, "SELECT last_value FROM failures") == [(101,)]

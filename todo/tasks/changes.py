@@ -1,13 +1,15 @@
 """The changes feed: what has changed since a client last asked, in the order in which it happened."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from marshmallow import fields, post_load
 
 from todo.database import statements
+from todo.database.failures import NotSupported, RolledBack
+from todo.database.timeouts import REQUEST_LIMITS
 from todo.http.fields import Output, UtcDateTime
 from todo.http.pagination import CURSOR_SCHEMA, LIMIT_ALIASES, PAGE_MAX, BadCursor, bigint, decode_cursor, encode_cursor
 from todo.http.parameters import SingleValue, WholeNumber
@@ -17,6 +19,8 @@ from todo.tasks.rows import COLUMNS, TOMBSTONE, TaskRow, as_task
 from todo.tasks.schemas import TaskOut
 
 SQL = statements.load(__file__, columns=COLUMNS, tombstone=TOMBSTONE)
+SQL["list_changes_behind_lock"] = statements.fill(SQL["list_changes"], recursive="")
+SQL["list_changes"] = statements.fill(SQL["list_changes"], recursive="RECURSIVE")
 
 VERSION = "changes 1"
 USER_DIGEST_BYTES = 8
@@ -126,15 +130,14 @@ def list_changes(caller: str, wanted: ChangesRequest, known_revision: int | None
 
     """
     position = None if wanted.since is None else decode_position(caller, wanted.since)
-    rows = statements.read(
-        SQL["list_changes"],
+    rows = _read(
         {
             "caller": caller,
             "since": position.revision if position else 0,
             "deleted_since": position.deletions_revision if position else NEVER,
             "rows": wanted.limit + 1,
             "known_revision": -1 if known_revision is None else known_revision,
-        },
+        }
     )
     if not rows and known_revision is not None:
         return None
@@ -150,6 +153,25 @@ def list_changes(caller: str, wanted: ChangesRequest, known_revision: int | None
         reached = Position(newest)
         proof = {"count": rows[0].count, "checksum": rows[0].checksum} if rows else EMPTY
     return ChangesPage({**_body(page), "next": encode_position(caller, reached), "has_more": has_more, **proof}, newest)
+
+
+def _read(parameters: Mapping[str, Any]) -> Sequence[Any]:
+    """Return the rows of a page as of one moment; in one round trip unless the tables are being distributed."""
+    try:
+        return statements.read(SQL["list_changes"], parameters)
+    except NotSupported:
+        pass
+    try:
+        return _read_behind_lock(parameters)
+    except RolledBack:
+        return _read_behind_lock(parameters)
+
+
+def _read_behind_lock(parameters: Mapping[str, Any]) -> Sequence[Any]:
+    with statements.transaction(REQUEST_LIMITS) as transaction:
+        # A list that comes after this has no lock that keeps its writers out.
+        is_there = transaction.read(SQL["lock_list"], parameters)
+        return transaction.read(SQL["list_changes_behind_lock"], parameters) if is_there else []
 
 
 def _body(page: Sequence[Any]) -> dict[str, list[TaskRow]]:
