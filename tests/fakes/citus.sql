@@ -55,8 +55,14 @@ $$;
 CREATE FUNCTION get_rebalance_table_shards_plan(relation regclass DEFAULT NULL) RETURNS SETOF moves
 LANGUAGE sql AS 'SELECT * FROM moves';
 
+-- The table gets another name there, and a new one without a comment takes its place.
 CREATE FUNCTION citus_add_local_table_to_metadata(table_name regclass, cascade_via_foreign_keys boolean DEFAULT false)
-RETURNS void LANGUAGE sql AS $$INSERT INTO pg_dist_partition VALUES (table_name, 'n', 0)$$;
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO pg_dist_partition VALUES (table_name, 'n', 0);
+    EXECUTE format('COMMENT ON TABLE %s IS NULL', table_name);
+END
+$$;
 
 CREATE PROCEDURE citus_cleanup_orphaned_resources() LANGUAGE sql AS '';
 

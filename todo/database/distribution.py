@@ -171,7 +171,6 @@ def _make_known() -> None:
     """Make all tables known to Citus at once: a statement may not join one that it knows and one that it does not."""
     with statements.transaction(TABLE_LIMITS) as transaction:
         transaction.write(statements.fill(SQL["lock_tables"], tables=", ".join(tables())), {})
-        transaction.write(SQL["begin"], {})
         known = {row.name for row in transaction.read(SQL["list_tables"], {"tables": list(tables())})}
         (last_id,) = transaction.read(SQL["get_last_id"], {})
         for name in tables():
@@ -179,6 +178,8 @@ def _make_known() -> None:
                 transaction.read(SQL["make_known"], {"table": name})
         if last_id.last is not None:
             transaction.read(SQL["set_last_id"], {"last": last_id.last})
+        # Not earlier: the table that has the rows then goes by another name, and takes its comment along.
+        transaction.write(SQL["begin"], {})
 
 
 def _distribute(name: str, shards: int, report: Report) -> None:
