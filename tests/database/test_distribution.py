@@ -104,6 +104,14 @@ def test_distribute_goes_on_where_it_was_interrupted(distribute, standin_url, in
     assert query(standin_url, KNOWN) == ALL
 
 
+def test_distribute_that_goes_on_waits_for_no_table(distribute, standin_url):
+    query(standin_url, "INSERT INTO pg_dist_partition VALUES ('task_lists', 'h', 1), ('tasks', 'n', 0), ('trash', 'n', 0)")
+    with closing(psycopg2.connect(standin_url)) as other:
+        other.cursor().execute("SELECT count(*) FROM tasks")
+        assert distribute().exit_code == 0
+    assert query(standin_url, KNOWN) == ALL
+
+
 def test_distribute_is_a_command_of_flask_too(app, standin_url):
     assert app.test_cli_runner().invoke(args=["db", "distribute"]).exit_code == 0
     assert query(standin_url, KNOWN) == ALL

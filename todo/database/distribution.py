@@ -156,7 +156,9 @@ def distribute(shards: int, report: Report, show_all: Callable[[], object]) -> N
 
     """
     if not is_distributed():
-        _repeat(_make_known, report)
+        # Its locks would wait for writers of distributed tables on several machines, and these for it.
+        if len(read_tables()) < len(tables()):
+            _repeat(_make_known, report)
         for name in tables():
             _repeat(partial(_distribute, name, shards, report), report)
     if statements.read(SQL["is_begun"], {})[0].is_begun:
