@@ -105,7 +105,9 @@ def test_distribute_goes_on_where_it_was_interrupted(distribute, standin_url, in
 
 
 def test_distribute_that_goes_on_waits_for_no_table(distribute, standin_url):
-    query(standin_url, "INSERT INTO pg_dist_partition VALUES ('task_lists', 'h', 1), ('tasks', 'n', 0), ('trash', 'n', 0)")
+    query(
+        standin_url, "INSERT INTO pg_dist_partition VALUES ('task_lists', 'h', 1), ('tasks', 'n', 0), ('trash', 'n', 0)"
+    )
     with closing(psycopg2.connect(standin_url)) as other:
         other.cursor().execute("SELECT count(*) FROM tasks")
         assert distribute().exit_code == 0
@@ -137,17 +139,26 @@ def test_distribute_tries_again_where_others_are_in_the_way(distribute, standin_
     assert query(standin_url, KNOWN) == ALL
 
 
+def test_distribute_waits_for_an_earlier_one_that_is_still_at_work(distribute, standin_url):
+    message = "another create_distributed_table_concurrently operation is in progress"
+    query(standin_url, "UPDATE busy SET attempts = 3, sqlstate = 'XX000', message = %s", message)
+    done = distribute()
+    assert done.exit_code == 0
+    assert done.output.count("Others are in the way; once more in 0 s.") == 3
+
+
 def test_distribute_gives_up_where_others_stay_in_the_way(distribute, standin_url, monkeypatch):
     monkeypatch.setattr(distribution, "ATTEMPTS", 2)
     query(standin_url, "UPDATE busy SET attempts = 2")
     done = distribute()
     assert done.exit_code == 1
-    assert done.output.endswith("Error: the database cannot be used: another operation is in progress\n")
+    assert done.output.endswith("Error: the database cannot be used: canceling statement due to lock timeout\n")
     assert distribute().exit_code == 0
 
 
-def test_distribute_does_not_repeat_what_fails_for_another_reason(distribute, standin_url):
-    query(standin_url, "UPDATE busy SET attempts = 1, sqlstate = '53100'")
+@pytest.mark.parametrize("sqlstate", ["53100", "XX000"])
+def test_distribute_does_not_repeat_what_fails_for_another_reason(distribute, standin_url, sqlstate):
+    query(standin_url, "UPDATE busy SET attempts = 1, sqlstate = %s, message = 'no space left'", sqlstate)
     done = distribute()
     assert done.exit_code == 1
     assert "Others are in the way" not in done.output

@@ -14,7 +14,7 @@ CREATE TABLE pg_dist_partition (logicalrelid regclass PRIMARY KEY, partmethod "c
 
 -- How often an attempt finds others in its way, and which pieces a rebalancing would move.
 CREATE SEQUENCE attempts;
-CREATE TABLE busy AS SELECT 0 AS attempts, '55P03' AS sqlstate;
+CREATE TABLE busy AS SELECT 0 AS attempts, '55P03' AS sqlstate, 'canceling statement due to lock timeout' AS message;
 CREATE TABLE moves (shardid bigint);
 
 CREATE FUNCTION run_command_on_all_nodes(
@@ -87,7 +87,7 @@ CREATE FUNCTION create_distributed_table_concurrently(
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF nextval('attempts') <= (SELECT attempts FROM busy) THEN
-        RAISE 'another operation is in progress' USING ERRCODE = (SELECT sqlstate FROM busy);
+        RAISE '%', (SELECT message FROM busy) USING ERRCODE = (SELECT sqlstate FROM busy);
     END IF;
     PERFORM create_distributed_table(table_name, distribution_column, distribution_type, colocate_with, shard_count);
 END

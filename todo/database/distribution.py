@@ -26,9 +26,11 @@ DISTRIBUTED = "distributed"
 # The library with which Citus decodes the log of PostgreSQL.
 DECODER = "citus"
 
-# The SQLSTATEs of a step that others are in the way of: another transaction has the lock, or another distribution runs.
-# That may be an earlier one, which was interrupted here and is still at work in PostgreSQL.
+# The SQLSTATEs of a step that others are in the way of: another transaction has the lock.
 IN_THE_WAY = (*ROLLED_BACK, "55P03")
+# What Citus says, without a SQLSTATE for it, where another distribution runs. That may be an earlier one, which was
+# interrupted here and is still at work in PostgreSQL.
+AT_WORK = "operation is in progress"
 
 # How often such a step is tried, and how long to wait before the next attempt.
 ATTEMPTS = 60
@@ -208,10 +210,14 @@ def _repeat(step: Callable[[], None], report: Report) -> None:
         try:
             return step()
         except DatabaseUnavailable as problem:
-            if attempts >= ATTEMPTS or getattr(problem.__cause__, "pgcode", None) not in IN_THE_WAY:
+            if attempts >= ATTEMPTS or not _is_in_the_way(problem.__cause__):
                 raise
         report(f"Others are in the way; once more in {PAUSE_S:.0f} s.")
         time.sleep(PAUSE_S)
+
+
+def _is_in_the_way(error: BaseException | None) -> bool:
+    return getattr(error, "pgcode", None) in IN_THE_WAY or AT_WORK in str(error)
 
 
 def distribute_new(transaction: Transaction) -> Iterator[str]:
