@@ -19,7 +19,7 @@ from todo.extensions import db
 
 SQL = statements.load(__file__)
 
-# The table with which all others are colocated.
+# The table that is distributed first, and with which all others are colocated.
 FIRST = "task_lists"
 DISTRIBUTED = "distributed"
 
@@ -146,7 +146,9 @@ def distribute(shards: int, report: Report, show_all: Callable[[], object]) -> N
     """Distribute all tables by user, while others read and write. What an interrupted run has done stays done.
 
     In between, the list of a user is on a machine, and the tasks are still on another. A transaction that writes both
-    is not visible at the same moment on both, so a client may take a list for newer than the tasks that it got.
+    is not visible at the same moment on both, so a client may take a list for newer than the tasks that it got. The
+    changes feed waits for such a transaction, by a lock on the list. That needs the lists to be distributed first: a
+    transaction takes effect on the coordinator before it does on any other machine.
 
     Args:
         shards: How many pieces each table has.
