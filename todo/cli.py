@@ -297,8 +297,8 @@ def distribute(*, shards: int, dry_run: bool) -> None:
     """Distribute the tables over the machines of a Citus cluster, by user.
 
     The extension has to be there on every node, and the coordinator has to know the workers. The tables are moved one
-    after the other while others read and write. Meanwhile writers wait for up to a few seconds, and batches and imports
-    are answered with 503. Nothing brings the tables back but a dump and a restore.
+    after the other while others read and write. Meanwhile writers wait for up to a few seconds, and batches, imports
+    and exports are answered with 503. Nothing brings the tables back but a dump and a restore.
 
     A second run changes nothing. After an interruption PostgreSQL may finish the step that it works on; the next run
     waits for that and goes on.

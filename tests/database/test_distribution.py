@@ -192,12 +192,16 @@ def test_distribute_leaves_no_session_without_time_outs(distribute, app, standin
         ("UPDATE pg_dist_node SET answers = false WHERE nodeid = 2", "the node 127.0.0.1:5433 does not answer"),
         ("UPDATE pg_dist_node SET isactive = false WHERE nodeid = 2", "the node 127.0.0.1:5433 does not answer"),
         (
-            """UPDATE pg_dist_node SET settings = '["replica", null]' WHERE nodeid = 3""",
+            """UPDATE pg_dist_node SET settings = '["replica", null, "0"]' WHERE nodeid = 3""",
             "wal_level is replica on 127.0.0.1:5434: set it to logical, and restart it",
         ),
         (
-            """UPDATE pg_dist_node SET settings = '["logical", "pgoutput, wal2json"]' WHERE nodeid = 3""",
+            """UPDATE pg_dist_node SET settings = '["logical", "pgoutput, wal2json", "0"]' WHERE nodeid = 3""",
             "output_plugin_libraries does not name citus on 127.0.0.1:5434: add it",
+        ),
+        (
+            """UPDATE pg_dist_node SET settings = '["logical", null, "5s"]'""",
+            "statement_timeout of this role is 5s on 127.0.0.1:5433, and the copy of a table may take longer",
         ),
         ("UPDATE alembic_version SET version_num = '0007_add_feeds'", "run `todo migrate` first"),
     ],
@@ -213,7 +217,7 @@ def test_distribute_names_what_is_missing(distribute, standin_url, fault, said):
 
 
 def test_distribute_accepts_a_node_that_names_the_library(distribute, standin_url):
-    query(standin_url, """UPDATE pg_dist_node SET settings = '["logical", "pgoutput, citus"]'""")
+    query(standin_url, """UPDATE pg_dist_node SET settings = '["logical", "pgoutput, citus", "0"]'""")
     assert distribute("--dry-run").exit_code == 0
 
 

@@ -5,7 +5,7 @@ CREATE TABLE pg_dist_node (
     nodeid int PRIMARY KEY, groupid int NOT NULL, nodename text DEFAULT '127.0.0.1', nodeport int DEFAULT 5432,
     noderole text DEFAULT 'primary', isactive boolean DEFAULT true, shouldhaveshards boolean DEFAULT true,
     -- What the stand-in knows besides: whether it answers, and its settings.
-    answers boolean DEFAULT true, settings json DEFAULT '["logical", null]'
+    answers boolean DEFAULT true, settings json DEFAULT '["logical", null, "0"]'
 );
 INSERT INTO pg_dist_node (nodeid, groupid, shouldhaveshards) VALUES (1, 0, false);
 INSERT INTO pg_dist_node (nodeid, groupid, nodeport) VALUES (2, 1, 5433), (3, 2, 5434);

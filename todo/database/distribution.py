@@ -51,6 +51,7 @@ class Node:
         has_shards: Whether it may hold rows of users.
         wal_level: Its setting of that name; none if it does not answer.
         decoders: The libraries that may decode its log; none where all may.
+        statement_timeout: How long a statement of this role may take there; none if it does not answer.
 
     """
 
@@ -61,6 +62,7 @@ class Node:
     has_shards: bool
     wal_level: str | None
     decoders: str | None
+    statement_timeout: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,8 @@ def read_cluster() -> Cluster | None:
 
 
 def _node(row: Any) -> Node:
-    wal_level, decoders = json.loads(row.answer) if row.is_alive else (None, None)
-    return Node(row.name, row.is_coordinator, row.is_here, row.is_alive, row.has_shards, wal_level, decoders)
+    settings = json.loads(row.answer) if row.is_alive else (None, None, None)
+    return Node(row.name, row.is_coordinator, row.is_here, row.is_alive, row.has_shards, *settings)
 
 
 def read_tables() -> Mapping[str, tuple[str, int]]:
@@ -140,6 +142,12 @@ def faults(cluster: Cluster) -> Iterator[str]:
             yield f"wal_level is {node.wal_level} on {node.name}: set it to logical, and restart it"
         if node.decoders is not None and DECODER not in node.decoders.replace(" ", "").split(","):
             yield f"output_plugin_libraries does not name {DECODER} on {node.name}: add it"
+        # Here the session says how long it may take; that does not reach the others.
+        if not node.is_here and node.statement_timeout != "0":
+            yield (
+                f"statement_timeout of this role is {node.statement_timeout} on {node.name}, and the copy of a table "
+                "may take longer: use another role"
+            )
 
 
 def distribute(shards: int, report: Report, show_all: Callable[[], object]) -> None:

@@ -15,9 +15,11 @@ WHERE noderole = 'primary'
 ORDER BY groupid, nodename, nodeport;
 
 -- What of a node decides whether a table can be distributed while others write. Newer minor releases of PostgreSQL let
--- only those libraries decode its log that the second setting names.
+-- only those libraries decode its log that the second setting names. The third one is that of the role there.
 -- name: get_settings
-SELECT json_build_array(current_setting('wal_level'), current_setting('output_plugin_libraries', true));
+SELECT json_build_array(
+    current_setting('wal_level'), current_setting('output_plugin_libraries', true), current_setting('statement_timeout')
+);
 
 -- What Citus knows of the tables. One that is not in the result is an ordinary table.
 -- name: list_tables
