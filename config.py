@@ -550,6 +550,12 @@ class Config:
         Number("a number of days", 1, 3650),
         "How long the tombstone of a deleted task is kept, for clients that follow the changes.",
     )
+    kept_pages_mib: int = setting(
+        8,
+        Number("a number of MiB", 0, 1024),
+        "How much memory each process may take to keep pages of lists, which it sends again while PostgreSQL says that "
+        "they have not changed. With 0 it keeps none.",
+    )
     events_poll_seconds: int = setting(
         2,
         Number("a number of seconds", 0, 3600),

@@ -266,7 +266,7 @@ def test_documented_metrics_are_those_that_are_counted(app: Flask):
     from todo.telemetry.metrics import Metrics  # noqa: PLC0415
 
     registry = CollectorRegistry()
-    Metrics(registry, engine=None, key_age=float, streams=int).observe()
+    Metrics(registry, engine=None, key_age=float, streams=int, kept_bytes=int).observe()
     counted = {
         f"{family.name}_total" if family.type == "counter" else family.name: sorted(labels_of(registry, family.name))
         for family in registry.collect()

@@ -72,6 +72,7 @@ def create_app(config: Config | None = None) -> Flask:
     auth.init_app(app, config)
     limits.init_app(app, config)
     overload.init_app(app)
+    tasks.init_app(app, config)
     users.init_app(app, config)
     events.init_app(app, config)
 

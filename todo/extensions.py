@@ -48,10 +48,13 @@ class ORJSONProvider(JSONProvider):
         """
         return orjson.loads(s)
 
+    def encode(self, obj: Any) -> bytes:
+        """Return the JSON text of an object in UTF-8, without the intermediate text of `dumps`."""
+        return orjson.dumps(obj, option=self.OPTIONS)
+
     def response(self, *args: Any, **kwargs: Any) -> Response:
-        """Return a response with a body that orjson writes as bytes, without the intermediate text of `dumps`."""
-        body = orjson.dumps(self._prepare_response_obj(args, kwargs), option=self.OPTIONS)
-        return Response(body, mimetype="application/json")
+        """Return a response with a body of JSON."""
+        return Response(self.encode(self._prepare_response_obj(args, kwargs)), mimetype="application/json")
 
 
 db = SQLAlchemy(model_class=Base)

@@ -35,7 +35,7 @@ def registry():
 def observed(app, registry):
     """Return metrics that count what happens in this process."""
     with app.app_context():
-        metrics_of_app = Metrics(registry, engine=db.engine, key_age=None, streams=int)
+        metrics_of_app = Metrics(registry, engine=db.engine, key_age=None, streams=int, kept_bytes=int)
     metrics_of_app.observe()
     return metrics_of_app
 
@@ -83,7 +83,7 @@ def test_refusals_are_counted_by_the_rule_that_was_broken(observed, registry, cl
 def test_refusal_that_a_rate_limit_turns_into_429_is_counted_by_its_rule(registry, database_url):
     app = create_app(config_for(database_url, RATE_LIMIT_FAILED_AUTH="1/year", WEB_CONCURRENCY="1"))
     with app.app_context():
-        metrics_of_app = Metrics(registry, engine=db.engine, key_age=None, streams=int)
+        metrics_of_app = Metrics(registry, engine=db.engine, key_age=None, streams=int, kept_bytes=int)
     metrics_of_app.observe()
 
     assert [app.test_client().get("/api/me/tasks").status_code for _ in range(2)] == [401, 429]
@@ -199,7 +199,7 @@ def test_pool_is_measured(database_url, registry, user):
     with app.app_context():
         engine = db.engine
         engine.pool._timeout = 30
-    measured = Metrics(registry, engine=engine, key_age=None, streams=int)
+    measured = Metrics(registry, engine=engine, key_age=None, streams=int, kept_bytes=int)
 
     def state() -> tuple[float | None, float | None]:
         measured.sample()
@@ -221,7 +221,7 @@ def test_pool_is_measured(database_url, registry, user):
 
 def test_streams_and_their_pokes_are_counted(app, registry):
     with app.app_context():
-        measured = Metrics(registry, engine=db.engine, key_age=None, streams=lambda: 7)
+        measured = Metrics(registry, engine=db.engine, key_age=None, streams=lambda: 7, kept_bytes=lambda: 8)
     measured.observe()
     measured.sample()
     pokes_sent.send(3)
@@ -234,7 +234,7 @@ def test_age_of_the_issuers_keys_is_measured(app, registry):
     now = [1000.0]
     keys = KeyCache(lambda: KeySet({}), clock=lambda: now[0])
     with app.app_context():
-        measured = Metrics(registry, engine=db.engine, key_age=keys.age, streams=int)
+        measured = Metrics(registry, engine=db.engine, key_age=keys.age, streams=int, kept_bytes=int)
 
     def age() -> float | None:
         measured.sample()

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flask import Flask
-from flask.wrappers import Response
 from marshmallow import Schema, ValidationError, fields
 
 from todo.extensions import ORJSONProvider
@@ -47,9 +46,9 @@ class MirroringProvider(ORJSONProvider):
         """Return the JSON text of an object."""
         return super().dumps(_mirrored(obj), **kwargs)
 
-    def response(self, *args: Any, **kwargs: Any) -> Response:
-        """Return a response with a body of JSON."""
-        return super().response(_mirrored(self._prepare_response_obj(args, kwargs)))
+    def encode(self, obj: Any) -> bytes:
+        """Return the JSON text of an object in UTF-8."""
+        return super().encode(_mirrored(obj))
 
 
 def mirrors(app: Flask, adapters: Adapters) -> None:

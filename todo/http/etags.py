@@ -234,17 +234,19 @@ class QueryETag:
         cacheable: False for a response that changes with time alone, which has no ETag.
 
     Attributes:
+        query: The caller and the whole query, as bytes that no other query has; None if it is not cacheable.
         last_revision: The newest revision in the request's `If-None-Match` for the same query, or None.
 
     """
 
     def __init__(self, caller: str, *query: Any, cacheable: bool = True) -> None:
+        self.query: bytes | None = None
         self.last_revision: int | None = None
         self._suffix: str | None = None
         if not cacheable:
             return
-        document = orjson.dumps([caller, *query, *adapters.current().representation])
-        digest = hashlib.blake2b(document, digest_size=DIGEST_BYTES, person=DIGEST_PERSON)
+        self.query = orjson.dumps([caller, *query, *adapters.current().representation])
+        digest = hashlib.blake2b(self.query, digest_size=DIGEST_BYTES, person=DIGEST_PERSON)
         self._suffix = suffix = f"-{digest.hexdigest()}"
         if (etags := ETags.sent("If-None-Match")) is not None:
             revisions = [tag.removesuffix(suffix) for tag in etags.tags if tag.endswith(suffix)]

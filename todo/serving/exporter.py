@@ -29,6 +29,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from config import Config
 from todo.extensions import db
 from todo.serving.listening import listen
+from todo.tasks import kept_pages
 from todo.telemetry.logs import log
 from todo.telemetry.metrics import Metrics
 
@@ -108,6 +109,7 @@ class Exporter:
             engine=engine,
             key_age=None if keys is None else keys.age,
             streams=lambda: hub.number,
+            kept_bytes=app.extensions[kept_pages.EXTENSION].size,
         )
 
     def serve(self, number: int) -> ScrapeServer:

@@ -1,12 +1,13 @@
 -- The pages of a list. The revision of the caller's list stands beside each task; when it is the known one there is no
--- row, and no page is read. A page without tasks has one row, whose task is null.
+-- row, and no page is read. A page without tasks has one row, whose task is null. A user without a list is at revision 0,
+-- and not at one that is known from before a restore.
 
 -- A page in the order of the key. The columns that clients see are computed for the tasks of the page alone.
 -- prepared: page_by_id
 SELECT {columns}, list_revision
 FROM (
-    SELECT revision AS list_revision FROM task_lists
-    WHERE user_id = %(caller)s AND revision <> %(known_revision)s
+    SELECT coalesce(max(revision), 0) AS list_revision FROM task_lists
+    WHERE user_id = %(caller)s HAVING coalesce(max(revision), 0) <> %(known_revision)s
 ) AS list
 LEFT JOIN (
     SELECT * FROM tasks WHERE {conditions} ORDER BY {order} LIMIT %(rows)s OFFSET %(offset)s
@@ -21,8 +22,8 @@ WITH page AS (
 )
 SELECT {columns}, {key_names}, list_revision
 FROM (
-    SELECT revision AS list_revision FROM task_lists
-    WHERE user_id = %(caller)s AND revision <> %(known_revision)s
+    SELECT coalesce(max(revision), 0) AS list_revision FROM task_lists
+    WHERE user_id = %(caller)s HAVING coalesce(max(revision), 0) <> %(known_revision)s
 ) AS list
 LEFT JOIN (page JOIN tasks ON user_id = %(caller)s AND id = page_id) ON true
 ORDER BY {order};
@@ -40,8 +41,8 @@ counted AS (
 )
 SELECT {columns}, {key_names}, total, list_revision
 FROM (
-    SELECT revision AS list_revision FROM task_lists
-    WHERE user_id = %(caller)s AND revision <> %(known_revision)s
+    SELECT coalesce(max(revision), 0) AS list_revision FROM task_lists
+    WHERE user_id = %(caller)s HAVING coalesce(max(revision), 0) <> %(known_revision)s
 ) AS list
 LEFT JOIN counted ON true
 LEFT JOIN (page JOIN tasks ON user_id = %(caller)s AND id = page_id) ON true

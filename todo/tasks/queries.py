@@ -77,15 +77,11 @@ class Deletion:
 
 def list_tasks(caller: str, wanted: Listing, known_revision: int | None = None) -> TaskPage | None:
     """Return one page of the caller's tasks, or None where the list is still at the revision that the caller knows."""
-    known = -1 if known_revision is None else known_revision
-    rows = statements.read(*listing.statement(caller, wanted, known))
-    if not rows and known > 0:
+    rows = statements.read(*listing.statement(caller, wanted, -1 if known_revision is None else known_revision))
+    if not rows:
         return None
-    revision = rows[0].list_revision if rows else 0
-    if revision == known:
-        return None
-    total = (rows[0].total if rows else 0) if wanted.count else None
-    if rows and rows[0].id is None:
+    revision, total = rows[0].list_revision, rows[0].total if wanted.count else None
+    if rows[0].id is None:
         rows = []
     page, more = rows[: wanted.limit], rows[wanted.limit :]
     return TaskPage([as_task(row) for row in page], _cursor(wanted, page[-1]) if more else None, total, revision)

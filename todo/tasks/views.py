@@ -1,8 +1,9 @@
 """The operations on tasks: HTTP in, HTTP out."""
 
+from functools import partial
 from typing import Any
 
-from flask import current_app, jsonify, request, url_for
+from flask import Response, current_app, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
 
 from todo.auth import require_jwt
@@ -19,7 +20,7 @@ from todo.http.etags import (
 from todo.http.openapi import CONDITIONAL, ETAG_HEADER, response_header, with_links
 from todo.http.pagination import PAGE_HEADERS, page_headers
 from todo.http.requests import JSON, MERGE_PATCH, PREFERENCE_APPLIED, preference, validate_request
-from todo.tasks import changes, queries, summary
+from todo.tasks import changes, kept_pages, queries, summary
 from todo.tasks.changes import ChangesOut, ChangesQuery, ChangesRequest
 from todo.tasks.filters import TaskQuery
 from todo.tasks.listing import Listing
@@ -55,10 +56,11 @@ def list_tasks(user_id: str, query: Listing) -> ResponseReturnValue:
     """List tasks."""
     # Which tasks are overdue changes without a write.
     tag = QueryETag(user_id, *query.question, cacheable=query.filters.overdue is None)
-    page = queries.list_tasks(user_id, query, tag.last_revision)
+    page = kept_pages.current().read(tag, partial(queries.list_tasks, user_id, query))
     if page is None:
         return tag.not_modified()
-    return jsonify(page.tasks), 200, page_headers(LISTS, page.next, page.total) | tag.headers(page.revision)
+    headers = page_headers(LISTS, page.next, page.total) | tag.headers(page.revision)
+    return Response(page.body, mimetype=JSON, headers=headers)
 
 
 @bp.route("/changes")

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from sqlalchemy import Engine
 
+from todo.telemetry.lists import PageSource, page_found
 from todo.telemetry.output import LineWriter, line_dropped
 from todo.telemetry.requests import Record, database_failed, request_finished
 from todo.telemetry.streams import pokes_sent
@@ -37,6 +38,7 @@ class Metrics:
         engine: The engine whose connection pool is measured.
         key_age: Returns the seconds since the issuer's keys were fetched, where there is an issuer.
         streams: Returns the number of open streams of events.
+        kept_bytes: Returns the number of bytes that kept pages of lists take.
 
     """
 
@@ -47,10 +49,12 @@ class Metrics:
         engine: Engine,
         key_age: Callable[[], float] | None,
         streams: Callable[[], int],
+        kept_bytes: Callable[[], int],
     ) -> None:
         self._registry = registry
         self._engine = engine
         self._count_streams = streams
+        self._measure_kept = kept_bytes
         self._measure_key_age = key_age
         self._requests = Counter(
             "http_requests_total", "Requests that were answered.", ("method", "route", "status"), registry=registry
@@ -65,10 +69,12 @@ class Metrics:
         self._in_use = _gauge("database_pool_connections_in_use", "Connections that a thread uses.", registry)
         self._waiting = _gauge("database_pool_waiting", "Threads that wait for a connection.", registry)
         self._streams = _gauge("event_streams", "Streams of events that are open.", registry)
+        self._kept = _gauge("kept_pages_bytes", "Memory for pages of lists that are kept.", registry)
         self._errors = Counter("database_errors_total", "Statements that failed.", ("kind",), registry=registry)
         self._refusals = Counter(
             "token_refusals_total", "Calls whose token was refused.", ("reason",), registry=registry
         )
+        self._pages = Counter("list_pages_total", "Pages of lists.", ("source",), registry=registry)
         if key_age is not None:
             documentation = "Time since the issuer's keys were fetched, in the process that has the oldest."
             self._key_age = Gauge(
@@ -88,6 +94,7 @@ class Metrics:
         pokes_sent.connect(self.count_pokes)
         request_finished.connect(self.count_request)
         database_failed.connect(self.count_error)
+        page_found.connect(self.count_page)
 
     def count_request(self, record: Record) -> None:
         """Count a finished request, and the refusal of its token.
@@ -105,6 +112,10 @@ class Metrics:
         """Count a failed statement."""
         self._errors.labels(problem.kind).inc()
 
+    def count_page(self, source: PageSource) -> None:
+        """Count a page of a list."""
+        self._pages.labels(source.value).inc()
+
     def count_dropped_line(self, _writer: LineWriter) -> None:
         """Count a line of the log that could not be written."""
         self._dropped_lines.inc()
@@ -114,11 +125,12 @@ class Metrics:
         self._pokes.inc(number)
 
     def sample(self) -> None:
-        """Measure the state of this process: its connection pool, its streams, and the age of the issuer's keys."""
+        """Measure this process: its connection pool, its streams, its kept pages, and the age of the issuer's keys."""
         pool: Any = self._engine.pool
         self._in_use.set(pool.checkedout())
         self._waiting.set(pool.waiting())
         self._streams.set(self._count_streams())
+        self._kept.set(self._measure_kept())
         if self._measure_key_age is not None:
             self._key_age.set(self._measure_key_age())
 
