@@ -68,6 +68,16 @@ def test_distribute_lets_all_clients_read_their_lists_anew_once(distribute, app,
     assert query(standin_url, "SELECT revision, forgotten FROM task_lists") == revision == [(2, 2)]
 
 
+def test_distribute_lets_no_process_send_a_page_from_before(distribute, app, standin_url, user):
+    call = call_as(app.test_client(), user)
+    call("POST", "/tasks", title="at first")
+    assert call("GET", "/tasks").json[0]["title"] == "at first"
+    # As if the list had been visible before the task was.
+    query(standin_url, "SET session_replication_role = replica; UPDATE tasks SET title = 'after that'")
+    assert distribute().exit_code == 0
+    assert call("GET", "/tasks").json[0]["title"] == "after that"
+
+
 def test_distribute_that_was_interrupted_at_the_end_raises_the_lists(distribute, app, standin_url, user, monkeypatch):
     call_as(app.test_client(), user)("POST", "/tasks", title="x")
 

@@ -129,6 +129,24 @@ def test_user_whom_the_backup_does_not_know_begins_after_the_number(installation
     assert [task["title"] for task in page["tasks"]] == ["g"]
 
 
+def test_nothing_that_was_sent_before_counts_as_unchanged(installation):
+    known, unknown = installation.user(), installation.user()
+    create(known, "kept")
+    installation.back_up()
+    tags = {}
+    for call in (known, unknown):
+        create(call, "lost")
+        for path in ("/tasks", "/tasks?sort=title&count=true", "/tasks/changes"):
+            tags[call, path] = call("GET", path).headers["ETag"]
+    installation.restore()
+    installation.restored()
+    for (call, path), tag in tags.items():
+        for headers in ({}, {"If-None-Match": tag}):
+            response = call("GET", path, headers)
+            tasks = response.json["tasks"] if path == "/tasks/changes" else response.json
+            assert [task["title"] for task in tasks] == (["kept"] if call is known else [])
+
+
 @pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "key"}], ids=["plain", "with a key"])
 def test_everything_works_with_the_new_numbers(installation, key):
     old, new = installation.user(), installation.user()

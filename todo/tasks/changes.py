@@ -28,6 +28,9 @@ PERSON = b"todo changes"
 
 NEVER = 2**63 - 1
 
+# No user has this id.
+NOBODY = ""
+
 CHECKSUM = "SHA-256, in hexadecimal, of a line `id:revision` for each task, in the order of the revisions."
 
 
@@ -117,10 +120,6 @@ class ChangesOut(Output):
     )
 
 
-# The count and the checksum of a list without tasks.
-EMPTY = {"count": 0, "checksum": hashlib.sha256().hexdigest()}
-
-
 def list_changes(caller: str, wanted: ChangesRequest, known_revision: int | None = None) -> ChangesPage | None:
     """Return one page of changes, or None where the list is still at the revision that the caller knows.
 
@@ -139,19 +138,19 @@ def list_changes(caller: str, wanted: ChangesRequest, known_revision: int | None
             "known_revision": -1 if known_revision is None else known_revision,
         }
     )
-    if not rows and known_revision is not None:
+    if not rows:
         return None
-    newest, forgotten = (rows[0].list_revision, rows[0].forgotten) if rows else (0, 0)
+    newest, forgotten = rows[0].list_revision, rows[0].forgotten
     if position is not None:
         _check(position, newest, forgotten)
-    page = rows[: wanted.limit] if rows and rows[0].id is not None else []
+    page = rows[: wanted.limit] if rows[0].id is not None else []
     has_more = len(rows) > wanted.limit
     if has_more:
         reached = Position(page[-1].revision, position.first_revision if position else newest)
         proof: dict[str, Any] = {}
     else:
         reached = Position(newest)
-        proof = {"count": rows[0].count, "checksum": rows[0].checksum} if rows else EMPTY
+        proof = {"count": rows[0].count, "checksum": rows[0].checksum}
     return ChangesPage({**_body(page), "next": encode_position(caller, reached), "has_more": has_more, **proof}, newest)
 
 
@@ -169,9 +168,10 @@ def _read(parameters: Mapping[str, Any]) -> Sequence[Any]:
 
 def _read_behind_lock(parameters: Mapping[str, Any]) -> Sequence[Any]:
     with statements.transaction(REQUEST_LIMITS) as transaction:
-        # A list that comes after this has no lock that keeps its writers out.
-        is_there = transaction.read(SQL["lock_list"], parameters)
-        return transaction.read(SQL["list_changes_behind_lock"], parameters) if is_there else []
+        if not transaction.read(SQL["lock_list"], parameters):
+            # A list that comes now has no lock that keeps its writers out: it is read as it was, like that of nobody.
+            parameters = {**parameters, "caller": NOBODY}
+        return transaction.read(SQL["list_changes_behind_lock"], parameters)
 
 
 def _body(page: Sequence[Any]) -> dict[str, list[TaskRow]]:

@@ -1,6 +1,7 @@
 -- The changes of a list after a revision, in the order of their revisions. The inner limits let the two indexes on
 -- (user_id, revision) be merged. On the last page the number of tasks and the checksum stand beside each change; they
--- come from an index alone, and in its order.
+-- come from an index alone, and in its order. When the list is at the known revision there is no row; a user without a
+-- list is at revision 0.
 -- Nothing here is recursive: PostgreSQL plans it the same without that word. Citus passes it on to the one machine that
 -- has all tables of the user, and refuses it where it would have to put it together from several, as it does while the
 -- tables are being distributed. Then it is read without that word, behind the lock.
@@ -21,8 +22,8 @@ WITH {recursive} page AS (
 )
 SELECT page.*, list_revision, forgotten, count, checksum
 FROM (
-    SELECT revision AS list_revision, forgotten FROM task_lists
-    WHERE user_id = %(caller)s AND revision <> %(known_revision)s
+    SELECT coalesce(max(revision), 0) AS list_revision, coalesce(max(forgotten), 0) AS forgotten FROM task_lists
+    WHERE user_id = %(caller)s HAVING coalesce(max(revision), 0) <> %(known_revision)s
 ) AS list
 LEFT JOIN page ON true
 LEFT JOIN (
