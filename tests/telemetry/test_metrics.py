@@ -219,6 +219,15 @@ def test_pool_is_measured(database_url, registry, user):
     engine.dispose()
 
 
+def test_pages_of_lists_are_counted_by_their_source(observed, registry, client, user):
+    sources = ("client",), ("kept",), ("database",)
+    assert samples(registry, "list_pages_total") == dict.fromkeys(sources, 0)
+    first = client.get("/api/me/tasks", headers=bearer(user))
+    client.get("/api/me/tasks", headers=bearer(user))
+    client.get("/api/me/tasks", headers=bearer(user) | {"If-None-Match": first.headers["ETag"]})
+    assert samples(registry, "list_pages_total") == dict.fromkeys(sources, 1)
+
+
 def test_streams_and_their_pokes_are_counted(app, registry):
     with app.app_context():
         measured = Metrics(registry, engine=db.engine, key_age=None, streams=lambda: 7, kept_bytes=lambda: 8)
@@ -227,6 +236,7 @@ def test_streams_and_their_pokes_are_counted(app, registry):
     pokes_sent.send(3)
     pokes_sent.send(2)
     assert samples(registry, "event_streams") == {(): 7}
+    assert samples(registry, "kept_pages_bytes") == {(): 8}
     assert samples(registry, "event_pokes_total") == {(): 5}
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -18,6 +19,7 @@ from typing import Any, Self
 
 import psutil
 import psycopg2
+from prometheus_client.parser import text_string_to_metric_families
 from support import SECRET, bearer
 
 from config import ConfigSchema
@@ -131,6 +133,14 @@ def stop_database(postgres: Any, mode: str) -> None:
         check=True,
         stdout=subprocess.DEVNULL,
     )
+
+
+def scrape(port: int) -> dict[tuple[str, ...], float]:
+    """Return the values of all metrics by their names and labels."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=DEADLINE_S) as response:
+        text = response.read().decode()
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return {(sample.name, *sample.labels.values()): sample.value for sample in samples}
 
 
 class Response:

@@ -10,19 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from support import bearer, new_user
-from wire.server import DEADLINE_S, Line, Server, free_port, locked, request, run, start, wait_until
+from wire.server import DEADLINE_S, Line, Server, free_port, locked, request, run, scrape, start, wait_until
 
 LIST = ("http_requests_total", "GET", "/api/<user_id>/tasks", "200")
-
-
-def scrape(port):
-    """Return the values of all metrics by their names and labels."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=DEADLINE_S) as response:
-        text = response.read().decode()
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    return {(sample.name, *sample.labels.values()): sample.value for sample in samples}
 
 
 def folder_of(server):
@@ -221,7 +212,7 @@ def test_dashboard_asks_for_metrics_that_there_are(start_server, root):
     dashboard = json.loads((root / "deploy" / "grafana-dashboard.json").read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
     queries += [variable["query"] for variable in dashboard["templating"]["list"] if variable["type"] == "query"]
-    asked = set(re.findall(r"\b(?:http|database|token|issuer|event|log)_\w+", " ".join(queries)))
+    asked = set(re.findall(r"\b(?:http|database|token|issuer|event|log|list|kept)_\w+", " ".join(queries)))
     assert asked <= there
     assert {name.removesuffix("_sum").removesuffix("_count") for name in there - asked} <= {
         "http_request_duration_seconds"

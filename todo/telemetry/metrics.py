@@ -90,6 +90,8 @@ class Metrics:
         self._pokes = Counter(
             "event_pokes_total", "Streams of events that were told of a change.", registry=self._registry
         )
+        for source in PageSource:
+            self._pages.labels(source.value)
         line_dropped.connect(self.count_dropped_line)
         pokes_sent.connect(self.count_pokes)
         request_finished.connect(self.count_request)
