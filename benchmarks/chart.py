@@ -10,13 +10,13 @@ from benchmarks.ratios import by_service
 from benchmarks.services import SERVICES
 
 WIDTH = 760
-LEFT = 170
+LEFT = 215
 RIGHT = 190
 BAR = 18
 STEP = 26
 HEADING = 40
 GAP = 14
-OURS = ("gunicorn", "granian")
+OURS = ("gunicorn", "granian", "gunicorn_pages", "granian_pages")
 COLOUR, OTHER_COLOUR = "#1f6feb", "#9aa4b2"
 STYLE = "font-family='system-ui, sans-serif' font-size='13' fill='#24292f'"
 

@@ -172,15 +172,14 @@ def running(server: Any, chosen: Sequence[Service]) -> Iterator[tuple[list[Runni
 
 def measure_loads(server: Any, turns: Sequence[tuple[int, LoadCase]]) -> Iterator[dict[str, Any]]:
     """Measure each load with each service in turn, round by round."""
-    kinds = {case.kind for _, case in turns}
-    chosen = [service for service in SERVICES if service.only_kind is None or service.only_kind in kinds]
+    chosen = [service for service in SERVICES if any(service.supports(case) for _, case in turns)]
     changed = True
     with running(server, chosen) as (started, users_file):
         with postgres.administration(server, peer_dataset.DATABASE) as cursor:
             with click.progressbar(turns, label="Measuring", item_show_func=_progress) as bar:
                 for number, case in bar:
                     for one in started:
-                        if one.service.supports(case.kind):
+                        if one.service.supports(case):
                             if changed:
                                 peer_dataset.restore(cursor)
                             changed = case.writes
@@ -220,7 +219,7 @@ def measure_round_trips(server: Any, plan: Plan) -> Iterator[tuple[str, dict[str
     with round_trips.proxy(socket_path) as route:
         url = f"postgresql://{server.postgres_user}:@127.0.0.1:{route.port}/{peer_dataset.DATABASE}"
         for service in SERVICES:
-            if service.only_kind is None:
+            if service.only_kind is None and not service.only_loads:
                 one = RunningService(service, url, user, token)
                 try:
                     one.wait()

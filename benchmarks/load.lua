@@ -7,6 +7,7 @@ local clock = ffi.new("timespec_t")
 
 local LISTED = 50
 local BROWSERS = 20
+local WRITES = { { "list", 30 }, { "get", 40 }, { "patch", 80 }, { "create", 100 } }
 local MIX = { { "list", 70 }, { "get", 90 }, { "patch", 98 }, { "create", 100 } }
 local OVERDUE_MS = 3000
 
@@ -83,13 +84,22 @@ function requests.constant()
   return "constant " .. number, without_body(accounts.users[1], "")
 end
 
-function requests.mix()
+local function any_of(shares)
   local chance = math.random(100)
-  for _, share in ipairs(MIX) do
+  for _, share in ipairs(shares) do
     if chance <= share[2] then
       return requests[share[1]]()
     end
   end
+end
+
+function requests.mix()
+  return any_of(MIX)
+end
+
+-- A mix in which most requests are writes.
+function requests.writes()
+  return any_of(WRITES)
 end
 
 local function count(body, text)

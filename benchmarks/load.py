@@ -27,8 +27,8 @@ class LoadCase:
     """A load.
 
     Attributes:
-        kind: The kind of request: `mix`, `list`, `unchanged` (a list that the client has already), `get`, `patch`,
-            `create` or `constant`.
+        kind: The kind of request: `mix`, `writes` (a mix in which most are writes), `list`, `unchanged` (a list that
+            the client has already), `get`, `patch`, `create` or `constant`.
         connections: The number of connections.
         seconds: Its duration.
         pause_ms: The mean pause between two requests of a connection, in milliseconds.
@@ -45,7 +45,7 @@ class LoadCase:
     @property
     def writes(self) -> bool:
         """Whether the load changes the tables."""
-        return self.kind in {"mix", "patch", "create"}
+        return self.kind in {"mix", "writes", "patch", "create"}
 
     @property
     def title(self) -> str:

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import markdown
-from benchmarks.services import REFERENCE, SERVICES
+from benchmarks.services import REFERENCE, SERVICES, Service
 
 REQUESTS = "requests/s"
 
@@ -108,23 +108,27 @@ def throughput_table(lines: Iterable[Row], kind: str = "") -> list[str]:
     loads = [
         row for row in lines if row.measure == REQUESTS and REFERENCE.key in row.numbers and row.work.startswith(kind)
     ]
-    services = [service for service in SERVICES if service is not REFERENCE and service.only_kind is None]
+    services = [service for service in _measured(loads) if service is not REFERENCE]
     titles = [f"against {REFERENCE.title}", *(service.title for service in services)]
-    cells = ([row.work, *(_ratio(row.numbers[service.key]) for service in services)] for row in loads)
+    cells = ([row.work, *(_ratio(row.numbers.get(service.key)) for service in services)] for row in loads)
     return markdown.table(f"l{'r' * len(services)}", titles, cells)
 
 
 def cpu_table(lines: Iterable[Row], connections: str) -> list[str]:
     """Return the table of the processor time of a request, of the service and of PostgreSQL, as lines of Markdown."""
     measures = [MEASURES[member][0] for member in ("app_us", "postgres_us")]
+    shown = [
+        row
+        for row in lines
+        if row.measure in measures and row.work.endswith(connections) and REFERENCE.key in row.numbers
+    ]
     loads: dict[str, dict[str, list[float]]] = {}
-    for row in lines:
-        if row.measure in measures and row.work.endswith(connections) and REFERENCE.key in row.numbers:
-            for key, ratio in row.numbers.items():
-                loads.setdefault(row.work, {}).setdefault(key, []).append(ratio.value)
-    services = [service for service in SERVICES if service.only_kind is None]
+    for row in shown:
+        for key, ratio in row.numbers.items():
+            loads.setdefault(row.work, {}).setdefault(key, []).append(ratio.value)
+    services = _measured(shown)
     cells = (
-        [work, *(" + ".join(f"{value:,.0f}" for value in numbers[service.key]) for service in services)]
+        [work, *(" + ".join(f"{value:,.0f}" for value in numbers.get(service.key, ())) for service in services)]
         for work, numbers in loads.items()
     )
     return markdown.table(f"l{'r' * len(services)}", ["µs", *(service.title for service in services)], cells)
@@ -148,7 +152,15 @@ def unchanged_table(measured: Sequence[Mapping[str, Any]], connections: str) -> 
     return markdown.table("lrrrr", titles, rows)
 
 
-def _ratio(ratio: Ratio) -> str:
+def _measured(lines: Iterable[Row]) -> list[Service]:
+    """Return the services that the rows have numbers of, but for baselines."""
+    keys = {key for row in lines for key in row.numbers}
+    return [service for service in SERVICES if service.only_kind is None and service.key in keys]
+
+
+def _ratio(ratio: Ratio | None) -> str:
+    if ratio is None:
+        return ""
     return f"{short(ratio.middle or 0)}{spread(ratio.least or 0, ratio.greatest or 0)}"
 
 

@@ -15,6 +15,7 @@ import click
 import psutil
 
 from benchmarks import postgres
+from benchmarks.load import LoadCase
 from config import ROOT
 
 PEERS = ROOT / "benchmarks" / "peers"
@@ -23,6 +24,9 @@ INSTALLED = ROOT / "instance" / "peers"
 START_S = 60
 STOP_S = 2
 OK = 200
+
+# The setting of the memory for kept pages.
+KEPT_PAGES = "KEPT_PAGES_MIB"
 
 GTHREAD = "-c benchmarks/peers/gthread.py --bind 127.0.0.1:{port}"
 UVICORN = "--host 127.0.0.1 --port {port} --workers 2 --no-access-log --log-level warning"
@@ -41,6 +45,7 @@ class Service:
         settings: Additional environment variables.
         hangs_at: The number of connections after which it may never respond again.
         has_etags: Whether a client that has a list already can ask whether it has changed.
+        only_loads: The titles of the loads that it is measured with; all if there are none.
 
     """
 
@@ -52,18 +57,27 @@ class Service:
     settings: tuple[tuple[str, str], ...] = ()
     hangs_at: int | None = None
     has_etags: bool = False
+    only_loads: tuple[str, ...] = ()
 
     @property
     def home(self) -> Path:
         """The folder of its Python environment."""
         return INSTALLED / self.folder.name if self.folder else Path(sys.prefix)
 
-    def supports(self, kind: str) -> bool:
-        """Return whether the service is measured with this kind of request; `constant` is for a baseline alone."""
-        if kind == "unchanged":
+    def supports(self, case: LoadCase) -> bool:
+        """Return whether the service is measured with this load; the kind `constant` is for a baseline alone."""
+        if self.only_loads:
+            return case.title in self.only_loads
+        if case.kind == "unchanged":
             return self.has_etags
-        return kind == self.only_kind if self.only_kind or kind == "constant" else True
+        return case.kind == self.only_kind if self.only_kind or case.kind == "constant" else True
 
+
+# The service without kept pages is what the others are compared with; it has two more rows with the default of them.
+_gunicorn = "{bin}/gunicorn -c gunicorn.conf.py wsgi:app"
+_granian = "{bin}/python -m todo serve --server granian"
+_no_pages = ((KEPT_PAGES, "0"),)
+_with_pages = ("mix, 16 conn.", "mix, 64 conn.", "list, 16 conn.")
 
 _ninja = f"{{bin}}/gunicorn {GTHREAD} benchmarks.peers.django_ninja.wsgi:app"
 _baseline = f"{{bin}}/gunicorn {GTHREAD} benchmarks.peers.baselines"
@@ -80,8 +94,10 @@ SERVICES = (
     REFERENCE,
     Service("django_ninja", "Django Ninja", _ninja, PEERS / "django_ninja"),
     Service("fastify", "Fastify", "node benchmarks/peers/fastify/server.mjs", PEERS / "fastify"),
-    Service("gunicorn", "todo on gunicorn", "{bin}/gunicorn -c gunicorn.conf.py wsgi:app", TODO, has_etags=True),
-    Service("granian", "todo on Granian", "{bin}/python -m todo serve --server granian", TODO, has_etags=True),
+    Service("gunicorn", "todo on gunicorn", _gunicorn, TODO, settings=_no_pages, has_etags=True),
+    Service("granian", "todo on Granian", _granian, TODO, settings=_no_pages, has_etags=True),
+    Service("gunicorn_pages", "todo on gunicorn with pages", _gunicorn, TODO, only_loads=_with_pages),
+    Service("granian_pages", "todo on Granian with pages", _granian, TODO, only_loads=_with_pages),
     Service("rows", "baseline: one SELECT", f"{_baseline}.rows:app", only_kind="list"),
     Service("constant", "baseline: constant", f"{_baseline}.constant:app", only_kind="constant"),
 )
@@ -150,12 +166,11 @@ class RunningService:
 
     def start(self) -> None:
         """Start the service on a free port."""
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         command = self.service.command.format(bin=self.service.home / "bin", port=self.port).split()
         # An empty variable counts as unset, and overrides a file .env.
         unset = ("BETTER_AUTH_URL", "BETTER_AUTH_SECRET_PREVIOUS", "JWT_ISSUER", "JWT_AUDIENCE", "JWKS_URL")
-        settings = dict.fromkeys((*unset, "WEB_THREADS", "REQUIRE_IF_MATCH", "HOST"), "") | {
+        settings = dict.fromkeys((*unset, "WEB_THREADS", "REQUIRE_IF_MATCH", "HOST", KEPT_PAGES), "") | {
             "ENVIRONMENT": "development",
             "DATABASE_URL": self.database_url,
             "BETTER_AUTH_SECRET": postgres.SECRET,
@@ -199,6 +214,13 @@ class RunningService:
         """Return the resident memory of a worker in MiB: the mean of the two largest processes under the first one."""
         sizes = sorted(child.memory_info().rss for child in self.process.children(recursive=True))
         return float(sum(sizes[-2:]) / 2 / postgres.MIB)
+
+
+def free_port() -> int:
+    """Return a free port."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def process_tree(process: psutil.Process) -> list[psutil.Process]:
