@@ -297,10 +297,10 @@ def page(results: Mapping[str, Any]) -> list[str]:
     (cold,) = (row["ratio"] for row in rows if row["cell"] == COLD and row["mib"] == DEFAULT)
     failed = fresh["failed"] + sum(row["failed"] for row in rows)
     about = (
-        f"Measured on {results['date']} with {results['processors']} processors, which the load shared, two workers "
-        f"of {results['server']}, {results['system']}, PostgreSQL {results['postgresql']}; medians of {results['rounds']} "
-        f"rounds with {peer_dataset.LISTED:,} users of {peer_dataset.TASKS} tasks. Other programs used the machine "
-        f"too: {results['load_before']:.1f} processes wanted a processor before."
+        f"Measured on {results['date']} with {results['processors']} processors, which the load shared, two workers of "
+        f"{results['server']}, {results['system']}, PostgreSQL {results['postgresql']}; medians of {results['rounds']} "
+        f"rounds, {peer_dataset.LISTED:,} users with {peer_dataset.TASKS} tasks. Other programs used the machine too: "
+        f"{results['load_before']:.1f} processes wanted a processor before."
     )
     checked = (
         f"Freshness, in {fresh['seconds']} s beside the mix: {fresh['reads']:,} reads of lists that had just been "

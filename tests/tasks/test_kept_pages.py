@@ -23,7 +23,7 @@ from todo.tasks.kept_pages import (
     ENTRY_BYTES,
     MIB,
     PAGE_MAX_BYTES,
-    TABLES_PART,
+    TABLE_PART,
     KeptPages,
     PageBody,
 )
@@ -325,29 +325,34 @@ class Clock:
         return self.now
 
 
-def page(number, size=100, *, revision=1, body=b"x"):
-    return PageBody(b"%d" % number, revision, body * size, None, None)
+def page(number, size=100, *, revision=1, expires_at=math.inf):
+    return PageBody(b"%d" % number, revision, b"x" * size, None, None, expires_at)
 
 
-def test_page_is_kept_for_a_bounded_time_however_often_it_is_sent():
+def test_page_is_sent_for_a_bounded_time_however_often(database_url, user, sources):
+    app, clock = create_app(config_for(database_url)), Clock()
+    app.extensions[kept_pages.EXTENSION] = KeptPages(MIB, clock)
+    call = call_as(app.test_client(), user)
+    for clock.now in (0, 1, AGE_MAX_S / 2, math.nextafter(AGE_MAX_S, 0), AGE_MAX_S, AGE_MAX_S + 1):
+        assert call("GET", "/tasks").status_code == 200
+    assert sources == [DATABASE, KEPT, KEPT, KEPT, DATABASE, KEPT]
+    with app.app_context():
+        db.engine.dispose()
+
+
+def test_page_that_has_expired_is_forgotten_once_it_is_the_first():
     clock = Clock()
     pages = KeptPages(MIB, clock)
-    pages.keep(page(1))
-    for clock.now in (1, AGE_MAX_S / 2, math.nextafter(AGE_MAX_S, 0)):
-        assert pages.find(b"1") == page(1)
-    clock.now = AGE_MAX_S
-    assert pages.find(b"1") is None
-    assert pages.size() == 0
-
-
-def test_page_that_is_too_old_goes_when_another_one_is_looked_for():
-    clock = Clock()
-    pages = KeptPages(MIB, clock)
-    pages.keep(page(1))
-    clock.now = AGE_MAX_S
-    pages.find(b"2")
-    clock.now = 0
-    assert pages.find(b"1") is None
+    for number, expires_at in ((1, 10), (2, 5), (3, 30)):
+        pages.keep(page(number, expires_at=expires_at))
+    clock.now = 5
+    assert pages.find(b"2") is None
+    pages.keep(page(4))
+    assert pages.size() == 4 * COUNTED_MIN_BYTES
+    clock.now = 10
+    pages.keep(page(5))
+    assert pages.size() == 3 * COUNTED_MIN_BYTES
+    assert [pages.find(b"%d" % number) is not None for number in range(1, 6)] == [False, False, True, True, True]
 
 
 def test_page_that_was_requested_least_recently_makes_room():
@@ -398,16 +403,18 @@ SIZES = [
 @pytest.mark.parametrize("mib", [1, 5, 7, 8])
 @pytest.mark.parametrize("sizes", SIZES)
 def test_memory_that_is_held_is_at_most_what_is_counted_and_what_is_allowed(sizes, mib):
-    pages = KeptPages(mib * MIB)
+    pages = KeptPages(mib * MIB, lambda: -1.0)
     tracemalloc.start()
     try:
         for number, size in enumerate(sizes):
             # Numbers and texts of their own, as each response has them.
             text = str(10**12 + number)
-            pages.keep(PageBody((text * 20).encode(), number + 10**15, bytes(size), text * 8, number + 10**15))
+            pages.keep(
+                PageBody((text * 20).encode(), number + 10**15, bytes(size), text * 8, number + 10**15, number / 7)
+            )
             if number % 250 == 0:
                 held, _ = tracemalloc.get_traced_memory()
-                assert held <= pages.size() + mib * MIB * TABLES_PART
+                assert held <= pages.size() + mib * MIB * TABLE_PART
         assert held <= mib * MIB
         assert pages.size() > mib * MIB * 0.7
     finally:

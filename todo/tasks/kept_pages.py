@@ -8,11 +8,11 @@ for the same reason as its ETag, as both depend on the revision of the list and 
 import math
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from cachetools import TTLCache
 from flask import Flask, current_app
 
 from config import Config
@@ -27,17 +27,17 @@ EXTENSION = "kept_pages"
 # A page of 50 tasks has some 16 KiB, one of 1,000 some 330 KiB.
 PAGE_MAX_BYTES = 256 * 1024
 
-# How long a page is kept, in seconds, however often it is sent. It bounds how long a process remembers what was erased,
-# and what a database that was put back has forgotten.
+# For how long a page may be sent again, in seconds. It bounds for how long a process tells of what a database that was
+# put back has forgotten.
 AGE_MAX_S = 300.0
 
-# What a page takes besides the bytes of its texts, at most: the objects of the page and of the cache.
+# What a page takes besides the bytes of its texts, at most: its objects, and its place in the table.
 ENTRY_BYTES = 640
 
-# The tables of the cache grow with the number of pages, and shrink late: a part of the memory is theirs. It suffices
-# because every page counts as so many bytes at least.
+# The table grows with the number of pages, and shrinks late: a part of the memory is for it. It suffices because every
+# page counts as so many bytes at least.
 COUNTED_MIN_BYTES = 4096
-TABLES_PART = 1 / 10
+TABLE_PART = 1 / 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class PageBody:
         body: Its tasks as JSON.
         next: The cursor of the next page, if there is one.
         total: How many tasks there are on all pages, if that was requested.
+        expires_at: Until when it may be sent again, in seconds of the clock.
 
     """
 
@@ -58,6 +59,7 @@ class PageBody:
     body: bytes
     next: str | None
     total: int | None
+    expires_at: float
 
     @property
     def size(self) -> int:
@@ -69,6 +71,9 @@ class PageBody:
 class KeptPages:
     """The pages of one process that were requested last, of all users.
 
+    A list that is read for the first time must cost no more than without kept pages. With `TTLCache` of `cachetools` it
+    took 3 % more processor time; this cache has no order by age, and no calls of many small functions.
+
     Args:
         max_bytes: How much memory they may take; with 0 none is kept.
         clock: Returns the time in seconds.
@@ -76,9 +81,12 @@ class KeptPages:
     """
 
     def __init__(self, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
-        counted_max = max_bytes - math.ceil(max_bytes * TABLES_PART)
-        self._page_max = min(counted_max, PAGE_MAX_BYTES)
-        self._pages: TTLCache[bytes, PageBody] = TTLCache(counted_max, AGE_MAX_S, clock, lambda page: page.size)
+        self._counted_max = max_bytes - math.ceil(max_bytes * TABLE_PART)
+        self._page_max = min(self._counted_max, PAGE_MAX_BYTES)
+        self._clock = clock
+        # The page that was requested least recently comes first.
+        self._pages: OrderedDict[bytes, PageBody] = OrderedDict()
+        self._counted = 0
         self._lock = threading.Lock()
 
     def read(self, tag: QueryETag, list_tasks: Callable[[int | None], TaskPage | None]) -> PageBody | None:
@@ -90,16 +98,13 @@ class KeptPages:
 
         """
         kept = self.find(tag.query)
-        # At the lesser of the two the list is no more, unless the database was put back; then the page is read.
+        # The list is not at the lesser of the two any more, unless the database was put back; then the page is read.
         revisions = [tag.last_revision, kept.revision if kept is not None else None]
         known_revision = max((revision for revision in revisions if revision is not None), default=None)
         tasks = list_tasks(known_revision)
         if tasks is not None:
             page_found.send(PageSource.DATABASE)
-            json = cast(ORJSONProvider, current_app.json)
-            page = PageBody(tag.query, tasks.revision, json.encode(tasks.tasks), tasks.next, tasks.total)
-            self.keep(page)
-            return page
+            return self._keep(tag.query, tasks)
         if known_revision == tag.last_revision:
             page_found.send(PageSource.CLIENT)
             return None
@@ -111,9 +116,11 @@ class KeptPages:
         if query is None:
             return None
         with self._lock:
-            # What is too old goes now, also that of others.
-            self._pages.expire()
-            return self._pages.get(query)
+            page = self._pages.get(query)
+            if page is None or page.expires_at <= self._clock():
+                return None
+            self._pages.move_to_end(query)
+            return page
 
     def keep(self, page: PageBody) -> None:
         """Keep a page in the place of the one before, and forget those that were not requested for longest.
@@ -124,15 +131,36 @@ class KeptPages:
         if page.query is None:
             return
         with self._lock:
+            if (before := self._pages.pop(page.query, None)) is not None:
+                self._counted -= before.size
             if page.size <= self._page_max:
                 self._pages[page.query] = page
-            else:
-                self._pages.pop(page.query, None)
+                self._counted += page.size
+            self._forget()
+
+    def _keep(self, query: bytes | None, tasks: TaskPage) -> PageBody:
+        body = cast(ORJSONProvider, current_app.json).encode(tasks.tasks)
+        page = PageBody(query, tasks.revision, body, tasks.next, tasks.total, self._clock() + AGE_MAX_S)
+        self.keep(page)
+        return page
+
+    def _forget(self) -> None:
+        """Forget pages until the others have room, and those that expired.
+
+        One that expires before those in front of it goes once these have expired too: at twice the greatest age, at the
+        latest.
+        """
+        now = self._clock()
+        while self._pages:
+            first = next(iter(self._pages.values()))
+            if self._counted <= self._counted_max and now < first.expires_at:
+                return
+            self._pages.popitem(last=False)
+            self._counted -= first.size
 
     def size(self) -> int:
         """Return the number of bytes that the kept pages take, at most."""
-        with self._lock:
-            return int(self._pages.currsize)
+        return self._counted
 
 
 def current() -> KeptPages:
