@@ -32,7 +32,7 @@ from todo.auth.tokens import issue
 
 RESULTS = ROOT / "instance" / "results" / "kept-pages.json"
 
-# In MiB for each worker. A worker keeps some 23 pages of 50 tasks in one; 2 MiB are for a tenth of the users at most.
+# In MiB for each worker, which has room for some 55 lists of 50 tasks in each: with 2 MiB, for a ninth of the users.
 OFF, FEW, DEFAULT, ALL = 0, 2, Config().kept_pages_mib, 32
 AMOUNTS = (OFF, FEW, DEFAULT, ALL)
 
