@@ -20,4 +20,4 @@ def table(alignment: str, titles: Sequence[str], rows: Iterable[Sequence[str]]) 
 
 def _line(cells: Sequence[str]) -> str:
     # An empty cell has one space, as editors of Markdown write it.
-    return f"| {' | '.join(cells)} |".replace("|  |", "| |")
+    return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)
