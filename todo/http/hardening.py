@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, current_app, request
@@ -13,6 +14,9 @@ from todo.http.etags import no_content
 from todo.http.problems import BadRequest, UnsupportedCoding
 from todo.telemetry.requests import PROBES
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
 # Browsers guess no media type from a body, and pass on no URL of this server, which may hold a user's id.
 ALWAYS = (("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"))
 
@@ -22,6 +26,8 @@ POLICY = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'
 
 # No browser and no proxy stores the response (RFC 9111, section 5.2.2.5).
 NO_STORE = ("Cache-Control", "no-store")
+
+UNLESS_GIVEN = (POLICY, NO_STORE)
 
 # For a year, and for this host alone, as its subdomains may belong to other servers (RFC 6797, section 6.1).
 HSTS = ("Strict-Transport-Security", "max-age=31536000")
@@ -54,9 +60,11 @@ def harden(response: Response) -> Response:
     Pages have policies of their own, and conditional responses may be stored.
     """
     headers = response.headers
-    headers.extend(ALWAYS)
-    for name, value in (POLICY, NO_STORE):
-        if name not in headers:
+    given = {name.lower() for name, _ in headers}
+    for name, value in ALWAYS:
+        headers.add(name, value)
+    for name, value in UNLESS_GIVEN:
+        if name.lower() not in given:
             headers.add(name, value)
     return response
 
@@ -68,8 +76,11 @@ def require_tls(response: Response) -> Response:
     return response
 
 
-def check_syntax() -> None:
+def check_syntax() -> Response | None:
     """Check what servers leave to the application: the rules for the host and the transfer coding (RFC 9112).
+
+    Returns:
+        The response to `OPTIONS *`, whose target is no path but an asterisk (section 3.2.4).
 
     Raises:
         InvalidHost: `Host` is malformed, or absent although HTTP/1.1 requires it.
@@ -81,36 +92,32 @@ def check_syntax() -> None:
     host = environ.get("HTTP_HOST")
     if host is None and environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
         raise InvalidHost(reason="there is no Host header")
-    authority = _authority()
+    authority = _authority(environ)
     if authority == "":
         raise InvalidTarget
     if not (HOST.fullmatch(host or "") and HOST.fullmatch(authority or "")):
         raise InvalidHost(reason="the host is malformed")
     if environ.get("HTTP_TRANSFER_ENCODING", "chunked").lower() != "chunked":
         raise UnsupportedCoding
-    if _is_asterisk() and request.method != "OPTIONS":
-        raise InvalidTarget
-
-
-def answer_options() -> Response | None:
-    """Respond to `OPTIONS *`, which asks what the server as a whole can do (RFC 9110, section 9.3.7)."""
-    if not _is_asterisk():
+    if environ.get("PATH_INFO") != "*":
         return None
+    if request.method != "OPTIONS":
+        raise InvalidTarget
+    return _options()
+
+
+def _options() -> Response:
+    """Return what the server as a whole can do (RFC 9110, section 9.3.7)."""
     response = no_content()
     methods = set().union(*(rule.methods or () for rule in current_app.url_map.iter_rules()))
     response.headers["Allow"] = ", ".join(sorted(methods))
     return response
 
 
-def _is_asterisk() -> bool:
-    """Return whether the request target is no path but an asterisk (RFC 9112, section 3.2.4)."""
-    return bool(request.environ.get("PATH_INFO") == "*")
-
-
-def _authority() -> str | None:
+def _authority(environ: "WSGIEnvironment") -> str | None:
     """Return the host of a request target that is a URL, which counts instead of `Host` (RFC 9112, section 3.2.2)."""
     # Flask's own server has put it in the place of `Host`. Granian leaves it out, so that nothing depends on it.
-    target = request.environ.get("RAW_URI", "/")
+    target = environ.get("RAW_URI", "/")
     return None if target.startswith(("/", "*")) else urlsplit(target).netloc
 
 
@@ -148,7 +155,7 @@ def trust_hosts(app: Flask, hosts: Collection[str]) -> None:
             return
         if not host_is_trusted(request.headers.get("Host", "").lower(), hosts):
             raise UntrustedHost(reason="the Host header names none of TRUSTED_HOSTS")
-        if (authority := _authority()) is not None and not host_is_trusted(authority.lower(), hosts):
+        if (authority := _authority(request.environ)) is not None and not host_is_trusted(authority.lower(), hosts):
             raise UntrustedHost(reason="the request target names none of TRUSTED_HOSTS")
 
     app.before_request(check)
@@ -164,4 +171,3 @@ def init_app(app: Flask, config: Config) -> None:
     if config.trusted_hosts:
         trust_hosts(app, config.trusted_hosts)
     app.before_request(check_syntax)
-    app.before_request(answer_options)

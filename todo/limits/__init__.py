@@ -131,7 +131,8 @@ def _handle_failure(refusal: Unauthorized) -> Response:
 
 def _add_headers(response: Response) -> Response:
     """Add what is left of the limits to the response to each counted request."""
-    response.headers.extend(g.get("rate_limit", {}))
+    if counted := g.get("rate_limit"):
+        response.headers.extend(counted)
     return response
 
 

@@ -22,6 +22,12 @@ METHODS = frozenset(HTTPMethod)
 # Orchestrators call these all day long.
 PROBES = ("health.health", "health.ready")
 
+# The responses that have no body.
+WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+
+# From here on the fault is the server's.
+SERVER_ERROR = int(HTTPStatus.INTERNAL_SERVER_ERROR)
+
 # Sent with the Record of each finished request.
 request_finished = Signal()
 
@@ -105,8 +111,8 @@ def current() -> Record:
 
 
 def _start() -> None:
-    header = request.headers.get
-    g.record = Record(tracing.request_id(header("X-Request-ID")), tracing.trace(header("traceparent")))
+    header = request.environ.get
+    g.record = Record(tracing.request_id(header("HTTP_X_REQUEST_ID")), tracing.trace(header("HTTP_TRACEPARENT")))
 
 
 def init_app(app: Flask, config: Config) -> None:
@@ -118,19 +124,21 @@ def init_app(app: Flask, config: Config) -> None:
 def _complete(response: Response, *, finish: Callable[[Record], None], is_timed: bool) -> Response:
     """Complete the response and its record. A streamed response finishes later, when it is closed."""
     record = current()
-    if request.method in METHODS:
-        record.method = request.method
-    if request.url_rule is not None:
-        record.route = request.url_rule.rule
-        record.is_probe = request.endpoint in PROBES
+    method, rule = request.method, request.url_rule
+    if method in METHODS:
+        record.method = method
+    if rule is not None:
+        record.route = rule.rule
+        record.is_probe = rule.endpoint in PROBES
     record.status = response.status_code
     record.duration_s = perf_counter() - record.started_at
     record.database_s = database_time.total_s - record.database_offset_s
-    response.headers.add("X-Request-ID", record.request_id)
-    response.headers.add("traceparent", record.trace.traceparent)
+    headers = response.headers
+    headers.add("X-Request-ID", record.request_id)
+    headers.add("traceparent", record.trace.traceparent)
     if is_timed:
-        response.headers.add("Server-Timing", _server_timing(record))
-    if (size := _size(response)) is not None:
+        headers.add("Server-Timing", _server_timing(record))
+    if (size := _size(response, method)) is not None:
         record.size = size
         finish(record)
     else:
@@ -144,9 +152,9 @@ def _server_timing(record: Record) -> str:
     return f"app;dur={record.duration_s * 1000:.2f}, db;dur={record.database_s * 1000:.2f}"
 
 
-def _size(response: Response) -> int | None:
+def _size(response: Response, method: str) -> int | None:
     """Return the size of a body in bytes, where it is known before the body is sent."""
-    if request.method == "HEAD" or response.status_code in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+    if method == "HEAD" or response.status_code in WITHOUT_BODY:
         return 0
     return response.calculate_content_length() if response.is_sequence else response.content_length
 
@@ -192,7 +200,7 @@ class Writer:
     def __call__(self, record: Record) -> None:
         """Write the line of a request, if its level is logged."""
         is_slow = record.duration_s > self._slow_s
-        if record.status >= HTTPStatus.INTERNAL_SERVER_ERROR or record.error is not None:
+        if record.status >= SERVER_ERROR or record.error is not None:
             level = logging.ERROR
         elif is_slow:
             level = logging.WARNING
