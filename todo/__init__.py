@@ -1,9 +1,7 @@
 """A task backend: tasks per user over HTTP, protected by JWT bearer tokens, stored in PostgreSQL."""
 
-from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
 
 from flask import Flask
 
@@ -28,16 +26,9 @@ from todo import (
 from todo.database import engine, migrate
 from todo.extensions import ORJSONProvider, api, db, init_cors
 from todo.http import etags, hardening, openapi, pages, problems, routing
+from todo.http.application import Application
 from todo.serving import overload
 from todo.telemetry import logs, requests
-
-
-class Application(Flask):
-    """Flask without its preparations for asynchronous views, of which there are none."""
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function itself; Flask asks for each hook and each view of a request."""
-        return func
 
 
 def create_app(config: Config | None = None) -> Flask:
