@@ -61,9 +61,16 @@ class NoSessions(SessionInterface):
         """Do nothing; Flask does not save such a session."""
 
 
+class Request(flask.Request):
+    """A request whose body is read within the bounds of `todo.http.body`, and no others."""
+
+    max_content_length = None
+
+
 class Application(flask.Flask):
     """The application."""
 
+    request_class = Request
     response_class = Response
     session_interface = NoSessions()
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from flask import current_app, request
+import orjson
+from flask import request
 from marshmallow import missing
 
 from todo.http.problems import BadRequest, ContentTooLarge, UnsupportedMediaType
@@ -64,7 +65,7 @@ def read_json(media_types: Sequence[str]) -> Any:
     if not data:
         return missing
     try:
-        document = current_app.json.loads(data)
+        document = orjson.loads(data)
     except ValueError as error:
         # The parser's message describes the body and the position in it, and nothing of this service.
         raise BadRequest(f"The request body is not valid JSON: {error}.") from None
@@ -88,13 +89,13 @@ def read_bytes(media_types: Sequence[str], too_large: str | None = None) -> byte
         raise ContentTooLarge(too_large) from None
     if not data:
         return data
-    if request.mimetype and request.mimetype not in media_types:
+    if (media_type := request.mimetype) and media_type not in media_types:
         *others, last = media_types
         expected = f"{', '.join(others)} or {last}" if others else last
         raise UnsupportedMediaType(
             f"The request body must have the media type {expected}.", headers={"Accept": ", ".join(media_types)}
         )
-    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+    if request.environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() != "identity":
         raise UnsupportedMediaType(
             "The request body must be sent without a content coding.", headers={"Accept-Encoding": "identity"}
         )
@@ -106,10 +107,10 @@ def _read() -> bytes:
     data = b""
     try:
         # Nothing is read where the length alone is too large. The worker of this project does not wait for such a body.
-        while max(length, len(data)) <= max_bytes:
-            if not (piece := request.stream.read(max_bytes + 1 - len(data))):
-                break
-            data += piece
+        if length <= max_bytes:
+            stream = request.stream
+            while len(data) <= max_bytes and (piece := stream.read(max_bytes + 1 - len(data))):
+                data += piece
     except Exception as error:
         # Each server has its own exceptions for a body that is cut short or framed wrongly.
         raise BadRequest(INCOMPLETE, reason=type(error).__name__) from error

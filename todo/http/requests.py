@@ -143,7 +143,9 @@ def preference(name: str) -> str | None:
 
     If a preference is sent more than once, its first value counts, as the RFC requires.
     """
-    for sent in parse_list_header(request.headers.get("Prefer", "")):
+    if (header := request.environ.get("HTTP_PREFER")) is None:
+        return None
+    for sent in parse_list_header(header):
         preferred, _, value = sent.partition(";")[0].partition("=")
         if preferred.strip().lower() == name:
             return value.strip().strip('"').lower()

@@ -1,9 +1,9 @@
 """Responses that carry a task, with its ETag."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 
-from flask import jsonify
-from flask.typing import ResponseReturnValue
+from flask import Response, jsonify
 
 from todo.http.etags import PRIVATE_NO_CACHE
 from todo.tasks.rows import TaskRow
@@ -14,6 +14,11 @@ def task_tag(task: TaskRow) -> str:
     return f'"{task["revision"]}"'
 
 
-def tagged(task: TaskRow, status: int = 200, headers: Mapping[str, str] | None = None) -> ResponseReturnValue:
+def tagged(task: TaskRow, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return the response that carries a task and its ETag."""
-    return jsonify(task), status, {"ETag": task_tag(task), **PRIVATE_NO_CACHE, **(headers or {})}
+    response = jsonify(task)
+    if status != HTTPStatus.OK:
+        response.status_code = status
+    for name, value in {"ETag": task_tag(task), **PRIVATE_NO_CACHE, **(headers or {})}.items():
+        response.headers.add(name, value)
+    return response

@@ -198,6 +198,14 @@ class TaskInput(Schema):
 
         unknown = EXCLUDE
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._required = {name for name, field in self.fields.items() if field.required}
+
+    def load(self, data: Any, **kwargs: Any) -> Any:
+        """Validate a body. Where none is missing, absent members are not visited: they have no defaults."""
+        return super().load(data, partial=self._required <= data.keys() or None, **kwargs)
+
     @pre_load
     def no_tags_are_an_empty_array(self, document: dict[str, Any], **_: Any) -> dict[str, Any]:
         """Replace null by an empty array of tags."""

@@ -79,6 +79,7 @@ def _fold_character(character: str) -> str:
     return "".join(map(_base, bare.casefold()))
 
 
+@lru_cache(maxsize=8192)
 def is_hidden(character: str) -> bool:
     """Return whether a character shows nothing by itself: a mark with a combining class, or an invisible character."""
     if unicodedata.combining(character) or unicodedata.category(character) == "Me":
