@@ -90,6 +90,8 @@ def init_app(app: Flask, config: Config) -> None:
     """Find dead connections before a request uses them, and start the thread that watches time-outs."""
     with app.app_context():
         engine: Engine = db.engine
+    # Flask-SQLAlchemy ends the session of each request. None is ever opened.
+    app.teardown_appcontext_funcs.clear()
     sessions = Sessions(is_on=config.database_prepare, has_limits=config.database_role_limits)
     event.listen(engine, "connect", watch.start)
     event.listen(engine, "connect", sessions.begin)
