@@ -174,6 +174,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def init_process(self) -> None:
         """Start in the new process."""
+        # gunicorn finds a setting by two calls of functions, and looks for 24 of them with each request. As attributes
+        # they are found without any.
+        self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         # In the order of their acceptance.
         self.connections: dict[Connection, None] = {}
         # In the order in which their responses began.
