@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import flask
-from flask.sessions import NullSession, SessionInterface, SessionMixin
+from flask.sessions import NullSession, SessionInterface
 from werkzeug.datastructures import Headers
 from werkzeug.routing import MapAdapter
 from werkzeug.wsgi import get_host
@@ -48,7 +48,7 @@ class Response(flask.Response):
 
 
 class NoSessions(SessionInterface):
-    """Gives every request the same session, which is empty and cannot be written to."""
+    """Gives every request the same session, which is empty, cannot be written to, and is not saved."""
 
     def __init__(self) -> None:
         self._session = self.null_session_class()
@@ -56,9 +56,6 @@ class NoSessions(SessionInterface):
     def open_session(self, _app: flask.Flask, _request: flask.Request) -> NullSession:
         """Return the session of every request."""
         return self._session
-
-    def save_session(self, app: flask.Flask, session: SessionMixin, response: flask.Response) -> None:
-        """Do nothing; Flask does not save such a session."""
 
 
 class Request(flask.Request):

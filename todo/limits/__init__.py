@@ -8,7 +8,7 @@ from functools import cache, partial
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, current_app, request
 
 from config import IN_MEMORY, Config
 from todo.http.problems import ContentTooLarge, TooManyFailures, TooManyRequests, Unauthorized, handle_problem
@@ -35,7 +35,6 @@ def init_app(app: Flask, config: Config) -> None:
     """Build the limits that the settings name, in one store."""
     app.extensions[CALLS] = app.extensions[FAILURES] = None
     app.extensions[READS] = cache(partial(_read_limit, config.rate_limit_storage_url))
-    app.after_request(_add_headers)
     if not (config.rate_limit or config.rate_limit_failed_auth):
         return
     # Only an application with limits pays for what this imports, and for Redis only one that uses it.
@@ -127,13 +126,6 @@ def _handle_failure(refusal: Unauthorized) -> Response:
     if wait_s := limit.count(network(request.remote_addr or "")):
         return handle_problem(TooManyFailures(wait_s, reason=refusal.reason, user_id=refusal.user_id))
     return handle_problem(refusal)
-
-
-def _add_headers(response: Response) -> Response:
-    """Add what is left of the limits to the response to each counted request."""
-    if counted := g.get("rate_limit"):
-        response.headers.extend(counted)
-    return response
 
 
 def network(address: str) -> str:

@@ -7,7 +7,7 @@ exact. A second limit on a shorter window bounds that (`600/minute;30/second`).
 import math
 from typing import NamedTuple, Protocol
 
-from flask import g
+from flask import Response, after_this_request, g
 from limits import RateLimitItem, parse_many
 
 from todo.telemetry.logs import hashed
@@ -87,5 +87,13 @@ class Limit:
             states.append(f'"{name}";r={max(0, quota.amount - window.hits)};t={left_s}')
             if window.hits > quota.amount:
                 wait_s = max(wait_s, left_s)
+        if "rate_limit" not in g:
+            after_this_request(_add_headers)
         g.rate_limit = {"RateLimit": ", ".join(states), "RateLimit-Policy": self._policy}
         return wait_s
+
+
+def _add_headers(response: Response) -> Response:
+    """Add what is left of the limits to the response to a counted request."""
+    response.headers.extend(g.rate_limit)
+    return response
