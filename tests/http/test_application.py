@@ -16,7 +16,7 @@ from todo.http.application import DESCRIBES_BODY, Response
 
 # The calls of functions that are written in Python. They do not depend on the machine; those of 3.12 and later are
 # fewer, as comprehensions are no functions there. A tenth more than at present.
-CALLS_MAX = {"get": 390, "unchanged": 470, "create": 550, "patch": 530, "delete": 420}
+CALLS_MAX = {"get": 350, "unchanged": 420, "create": 495, "patch": 475, "delete": 375}
 
 
 @pytest.fixture

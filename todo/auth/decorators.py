@@ -5,11 +5,12 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from flask import current_app, g, request
+from flask import g
 
 from todo.auth.access import SCOPES, challenge
 from todo.auth.rules import ACCESS_TOKEN, LEEWAY_S
 from todo.auth.tokens import Caller
+from todo.context import current_application, current_globals, current_request
 from todo.http.documented import Blueprint
 from todo.http.problems import InvalidToken, MissingToken, Unauthorized, WrongUser
 from todo.http.routing import user_hint
@@ -94,7 +95,8 @@ def _identify(check: Callable[[Caller], None] | None = None) -> Caller:
     """Return the caller of the request, recorded, if a further check of them passes."""
     record = requests.current()
     try:
-        caller = authenticate(request.headers.get("Authorization"), current_app.extensions["token_verifier"])
+        header = current_request().environ.get("HTTP_AUTHORIZATION")
+        caller = authenticate(header, current_application().extensions["token_verifier"])
         if check is not None:
             check(caller)
     except Unauthorized as problem:
@@ -102,7 +104,7 @@ def _identify(check: Callable[[Caller], None] | None = None) -> Caller:
         record.refused_rule = problem.refusal.rule
         raise
     record.user_id = caller.id
-    g.caller = caller
+    current_globals().caller = caller
     return caller
 
 

@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask import current_app, request
+from flask import request
 from flask.typing import ResponseReturnValue
 from marshmallow import Schema
+
+from todo.context import current_application
 
 View = Callable[..., ResponseReturnValue]
 # The name of a member, and the rest of a sentence that begins with it.
@@ -48,7 +50,7 @@ NONE = Adapters()
 def current() -> Adapters:
     """Return the adapters of the application."""
     try:
-        adapters: Adapters = current_app.extensions.get(EXTENSION, NONE)
+        adapters: Adapters = current_application().extensions.get(EXTENSION, NONE)
     except RuntimeError:
         # The records of an import are validated like bodies, and need no application.
         return NONE

@@ -10,6 +10,7 @@ import orjson
 from flask import request
 from marshmallow import missing
 
+from todo.context import current_request
 from todo.http.problems import BadRequest, ContentTooLarge, UnsupportedMediaType
 
 # How long a body may be, and for which routes it may be longer. The paths of a route are those with and without a
@@ -89,6 +90,7 @@ def read_bytes(media_types: Sequence[str], too_large: str | None = None) -> byte
         raise ContentTooLarge(too_large) from None
     if not data:
         return data
+    request = current_request()
     if (media_type := request.mimetype) and media_type not in media_types:
         *others, last = media_types
         expected = f"{', '.join(others)} or {last}" if others else last
@@ -103,6 +105,7 @@ def read_bytes(media_types: Sequence[str], too_large: str | None = None) -> byte
 
 
 def _read() -> bytes:
+    request = current_request()
     length, max_bytes = request.content_length or 0, body_max_bytes(request.path)
     data = b""
     try:

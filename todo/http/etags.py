@@ -13,8 +13,9 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 import orjson
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response
 
+from todo.context import current_application, current_request
 from todo.http import adapters
 from todo.http.documented import Blueprint
 from todo.http.problems import PreconditionFailed, PreconditionRequired, handle_problem
@@ -85,7 +86,7 @@ class ETags:
     @classmethod
     def sent(cls, header: str) -> "ETags | None":
         """Return the value of a header of the request, or None where it is absent."""
-        value = request.environ.get(VARIABLES[header])
+        value = current_request().environ.get(VARIABLES[header])
         if value is None:
             return None
         return cls(value.strip() == "*", frozenset(map(_opaque, MEMBER.findall(value))))
@@ -129,7 +130,7 @@ class Preconditions:
     @classmethod
     def sent(cls) -> "Preconditions":
         """Return those of the request."""
-        environ = request.environ
+        environ = current_request().environ
         if IF_MATCH not in environ and IF_NONE_MATCH not in environ:
             return NO_PRECONDITIONS
         return cls(ETags.sent("If-Match"), ETags.sent("If-None-Match"))
@@ -142,7 +143,7 @@ class Preconditions:
             PreconditionRequired: `If-Match` is absent, and the settings require it.
 
         """
-        if IF_MATCH not in request.environ and current_app.extensions["config"].require_if_match:
+        if IF_MATCH not in current_request().environ and current_application().extensions["config"].require_if_match:
             raise PreconditionRequired
         return cls.sent()
 
@@ -203,6 +204,7 @@ def check_if_match(etag: str | None, **members: Any) -> None:
 
 def evaluate(response: Response) -> Response:
     """Evaluate the preconditions of a read, where it succeeded, and return the response to send."""
+    request = current_request()
     environ = request.environ
     if IF_MATCH not in environ and (IF_NONE_MATCH not in environ or response.status_code == HTTPStatus.NOT_MODIFIED):
         # There is none, or the view has evaluated it.

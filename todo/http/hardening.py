@@ -10,6 +10,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.sansio.utils import host_is_trusted
 
 from config import Config
+from todo.context import current_request
 from todo.http.etags import no_content
 from todo.http.problems import BadRequest, UnsupportedCoding
 from todo.telemetry.requests import PROBES
@@ -88,6 +89,7 @@ def check_syntax() -> Response | None:
         UnsupportedCoding: The body has a transfer coding other than chunks.
 
     """
+    request = current_request()
     environ = request.environ
     host = environ.get("HTTP_HOST")
     if host is None and environ.get("SERVER_PROTOCOL") == "HTTP/1.1":

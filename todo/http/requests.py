@@ -13,6 +13,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing
 from werkzeug.datastructures import MultiDict
 from werkzeug.http import parse_list_header
 
+from todo.context import current_request
 from todo.http import adapters
 from todo.http.body import read_json
 from todo.http.documented import Blueprint
@@ -143,7 +144,7 @@ def preference(name: str) -> str | None:
 
     If a preference is sent more than once, its first value counts, as the RFC requires.
     """
-    if (header := request.environ.get("HTTP_PREFER")) is None:
+    if (header := current_request().environ.get("HTTP_PREFER")) is None:
         return None
     for sent in parse_list_header(header):
         preferred, _, value = sent.partition(";")[0].partition("=")
@@ -166,7 +167,7 @@ def load_query(schema: QuerySchema, faults: Sequence[Fault], *, strict: bool) ->
     """
     faults = list(faults)
     sent: list[tuple[str, str, list[str]]] = []
-    for name, field, values in schema.canonical(request.args):
+    for name, field, values in schema.canonical(current_request().args):
         if any("\0" in value for value in values):
             faults.append({"parameter": name, "detail": f"{name} must not contain the NUL character (U+0000)."})
         else:

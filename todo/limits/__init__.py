@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from flask import Flask, Response, current_app, request
 
 from config import IN_MEMORY, Config
+from todo.context import current_application
 from todo.http.problems import ContentTooLarge, TooManyFailures, TooManyRequests, Unauthorized, handle_problem
 from todo.telemetry.logs import log
 
@@ -92,7 +93,7 @@ def count_call(user_id: str) -> None:
         TooManyRequests: the limit is exceeded.
 
     """
-    limit: Limit | None = current_app.extensions[CALLS]
+    limit: Limit | None = current_application().extensions[CALLS]
     if limit is not None and (wait_s := limit.count(user_id)):
         raise TooManyRequests(wait_s, reason="rate limit: the user is over it", user_id=user_id)
 

@@ -3,11 +3,13 @@
 from functools import partial
 from typing import Any
 
-from flask import Response, current_app, jsonify, request, url_for
+from flask import jsonify, url_for
 from flask.typing import ResponseReturnValue
 
 from todo.auth import require_jwt
+from todo.context import current_application, current_request
 from todo.http import idempotency
+from todo.http.application import Response
 from todo.http.documented import Blueprint
 from todo.http.etags import (
     Preconditions,
@@ -112,6 +114,7 @@ def summarize_tasks(user_id: str, query: Today) -> ResponseReturnValue:
 @validate_request(TaskIn(), read_only=READ_ONLY, headers=["Idempotency-Key", *CONDITIONAL])
 def create_task(user_id: str, body: dict[str, Any]) -> ResponseReturnValue:
     """Create a task."""
+    request = current_request()
     key = idempotency.parse(request.headers.get(idempotency.HEADER), body)
     task, is_new = queries.create_task(user_id, body, key, Preconditions.sent())
     # As in the path of the request: a caller whose id has a slash in it is reached as `me` alone.
@@ -196,7 +199,7 @@ def delete_task(user_id: str, task_id: int) -> ResponseReturnValue:
 
     The trash keeps it for some days.
     """
-    days = current_app.extensions["config"].trash_days
+    days = current_application().extensions["config"].trash_days
     deletion = queries.delete_task(user_id, task_id, days, Preconditions.of_write())
     if preference("return") == "representation":
         return tagged(deletion.task, 200, {PREFERENCE_APPLIED: "return=representation"})

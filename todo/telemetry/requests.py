@@ -10,9 +10,10 @@ from time import perf_counter
 from typing import Any, Self
 
 from blinker import Signal
-from flask import Flask, Response, g, request
+from flask import Flask, Response
 
 from config import Config
+from todo.context import current_globals, current_request
 from todo.telemetry import tracing
 from todo.telemetry.logs import hashed, log, truncate
 from todo.telemetry.refusals import TokenRule
@@ -106,13 +107,15 @@ class Record:
 
 def current() -> Record:
     """Return the record of the current request."""
-    record: Record = g.record
+    record: Record = current_globals().record
     return record
 
 
 def _start() -> None:
-    header = request.environ.get
-    g.record = Record(tracing.request_id(header("HTTP_X_REQUEST_ID")), tracing.trace(header("HTTP_TRACEPARENT")))
+    header = current_request().environ.get
+    current_globals().record = Record(
+        tracing.request_id(header("HTTP_X_REQUEST_ID")), tracing.trace(header("HTTP_TRACEPARENT"))
+    )
 
 
 def init_app(app: Flask, config: Config) -> None:
@@ -124,6 +127,7 @@ def init_app(app: Flask, config: Config) -> None:
 def _complete(response: Response, *, finish: Callable[[Record], None], is_timed: bool) -> Response:
     """Complete the response and its record. A streamed response finishes later, when it is closed."""
     record = current()
+    request = current_request()
     method, rule = request.method, request.url_rule
     if method in METHODS:
         record.method = method
