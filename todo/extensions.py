@@ -120,8 +120,8 @@ def init_cors(app: Flask, origins: Iterable[str]) -> None:
 def _add_cors_headers(allow: Callable[[Response], Response], response: Response) -> Response:
     """Allow the origin of a request to read the response.
 
-    Caches need `Vary` on allowed and refused requests alike. No other header is added to a request without an origin,
-    and to find that out takes Flask-CORS as long as the rest of all hooks.
+    Caches need `Vary` on allowed and refused requests alike. A request without an origin gets no other header, and
+    Flask-CORS takes as long as all other hooks to find that out.
     """
     response.headers.add("Vary", "Origin")
     return allow(response) if "HTTP_ORIGIN" in request.environ else response
