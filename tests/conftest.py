@@ -25,15 +25,14 @@ from support import (
     WAITING,
     Call,
     call_as,
-    config_for,
     distribute,
     migrate,
     new_database,
     new_user,
+    open_app,
     start_postgres,
 )
 
-from todo import create_app
 from todo.extensions import db
 
 # A deadline for each example would fail on a busy machine, where a pause of 200 ms proves nothing. `make check` selects
@@ -174,10 +173,8 @@ def database_url(embedded_url: str) -> str:
 @pytest.fixture(scope="session")
 def app(database_url: str) -> Iterator[Flask]:
     """Return the application on a migrated database."""
-    app = create_app(config_for(database_url))
-    yield app
-    with app.app_context():
-        db.engine.dispose()
+    with open_app(database_url) as app:
+        yield app
 
 
 @pytest.fixture
@@ -210,10 +207,8 @@ def proxy(socket_path: str) -> Iterator[PostgresProxy]:
 def proxied(proxy: PostgresProxy, embedded_url: str, request: pytest.FixtureRequest) -> Iterator[Flask]:
     """Return the application, which reaches the migrated database through the proxy; see `unprepared`."""
     changes = {"DATABASE_PREPARE": "false"} if request.node.get_closest_marker("unprepared") else {}
-    app = create_app(config_for(proxy.url("todo_test"), **changes))
-    yield app
-    with app.app_context():
-        db.engine.dispose()
+    with open_app(proxy.url("todo_test"), **changes) as app:
+        yield app
 
 
 @pytest.fixture

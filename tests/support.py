@@ -6,8 +6,8 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +16,7 @@ import flask_migrate
 import jwt
 import psycopg2
 import pytest
+from flask import Flask
 
 from config import Config
 from todo import create_app
@@ -155,6 +156,15 @@ def config_for(url: str | None, **changes: Any) -> Config:
         "CORS_ORIGINS": "http://localhost:3000,https://app.example.com",
     }
     return Config.from_environment(variables | changes)
+
+
+@contextmanager
+def open_app(url: str | None, **changes: Any) -> Iterator[Flask]:
+    """Open the application on a database, with these settings, and close its connections at the end."""
+    app = create_app(config_for(url, **changes))
+    yield app
+    with app.app_context():
+        db.engine.dispose()
 
 
 def start_postgres(folder: Path) -> Any:

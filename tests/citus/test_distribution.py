@@ -6,12 +6,10 @@ from contextlib import closing
 
 import psycopg2
 import pytest
-from support import WAITING, assert_problem, call_as, config_for, migrate
+from support import WAITING, assert_problem, call_as, migrate, open_app
 from wire.server import query, wait_until
 
-from todo import create_app
 from todo.database import distribution
-from todo.extensions import db
 
 PIECES = 4
 WRITES = 30
@@ -30,10 +28,8 @@ def moving_url(database_url):
 @pytest.fixture
 def moving(moving_url):
     """Return the application on these tables."""
-    app = create_app(config_for(moving_url))
-    yield app
-    with app.app_context():
-        db.engine.dispose()
+    with open_app(moving_url) as app:
+        yield app
 
 
 def follow(call, known, page):

@@ -6,7 +6,7 @@ from contextlib import closing
 import flask_migrate
 import psycopg2
 import pytest
-from support import call_as, config_for, new_database
+from support import call_as, config_for, new_database, open_app
 from wire.server import query
 
 from todo import __main__ as command
@@ -31,10 +31,8 @@ ALL = [(name, "h", 1) for name in ("task_lists", "tasks", "trash")]
 @pytest.fixture
 def app(standin_url):
     """Return the application on a database with the stand-in."""
-    app = create_app(config_for(standin_url))
-    yield app
-    with app.app_context():
-        db.engine.dispose()
+    with open_app(standin_url) as app:
+        yield app
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from flask import request
 from psycopg2.errors import InsufficientPrivilege
 from sqlalchemy import make_url
-from support import bearer, config_for, migrate, new_database, new_user
+from support import bearer, config_for, migrate, new_database, new_user, open_app
 from wire.server import locked, query, wait_until
 from wire.server import run as run_process
 
@@ -120,10 +120,8 @@ def url(owned_url):
 @pytest.fixture(scope="module")
 def service(url):
     """Return the application in that role."""
-    app = create_app(config_for(url))
-    yield app
-    with app.app_context():
-        db.engine.dispose()
+    with open_app(url) as app:
+        yield app
 
 
 QUEUE = [

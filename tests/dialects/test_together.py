@@ -4,13 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 from flask import current_app
-from support import TASK_MEMBERS, bearer, config_for
+from support import TASK_MEMBERS, bearer, config_for, open_app
 
 from config import DIALECTS as WORDS
-from todo import create_app
 from todo.database.timeouts import REQUEST_LIMITS
 from todo.dialects import DIALECTS
-from todo.extensions import db
 from todo.http import adapters
 
 ALL = ",".join(WORDS)
@@ -99,10 +97,8 @@ def test_without_the_setting_nothing_is_adapted(application):
 @pytest.fixture
 def counted(proxy, user):
     """Return the application with all dialects, and the statements that it sends."""
-    app = create_app(config_for(proxy.url("todo_test"), COMPATIBILITY=ALL, DATABASE_PREPARE="false"))
-    yield SimpleNamespace(client=app.test_client(), queries=proxy.queries)
-    with app.app_context():
-        db.engine.dispose()
+    with open_app(proxy.url("todo_test"), COMPATIBILITY=ALL, DATABASE_PREPARE="false") as app:
+        yield SimpleNamespace(client=app.test_client(), queries=proxy.queries)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,8 @@ from flask import Flask
 from werkzeug.http import is_entity_header
 from werkzeug.test import EnvironBuilder
 
-from tests.support import Call, bearer, config_for
-from todo import create_app
+from tests.support import Call, bearer, open_app
 from todo.database.statements import list_changed
-from todo.extensions import db
 from todo.http.application import DESCRIBES_BODY, Response
 from todo.telemetry.requests import request_finished
 
@@ -24,10 +22,8 @@ CALLS_MAX = {"get": 350, "unchanged": 420, "create": 480, "patch": 460, "delete"
 @pytest.fixture
 def app(database_url: str) -> Iterator[Flask]:
     """Return an application that logs no request, as the form of its log is not that of production here."""
-    app = create_app(config_for(database_url, LOG_LEVEL="WARNING"))
-    yield app
-    with app.app_context():
-        db.engine.dispose()
+    with open_app(database_url, LOG_LEVEL="WARNING") as app:
+        yield app
 
 
 def count_calls(app: Flask, user: str, method: str, *paths: str, **arguments: Any) -> int:

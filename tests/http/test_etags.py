@@ -7,11 +7,9 @@ from datetime import UTC, datetime
 
 import psycopg2
 import pytest
-from support import assert_problem, bearer, call_as, config_for, new_user, plant
+from support import assert_problem, bearer, call_as, new_user, open_app, plant
 
-from todo import create_app
 from todo.database import statements
-from todo.extensions import db
 from todo.http.etags import conditional_read, conditional_write
 from todo.tasks import listing, queries
 from todo.tasks.listing import Filters, Listing, SortKey
@@ -164,10 +162,8 @@ def test_write_of_the_task_of_another_user_is_not_found_and_returns_nothing(clie
 @pytest.fixture
 def strict_app(database_url):
     """Return an application that requires `If-Match` on every change."""
-    app = create_app(config_for(database_url, REQUIRE_IF_MATCH="true"))
-    yield app
-    with app.app_context():
-        db.engine.dispose()
+    with open_app(database_url, REQUIRE_IF_MATCH="true") as app:
+        yield app
 
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)

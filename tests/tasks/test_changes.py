@@ -10,12 +10,10 @@ import psycopg2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import WAITING, assert_problem, bearer, call_as, config_for, new_database, new_user
+from support import WAITING, assert_problem, bearer, call_as, new_database, new_user, open_app
 from wire.server import query, wait_until
 
-from todo import create_app
 from todo.database import statements
-from todo.extensions import db
 from todo.http import pagination
 from todo.tasks import changes
 from todo.trash import purging
@@ -452,10 +450,8 @@ def partly_url(postgres, migrated_template):
 @pytest.fixture
 def partly(partly_url):
     """Return a user of the application on that database."""
-    app = create_app(config_for(partly_url))
-    yield Caller(app)
-    with app.app_context():
-        db.engine.dispose()
+    with open_app(partly_url) as app:
+        yield Caller(app)
 
 
 @pytest.mark.plain

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import assert_problem, bearer, call_as, config_for, new_user, plant
+from support import assert_problem, bearer, call_as, config_for, new_user, open_app, plant
 from tasks.test_list_model import questions, tasks_to_make
 from wire.server import query
 
@@ -271,10 +271,8 @@ def test_responses_with_kept_pages_are_those_without(app, without_pages, data):
 @pytest.fixture(scope="module")
 def without_pages(database_url):
     """Return the application that keeps no pages."""
-    app = create_app(config_for(database_url, KEPT_PAGES_MIB="0"))
-    yield app
-    with app.app_context():
-        db.engine.dispose()
+    with open_app(database_url, KEPT_PAGES_MIB="0") as app:
+        yield app
 
 
 def test_setting_of_nothing_keeps_nothing(processes, user, sources):

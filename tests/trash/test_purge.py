@@ -6,7 +6,7 @@ from contextlib import closing
 import psycopg2
 import pytest
 from fakes.postgres_proxy import PostgresProxy
-from support import assert_problem, config_for, new_database, new_user
+from support import assert_problem, config_for, new_database, new_user, open_app
 from wire.server import DEADLINE_S, query, start
 
 from todo import create_app
@@ -270,10 +270,8 @@ def cluster(standin_url):
     query(
         standin_url, "INSERT INTO pg_dist_partition VALUES ('task_lists', 'h', 1), ('tasks', 'h', 1), ('trash', 'h', 1)"
     )
-    app = create_app(config_for(standin_url))
-    yield standin_url, lambda: app.test_cli_runner().invoke(args=["purge"])
-    with app.app_context():
-        db.engine.dispose()
+    with open_app(standin_url) as app:
+        yield standin_url, lambda: app.test_cli_runner().invoke(args=["purge"])
 
 
 def fill_cluster(url, number):

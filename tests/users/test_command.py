@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from fakes.postgres_proxy import PostgresProxy
-from support import config_for, new_database
+from support import config_for, new_database, open_app
 from wire.server import ROOT, environment
 
 from todo import __main__ as command
@@ -168,10 +168,8 @@ def test_user_must_be_named(run, words):
 @pytest.fixture(scope="module")
 def unmigrated(postgres):
     """Return the application on an empty database."""
-    app = create_app(config_for(new_database(postgres, "todo_users_unmigrated")))
-    yield app
-    with app.app_context():
-        db.engine.dispose()
+    with open_app(new_database(postgres, "todo_users_unmigrated")) as app:
+        yield app
 
 
 @pytest.mark.parametrize("words", COMMANDS)
