@@ -45,7 +45,6 @@ PRIVATE_NO_CACHE = {"Cache-Control": "private, no-cache"}
 
 # The headers of a request that are evaluated here, as WSGI has them (PEP 3333). Most requests have none of them.
 IF_MATCH, IF_NONE_MATCH = "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"
-VARIABLES = {"If-Match": IF_MATCH, "If-None-Match": IF_NONE_MATCH}
 
 # What a 304 has of the headers of its 200 (RFC 9110, section 15.4.5), with the policy of a page, which a browser would
 # replace by that of the 304, and the confirmation of a preference.
@@ -84,9 +83,9 @@ class ETags:
     tags: frozenset[str]
 
     @classmethod
-    def sent(cls, header: str) -> "ETags | None":
-        """Return the value of a header of the request, or None where it is absent."""
-        value = current_request().environ.get(VARIABLES[header])
+    def sent(cls, variable: str) -> "ETags | None":
+        """Return the value of a header of the request, by its name in WSGI, or None where it is absent."""
+        value = current_request().environ.get(variable)
         if value is None:
             return None
         return cls(value.strip() == "*", frozenset(map(_opaque, MEMBER.findall(value))))
@@ -133,7 +132,7 @@ class Preconditions:
         environ = current_request().environ
         if IF_MATCH not in environ and IF_NONE_MATCH not in environ:
             return NO_PRECONDITIONS
-        return cls(ETags.sent("If-Match"), ETags.sent("If-None-Match"))
+        return cls(ETags.sent(IF_MATCH), ETags.sent(IF_NONE_MATCH))
 
     @classmethod
     def of_write(cls) -> "Preconditions":
@@ -198,8 +197,8 @@ def check_if_match(etag: str | None, **members: Any) -> None:
         PreconditionFailed: The state is not among those of `If-Match`; the problem has the given members.
 
     """
-    if (etags := ETags.sent("If-Match")) is not None and not etags.include(etag):
-        raise PreconditionFailed(**members)
+    if (etags := ETags.sent(IF_MATCH)) is not None:
+        Preconditions(if_match=etags).check(lambda sent: sent.include(etag), **members)
 
 
 def evaluate(response: Response) -> Response:
@@ -217,7 +216,7 @@ def evaluate(response: Response) -> Response:
     except PreconditionFailed as problem:
         response.close()
         return handle_problem(problem)
-    if (etags := ETags.sent("If-None-Match")) is not None and etags.include(etag):
+    if (etags := ETags.sent(IF_NONE_MATCH)) is not None and etags.include(etag):
         response.close()
         return not_modified({name: response.headers[name] for name in KEPT_HEADERS if name in response.headers})
     return response
@@ -256,7 +255,7 @@ class QueryETag:
         self.query = orjson.dumps([caller, *query, *adapters.current().representation])
         digest = hashlib.blake2b(self.query, digest_size=DIGEST_BYTES, person=DIGEST_PERSON)
         self._suffix = suffix = f"-{digest.hexdigest()}"
-        if (etags := ETags.sent("If-None-Match")) is not None:
+        if (etags := ETags.sent(IF_NONE_MATCH)) is not None:
             revisions = [tag.removesuffix(suffix) for tag in etags.tags if tag.endswith(suffix)]
             self.last_revision = max((int(number) for number in revisions if REVISION.fullmatch(number)), default=None)
 
