@@ -105,7 +105,9 @@ class KeptPages:
         tasks = list_tasks(known_revision)
         if tasks is not None:
             page_found.send(PageSource.DATABASE)
-            return self._keep(tag.query, tasks)
+            page = self._page_of(tag.query, tasks)
+            self.keep(page)
+            return page
         if known_revision == tag.last_revision:
             page_found.send(PageSource.CLIENT)
             return None
@@ -139,15 +141,13 @@ class KeptPages:
                 self._counted += page.size
             self._forget()
 
-    def _keep(self, query: bytes | None, tasks: TaskPage) -> PageBody:
+    def _page_of(self, query: bytes | None, tasks: TaskPage) -> PageBody:
         body = cast(ORJSONProvider, current_application().json).encode(tasks.tasks)
-        if query is not None:
+        if query is not None and len(body) <= self._page_max:
             # orjson writes into a buffer that it doubles, and cuts off what is left over. A copy leaves no such gaps
             # between the pages: with 8 MiB of them a process is 1.6 MiB smaller.
             body = bytes(memoryview(body))
-        page = PageBody(query, tasks.revision, body, tasks.next, tasks.total, self._clock() + AGE_MAX_S)
-        self.keep(page)
-        return page
+        return PageBody(query, tasks.revision, body, tasks.next, tasks.total, self._clock() + AGE_MAX_S)
 
     def _forget(self) -> None:
         """Forget pages until the others have room, and those that expired.
