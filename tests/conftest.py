@@ -132,8 +132,8 @@ def postgres(servers_folder: Path) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def socket_path(postgres: Any) -> str:
-    """Return the path of PostgreSQL's socket."""
+def socket_path(postgres: Any, embedded_url: str) -> str:
+    """Return the path of PostgreSQL's socket, behind which the database of `embedded_url` is."""
     return str(postgres.get_postmaster_info().socket_path)
 
 

@@ -10,7 +10,7 @@ from contextlib import closing
 import psycopg2
 import pytest
 from support import assert_problem, bearer
-from wire.server import Load, Server, assert_kept, query, titles, wait_until
+from wire.server import Load, Server, assert_kept, log_from_now, query, titles, wait_until
 
 PATIENCE_S = 20
 
@@ -75,6 +75,7 @@ def created(server, user, title="x"):
 def test_network_that_falls_silent_while_an_answer_is_awaited_frees_the_thread(far_server, network, direct_url, user):
     """Every sent packet was acknowledged, so only a keepalive probe can detect the fault."""
     assert created(far_server, user).status_code == 201
+    logged = log_from_now(far_server.log)
     waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s"
     with ThreadPoolExecutor(1) as clients, closing(psycopg2.connect(direct_url)) as other:
         other.cursor().execute("SELECT FROM task_lists WHERE user_id = %s FOR UPDATE", [user])
@@ -86,9 +87,9 @@ def test_network_that_falls_silent_while_an_answer_is_awaited_frees_the_thread(f
         assert_problem(lost.result(), 503)
         assert time.monotonic() - started < PATIENCE_S
 
-    log = far_server.log.read_text()
-    assert "timed out" in log
-    assert "no answer within" not in log
+    # The kernel reports the fault: by the silence after its probes, or because it has forgotten the other's address.
+    assert any(reason in logged() for reason in ("timed out", "No route to host"))
+    assert "no answer within" not in logged()
     network.mend()
     wait_until(lambda: created(far_server, user, "y").status_code == 201, "in service again", deadline_s=10)
     assert titles(direct_url, user) == ["x", "y"]

@@ -14,6 +14,7 @@ from wire.server import (
     Load,
     assert_kept,
     assert_survives_the_end_of_sessions,
+    log_from_now,
     query,
     run,
     start_database,
@@ -56,12 +57,13 @@ def sessions(url) -> list[tuple[str, ...]]:
 
 
 def test_pooler_takes_our_connections_and_shares_its_sessions_between_them(pooled_server, direct_url, pooler, user):
+    logged = log_from_now(pooler.log)
     with ThreadPoolExecutor(8) as clients:
         answers = list(clients.map(lambda n: created(pooled_server, user, f"task {n}"), range(80)))
 
     assert [answer.status_code for answer in answers] == [201] * 80
     assert query(direct_url, "SELECT count(*) FROM tasks WHERE user_id = %s", user) == [(80,)]
-    assert "unsupported startup parameter" not in pooler.log.read_text()
+    assert "unsupported startup parameter" not in logged()
 
 
 def test_pooler_refuses_options_which_is_why_the_bounds_are_sent_along(pooled_url):
@@ -102,6 +104,7 @@ def slow_user(direct_url) -> Iterator[str]:
 def test_statement_that_takes_too_long_is_503_and_the_session_is_as_it_was(
     pooled_server, pooled_url, direct_url, slow_user, user
 ):
+    logged = log_from_now(pooled_server.log)
     ((task,),) = query(direct_url, "SELECT id FROM quick_tasks WHERE user_id = %s", slow_user)
     with ThreadPoolExecutor(2) as clients:
         read = clients.submit(timed_call, pooled_server, slow_user, "GET", "/api/me/tasks?search=x")
@@ -109,7 +112,7 @@ def test_statement_that_takes_too_long_is_503_and_the_session_is_as_it_was(
         assert_problem(read.result(), 503)
         assert_problem(write.result(), 503)
 
-    assert pooled_server.log.read_text().count("57014") == 2
+    assert logged().count("57014") == 2
     assert query(direct_url, "SELECT id FROM quick_tasks WHERE user_id = %s", slow_user) == [(task,)]
     assert timed_call(pooled_server, user, "GET", "/api/me/tasks").status_code == 200
     assert sessions(pooled_url) == [("0", "0", "0", "read committed")] * POOL_SIZE
@@ -118,11 +121,12 @@ def test_statement_that_takes_too_long_is_503_and_the_session_is_as_it_was(
 def test_write_that_waits_for_another_session_is_503_and_the_session_is_as_it_was(
     pooled_server, pooled_url, direct_url, user
 ):
+    logged = log_from_now(pooled_server.log)
     assert created(pooled_server, user).status_code == 201
     with closing(psycopg2.connect(direct_url)) as other:
         other.cursor().execute("SELECT FROM task_lists WHERE user_id = %s FOR UPDATE", [user])
         assert_problem(timed_call(pooled_server, user, "POST", "/api/me/tasks", {"title": "y"}), 503)
-        assert "55P03" in pooled_server.log.read_text()
+        assert "55P03" in logged()
 
     assert created(pooled_server, user, "y").status_code == 201
     assert titles(direct_url, user) == ["x", "y"]
@@ -193,6 +197,7 @@ def test_postgresql_that_stops_behind_the_pooler_is_503_soon_and_loses_nothing(o
 
 def test_defaults_of_the_database_change_nothing_through_the_pooler_either(pooler, postgres, serve, user):
     """PgBouncer shares sessions that began with these defaults, and passes no `options` on that would replace them."""
+    logged = log_from_now(pooler.log)
     url = new_database(postgres, "todo_pooled_defaults")
     for name, value in (("client_encoding", "latin1"), ("default_transaction_isolation", "serializable")):
         query(url, f"ALTER DATABASE todo_pooled_defaults SET {name} = '{value}'")
@@ -211,4 +216,4 @@ def test_defaults_of_the_database_change_nothing_through_the_pooler_either(poole
     with closing(psycopg2.connect(pooled)) as other, other.cursor() as cursor:
         cursor.execute("SELECT current_setting('transaction_isolation'), current_setting('client_encoding')")
         assert cursor.fetchone() == ("serializable", "LATIN1")
-    assert "unsupported startup parameter" not in pooler.log.read_text()
+    assert "unsupported startup parameter" not in logged()

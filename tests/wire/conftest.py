@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support import migrate, start_postgres
-from wire.server import Server, start_database
+from wire.server import Server, start_database, wait_until
 
 # Their assertions explain themselves as those of test modules do.
 pytest.register_assert_rewrite("wire.calls", "wire.listener", "wire.people", "wire.revisions")
@@ -24,6 +24,8 @@ def servers(folder: Path) -> Iterator[Callable[..., Server]]:
         started.append(server)
         stack.callback(server.kill)
         server.wait_until_healthy()
+        # The first process may answer before the others have been started.
+        wait_until(lambda: len(server.workers()) >= int(changes.get("WEB_CONCURRENCY", 1)), "all at work")
         return server
 
     with ExitStack() as stack:

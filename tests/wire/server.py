@@ -79,6 +79,16 @@ def free_port() -> int:
         return port
 
 
+def log_from_now(log: Path) -> Callable[[], str]:
+    """Return a function that returns what a program that tests share has logged since this call."""
+    size = log.stat().st_size
+
+    def logged() -> str:
+        return log.read_bytes()[size:].decode()
+
+    return logged
+
+
 def wait_until(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + deadline_s

@@ -75,8 +75,9 @@ def test_process_that_was_killed_leaves_its_counts_to_the_one_in_its_place(count
     wait_until(lambda: scrape(port)["database_pool_connections_in_use",] == 0, "nothing in use")
 
 
-def test_reload_keeps_the_counts_and_the_port(counting):
-    server, port = counting
+def test_reload_keeps_the_counts_and_the_port(serve, database_url):
+    port = free_port()
+    server = serve(DATABASE_URL=database_url, METRICS_PORT=str(port), WEB_CONCURRENCY="2", WEB_THREADS="4")
     make_calls(server, 10)
     before, workers = scrape(port)[LIST], server.workers()
 

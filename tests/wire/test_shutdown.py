@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 from support import assert_problem, bearer
-from wire.server import DEADLINE_S, ROOT, Load, Server, assert_kept, blocked_updates, locked, titles, wait_until
+from wire.server import DEADLINE_S, ROOT, Load, assert_kept, blocked_updates, locked, titles, wait_until
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def settings(database_url):
 def test_sigterm_under_load_loses_no_acknowledged_write(serve, settings, database_url, user):
     server = serve(**settings)
 
-    workers = two_workers(server)
+    workers = server.workers()
 
     with Load(server, user, clients=12) as load:
         wait_until(lambda: len(load.acknowledged) > 200, "under load")
@@ -65,21 +65,16 @@ def post_fork(server, worker):
 """
     )
     server = serve(conf=conf, **settings)
-    workers = two_workers(server)
+    workers = server.workers()
 
     assert server.stop() == 0
     log = server.log.read_text()
     assert all(f"Worker exiting (pid: {worker})" in log for worker in workers)
 
 
-def two_workers(server: Server) -> set[int]:
-    wait_until(lambda: len(server.workers()) == 2, "both at work")
-    return server.workers()
-
-
 def test_sigkill_of_a_worker_loses_no_acknowledged_write_and_it_is_replaced(serve, settings, database_url, user):
     server = serve(**settings)
-    before = two_workers(server)
+    before = server.workers()
     killed = min(before)
 
     with Load(server, user, clients=8) as load:
@@ -97,7 +92,7 @@ def test_sigkill_of_a_worker_loses_no_acknowledged_write_and_it_is_replaced(serv
 def test_sigkill_of_every_worker_is_survived(serve, settings, database_url, user):
     server = serve(**settings)
     assert server.call("POST", "/api/me/tasks", bearer(user), {"title": "before"}).status_code == 201
-    killed = two_workers(server)
+    killed = server.workers()
 
     for worker in killed:
         os.kill(worker, signal.SIGKILL)
