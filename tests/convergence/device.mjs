@@ -34,6 +34,7 @@ async function token(isRefused) {
 
 async function call(input, init) {
   if (isOffline) throw new TypeError("Offline");
+  if (init.body) say({ event: "sent", rounds, ...JSON.parse(init.body) });
   return fetch(input, { ...init, signal: AbortSignal.any([init.signal, network.signal]) });
 }
 

@@ -100,7 +100,7 @@ class Ledger:
 
     Attributes:
         outcomes: How many edits of each actor had each outcome: `stored`; `folded` into a later one before they were
-            sent; `reported`, as a conflict, as dropped, or in the answer; or `lost`.
+            sent, or taken back by it; `reported`, as a conflict, as dropped, or in the answer; or `lost`.
         lost: The edits without any of these outcomes.
         blind: The edits that replaced a text which their user had not seen.
 
@@ -112,6 +112,8 @@ class Ledger:
         self._conflicts: set[tuple[str, str]] = set()
         self._restores: set[tuple[str, str]] = set()
         self._reported: set[tuple[str, str, Any]] = set()
+        # The members of each task that a device has tried to send in a round.
+        self._sent: dict[tuple[str, str, int], list[Mapping[str, Any]]] = defaultdict(list)
         for by, reports in events.items():
             for report in reports:
                 self._note(by, report)
@@ -130,6 +132,10 @@ class Ledger:
 
     def _note(self, by: str, report: dict[str, Any]) -> None:
         """Note what a device reported."""
+        for operation in report.get("operations", ()):
+            members = operation.get("task") or {}
+            name = self._history.names.get(operation.get("id")) or next(iter(members.get("tags", ())), "")
+            self._sent[by, name, report["rounds"]].append(members)
         if report["event"] == "conflict" and report["op"] == "delete":
             self._conflicts.add((by, report["name"]))
         if report["event"] == "dropped" and report["op"] == "restore":
@@ -143,9 +149,11 @@ class Ledger:
     def _outcome(self, edit: Edit) -> str:
         """Return what became of an edit."""
         together = self._of_task[edit.by, edit.name, edit.round]
-        later = together[together.index(edit) + 1 :]
+        # By identity, because who completes and reopens a task again and again makes equal edits.
+        place = next(number for number, other in enumerate(together) if other is edit)
+        earlier, later = together[:place], together[place + 1 :]
         if edit.op == "update":
-            outcomes = {self._outcome_of(edit, member, later) for member in edit.after}
+            outcomes = {self._outcome_of(edit, member, earlier, later) for member in edit.after}
             return next(outcome for outcome in ("lost", "reported", "folded", "stored") if outcome in outcomes)
         states = self._history.states.get(edit.name, [])
         match edit.op:
@@ -167,14 +175,38 @@ class Ledger:
             return "stored" if is_stored else "folded"
         return "reported" if is_reported or edit.is_refused else "lost"
 
-    def _outcome_of(self, edit: Edit, member: str, later: list[Edit]) -> str:
+    def _outcome_of(self, edit: Edit, member: str, earlier: list[Edit], later: list[Edit]) -> str:
         """Return what became of one member of an update."""
-        if self._history.had(edit.name, member, edit.after[member], edit.revision):
+        if self._is_stored(edit, member):
             return "stored"
-        if any(other.op == "remove" or member in other.after for other in later):
+        is_replaced = any(other.op == "remove" or member in other.after for other in later)
+        if is_replaced or self._takes_back(edit, member, earlier):
             return "folded"
         is_reported = edit.is_refused or (edit.by, member, edit.after[member]) in self._reported
         return "reported" if is_reported else "lost"
+
+    def _takes_back(self, edit: Edit, member: str, earlier: list[Edit]) -> bool:
+        """Check whether an edit took back others before they were stored, so that all of them are nothing.
+
+        That another actor wrote the same value does not mean that they were stored. What the edit goes back to is what
+        the user saw first, or an edit that was stored.
+        """
+        edits = [other for other in earlier if member in other.after]
+        for place, other in reversed(list(enumerate(edits))):
+            if self._is_stored_by_its_device(other, member):
+                return False
+            if other.before[member] == edit.after[member]:
+                *before, last = edits[:place] or [None]
+                return last is None or self._is_stored(last, member) or self._takes_back(last, member, before)
+        return False
+
+    def _is_stored(self, edit: Edit, member: str) -> bool:
+        return self._history.had(edit.name, member, edit.after[member], edit.revision)
+
+    def _is_stored_by_its_device(self, edit: Edit, member: str) -> bool:
+        sent = self._sent[edit.by, edit.name, edit.round]
+        is_sent = any(members.get(member) == edit.after[member] for members in sent)
+        return is_sent and self._is_stored(edit, member)
 
     def _blind(self, edits: list[Edit]) -> list[tuple[str, str, Any, Any]]:
         """Return the changes of texts that replaced what the user who made them had not seen."""
