@@ -1,6 +1,7 @@
 """Fixtures of all tests: one PostgreSQL for each worker, migrated once, where each test has users of its own."""
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,10 @@ from todo.extensions import db
 hypothesis.settings.register_profile("brief", deadline=None)
 hypothesis.settings.register_profile("thorough", deadline=None)
 hypothesis.settings.load_profile("brief")
+
+# A shell has the programs that it starts in the background ignore Ctrl-C, and all that these start. Tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Every test in these folders starts servers, or needs a program that does.
 PROCESS_FOLDERS = (
