@@ -17,6 +17,11 @@ CREATE SEQUENCE attempts;
 CREATE TABLE busy AS SELECT 0 AS attempts, '55P03' AS sqlstate, 'canceling statement due to lock timeout' AS message;
 CREATE TABLE moves (shardid bigint);
 
+-- Each table is in two pieces, one on each worker.
+CREATE TABLE pg_dist_placement AS SELECT 100 + piece AS shardid, piece AS groupid FROM generate_series(1, 2) AS piece;
+CREATE FUNCTION get_shard_id_for_distribution_column(table_name regclass, distribution_value text) RETURNS bigint
+LANGUAGE sql AS 'SELECT 101 + abs(hashtext(distribution_value)) % 2';
+
 CREATE FUNCTION run_command_on_all_nodes(
     command text, parallel boolean DEFAULT true, give_warning_for_connection_errors boolean DEFAULT false,
     OUT nodeid int, OUT success boolean, OUT result text

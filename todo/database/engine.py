@@ -23,6 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from config import Config
 from todo.database import embedded
+from todo.database.nodes import Nodes
 from todo.database.prepared import Sessions
 from todo.database.timeouts import watch
 from todo.extensions import db
@@ -87,7 +88,7 @@ def _connect_to_embedded(data_dir: Path) -> Any:
 
 
 def init_app(app: Flask, config: Config) -> None:
-    """Find dead connections before a request uses them, and start the thread that watches time-outs."""
+    """Find dead connections before a request uses them, and watch what does not answer: statements and nodes."""
     with app.app_context():
         engine: Engine = db.engine
     # Flask-SQLAlchemy ends the session of each request. None is ever opened.
@@ -95,6 +96,7 @@ def init_app(app: Flask, config: Config) -> None:
     sessions = Sessions(is_on=config.database_prepare, has_limits=config.database_role_limits)
     event.listen(engine, "connect", watch.start)
     event.listen(engine, "connect", sessions.begin)
+    event.listen(engine, "connect", Nodes().begin)
     event.listen(engine, "do_connect", Breaker())
     # For those who borrow through SQLAlchemy; requests take `Pool.lend`.
     event.listen(engine, "checkin", _note_idle_since)

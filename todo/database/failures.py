@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import psycopg2
 
+from todo.database.nodes import NODE_LOST, SilentNode
 from todo.database.timeouts import NoAnswer
 from todo.http.problems import InternalError, Unavailable
 from todo.telemetry.requests import database_failed
@@ -14,9 +15,6 @@ READ_ONLY = "25006"
 
 # SQLSTATEs of temporary failures (PostgreSQL, appendix A): the class, or the whole code.
 TEMPORARY = ("08", READ_ONLY, "40", "53", "55P03", "57", "58")
-
-# The server works, and a connection from it to another one does not: with Citus, the machine of a user is away.
-NODE_LOST = ("08000", "08001", "08003", "08006")
 
 # The server cannot do this. So says Citus while some of the tables are distributed already and others are not.
 NOT_SUPPORTED = "0A000"
@@ -125,6 +123,8 @@ def problem_of(error: psycopg2.Error, sql: str, *, is_lost: bool) -> DatabaseUna
     if isinstance(error, NoAnswer):
         # Not ConnectionLost, which is retried: a client that has waited for so long does not wait a second time.
         return DatabaseUnavailable(reason=reason)
+    if isinstance(error, SilentNode):
+        return NodeUnavailable(reason=reason)
     if is_lost:
         return ConnectionLost(reason=reason)
     if sqlstate in PROBLEMS:

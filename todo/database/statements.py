@@ -29,7 +29,6 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from todo.database.embedded import EmbeddedUnavailable
 from todo.database.engine import Pool
 from todo.database.failures import (
-    NODE_LOST,
     READ_ONLY,
     ConnectionLost,
     DatabaseUnavailable,
@@ -37,6 +36,7 @@ from todo.database.failures import (
     problem_of,
     report,
 )
+from todo.database.nodes import NODE_LOST, Nodes
 from todo.database.prepared import SEPARATOR, STALE, Prepared, Session
 from todo.database.timeouts import NO_TRANSACTION_TIMEOUT, REQUEST_LIMITS, TimeLimits, watch
 from todo.extensions import db
@@ -144,8 +144,9 @@ def _run(sql: str, parameters: Parameters, within: TimeLimits) -> Sequence[Any]:
     with database_time, _connection(sql) as lent:
         connection: Any = lent.dbapi_connection
         session: Session = lent.info["session"]
+        nodes: Nodes = lent.info["nodes"]
         settings = "" if session.has_limits and within is REQUEST_LIMITS else within.settings
-        with connection.cursor() as cursor:
+        with connection.cursor() as cursor, nodes.guard(cursor, parameters):
             message = session.message(sql)
             try:
                 watch.wait(connection, within.result_s, cursor.execute, settings + message, parameters)
@@ -163,14 +164,15 @@ class Transaction:
     """A transaction of several round trips, for work that cannot be one message.
 
     Args:
-        connection: The driver's connection, which commits each statement by itself unless SQL says otherwise.
+        lent: A connection of the pool, which commits each statement by itself unless SQL says otherwise.
         within: The time-outs of the statements.
         isolation_level: The isolation level.
 
     """
 
-    def __init__(self, connection: Any, within: TimeLimits, isolation_level: str) -> None:
-        self._connection = connection
+    def __init__(self, lent: ConnectionPoolEntry, within: TimeLimits, isolation_level: str) -> None:
+        self._connection: Any = lent.dbapi_connection
+        self._nodes: Nodes = lent.info["nodes"]
         self._within = within
         # The first statement carries these, which saves a round trip; `SET LOCAL` holds until the end. The last level
         # that is set before the first query counts.
@@ -219,8 +221,8 @@ class Transaction:
                 self._execute(cursor, sql, {})
 
     def _execute(self, cursor: Any, sql: str, parameters: Parameters) -> None:
-        prefix, self._prefix = self._prefix, ""
-        with database_time:
+        with database_time, self._nodes.guard(cursor, parameters):
+            prefix, self._prefix = self._prefix, ""
             watch.wait(self._connection, self._within.result_s, cursor.execute, prefix + sql, parameters)
 
 
@@ -235,7 +237,7 @@ def transaction(
 
     """
     with _connection("a transaction") as lent:
-        opened = Transaction(lent.dbapi_connection, within, isolation_level)
+        opened = Transaction(lent, within, isolation_level)
         try:
             yield opened
         except BaseException:
