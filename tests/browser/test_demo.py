@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 from support import bearer, new_user
+from wire.server import wait_until
 
 AXE = Path(__file__).parents[2] / "clients" / "typescript" / "node_modules" / "axe-core" / "axe.min.js"
 
@@ -70,7 +71,7 @@ def expect_equal(page: Page, *expected: str) -> None:
     for name in ("phone", "laptop"):
         expect(device(page, name)).to_have_attribute("data-state", "in-step")
         expect(device(page, name).locator(".tasks .title")).to_have_text(list(expected))
-    assert rows(device(page, "phone")) == rows(device(page, "laptop"))
+    wait_until(lambda: rows(device(page, "phone")) == rows(device(page, "laptop")), "equal")
 
 
 def test_token_is_taken_out_of_the_address_and_survives_a_reload(demo: Page, server: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 from support import bearer, new_user
+from wire.server import wait_until
 
 OPEN = """
 async ([server, token]) => {
@@ -45,6 +46,16 @@ def streams(context: BrowserContext) -> list[Page]:
     return opened
 
 
+def wait_for_streams(streams: list[Page], *tabs: Page) -> None:
+    """Wait until these tabs have opened a stream, and no others."""
+
+    def have_opened() -> bool:
+        tabs[-1].wait_for_timeout(50)
+        return streams == list(tabs)
+
+    wait_until(have_opened, "opened")
+
+
 def in_step(tab: Page) -> None:
     tab.wait_for_function("tasks.status.syncedAt && tasks.status.online && !tasks.status.pending")
 
@@ -60,13 +71,13 @@ def test_tabs_share_one_stream_and_show_the_same(open_tab: Callable[[], Page], s
         tab.wait_for_function(f"{TITLES} === 'a,b'")
         in_step(tab)
 
-    assert streams == [first]
+    wait_for_streams(streams, first)
 
     first.close()
     second.evaluate("tasks.add({ title: 'c' })")
     in_step(second)
     second.wait_for_function(f"{TITLES} === 'a,b,c'")
-    assert streams == [first, second]
+    wait_for_streams(streams, first, second)
 
 
 def test_edits_made_offline_survive_their_tab(open_tab: Callable[[], Page], context: BrowserContext) -> None:
