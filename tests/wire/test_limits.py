@@ -1,6 +1,7 @@
 """The largest request that is accepted, gunicorn's responses beyond it, and what no response reveals of the server."""
 
 import re
+import time
 from contextlib import ExitStack, suppress
 
 import psutil
@@ -65,10 +66,10 @@ def test_header_far_over_64_kib_is_not_read(server, number, status):
 
 UNFINISHED = {
     "one-byte-chunks": b"1\r\nx\r\n" * 13_000,
-    "extensions": (b"1;" + b"x" * 4000 + b"\r\nx\r\n") * 65_000,
+    "extensions": (b"1;" + b"x" * 4000 + b"\r\nx\r\n") * 1000,
     "content-and-a-line": b"ffff\r\n" + b"x" * 65_535 + b"\r\n1;" + b"x" * 4000,
-    "line-without-end": b"1;" + b"x" * 10**7,
-    "trailers": b"0\r\n" + (b"A: " + b"x" * 4000 + b"\r\n") * 10_000,
+    "line-without-end": b"1;" + b"x" * 4_000_000,
+    "trailers": b"0\r\n" + (b"A: " + b"x" * 4000 + b"\r\n") * 1000,
 }
 
 
@@ -88,7 +89,11 @@ def test_connection_holds_at_most_200_kib_of_a_request(server, body):
             # The server may have refused the request and closed the connection before everything was sent.
             with suppress(OSError):
                 line.send(head + body)
-        growth = held() - before
+        growth = 0
+        # The last bytes may still be on their way.
+        for _ in range(20):
+            time.sleep(0.05)
+            growth = max(growth, held() - before)
 
     assert growth < number * 200 * KIB + 4 * KIB * KIB
 
