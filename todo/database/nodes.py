@@ -1,12 +1,12 @@
-"""A circuit breaker for each node of a cluster: one that does not answer holds one thread of a process, and no more.
+"""A circuit breaker for each node of a cluster: once one has not answered, it holds one thread of a process at most.
 
 With Citus the rows of each user are on one node, and a node that is frozen, or whose network is gone, answers nobody.
 Each call of its users would wait for it, until no thread is left for the users of the other nodes. So after a statement
 that failed slowly, the node of its user is looked up; from then on one statement at a time is let through to this node,
 and all others for its users fail at once, until one has succeeded.
 
-While every node answers this costs nothing. While one does not, the node of each user is looked up in the books of the
-coordinator, in a round trip of its own. On a PostgreSQL without Citus there is none to be found.
+While every node answers there is no statement more. While one does not, the node of each user is looked up in the books
+of the coordinator, in a round trip of its own. On a PostgreSQL without Citus there is none to be found.
 """
 
 import threading
@@ -52,7 +52,7 @@ class Nodes:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         # Users whose statements have failed slowly, and whose node has not been looked up yet.
-        self._suspects: dict[str, None] = {}
+        self._suspects: set[str] = set()
         # Until when each silent node is remembered, and which of them a statement is waiting for.
         self._silent: dict[str, float] = {}
         self._asked: set[str] = set()
@@ -93,7 +93,7 @@ class Nodes:
     def _suspect(self, user: str) -> None:
         with self._lock:
             if len(self._suspects) < SUSPECTS_MAX:
-                self._suspects[user] = None
+                self._suspects.add(user)
 
     def _enter(self, cursor: Any, user: str | None) -> str | None:
         """Return the node of a user if it is silent, so that this statement asks it whether it still is."""
@@ -116,7 +116,7 @@ class Nodes:
         with self._lock:
             if not self._suspects:
                 return
-            user, _ = self._suspects.popitem()
+            user = self._suspects.pop()
         if _look_up(cursor, IS_CLUSTER) and (node := _look_up(cursor, FIND_NODE, user)) is not None:
             self._silent[node] = time.monotonic() + FORGET_S
 
